@@ -1,0 +1,56 @@
+# make conformance   verify refgrad: journal and HTML page under reports/
+# make test          the tests
+# make lint          ruff and mypy
+# make report        the HTML page again, from the journal
+# make clean         remove .venv and caches
+#
+# The environment is made from nothing on the first call. Options for pip: make test PIP_ARGS='--index-url ...'
+# Options for the run or for pytest: make conformance ARGS='--source opinfo -j 4', make test ARGS='-k softmax'
+
+PYTHON   ?= python3
+VENV     ?= .venv
+PIP_ARGS ?=
+ARGS     ?=
+PROFILE  ?= ci
+
+BIN     := $(VENV)/bin
+STAMP   := $(VENV)/.installed
+JOURNAL := reports/conformance.jsonl
+PAGE    := reports/conformance.html
+
+.DEFAULT_GOAL := help
+.PHONY: help install conformance report test lint clean
+
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
+
+install: $(STAMP)
+
+# One stamp for the whole environment: made again when what it was made from changes.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=/path/to/python3.11 ...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[models,test,lint]'
+	@touch $@
+
+# The page is made whatever the run found; make's status is the run's.
+conformance: $(STAMP)
+	@rm -f $(JOURNAL)
+	@status=0; $(BIN)/conformance run --engine refgrad --profile $(PROFILE) --journal $(JOURNAL) $(ARGS) || status=$$?; \
+	test ! -s $(JOURNAL) || $(BIN)/conformance report $(JOURNAL) --quiet --html $(PAGE) || test $$status -ne 0 || status=$$?; \
+	exit $$status
+
+report: $(STAMP)
+	@$(BIN)/conformance report $(JOURNAL) --html $(PAGE)
+
+test: $(STAMP)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
+
+lint: $(STAMP)
+	@status=0; \
+	$(BIN)/ruff check . || status=1; \
+	$(BIN)/mypy || status=1; \
+	exit $$status
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .benchmarks build dist
