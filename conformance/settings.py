@@ -1,0 +1,97 @@
+"""What a run is asked to do, and the profiles that fill in the numbers.
+
+Imports neither engine; a Settings crosses into the worker processes and into the journal's header.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+SOURCES = ("captured", "opinfo", "generated")
+MODELS = ("gpt2", "llama", "bert", "vit", "mamba")
+CHECKS = ("value", "vjp", "numerical")
+SECOND_ORDER_CHECKS = ("rr",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """One run. Times are in seconds; `None` for a number means no limit.
+
+    `checks` empty means all that `order` asks for: see `chosen_checks`. `expression` is -k.
+    """
+
+    engine: str = "refgrad"
+    reference: str = "torch"
+    sources: tuple[str, ...] = SOURCES
+    profile: str = "ci"
+    expression: str = ""
+    checks: tuple[str, ...] = ()
+    order: int = 1
+    dtypes: tuple[str, ...] = ("float64",)
+    device: str = "cpu"
+    jobs: int = 2
+    seed: int = 0
+    fail_fast: bool = False
+    strict: bool = False
+    journal: str | None = None
+    timeout: float = 120.0
+    directions: int = 1
+    generated: int = 2000
+    block: int = 100
+    samples_per_entry: int | None = None
+    models: tuple[str, ...] = MODELS
+    standalone: int = 50
+
+    @property
+    def chosen_checks(self) -> tuple[str, ...]:
+        """The names of the checks to run."""
+        if self.checks:
+            return self.checks
+        return CHECKS + (SECOND_ORDER_CHECKS if self.order == 2 else ())
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as plain data, for the journal's header."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in dataclasses.asdict(self).items()
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Settings:
+        """The settings that `to_json` wrote; fields of a later version are ignored."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        return cls(
+            **{
+                key: tuple(value) if isinstance(value, list) else value
+                for key, value in data.items()
+                if key in names
+            }
+        )
+
+
+# What a profile says about the numbers; a command-line option outranks it.
+PROFILES: dict[str, dict[str, Any]] = {
+    # one or two minutes: a look at everything
+    "smoke": {
+        "samples_per_entry": 2,
+        "generated": 100,
+        "block": 25,
+        "models": ("gpt2",),
+        "standalone": 10,
+    },
+    # five minutes on two cores: all of PyTorch's samples, one numerical direction each
+    "ci": {},
+    # as long as it takes
+    "full": {"directions": 4, "generated": 20_000, "standalone": 500, "timeout": 600.0},
+}
+
+
+def from_profile(profile: str, **options: Any) -> Settings:
+    """The settings of a profile, with those options that are not None in place of its numbers.
+
+    Raises KeyError for an unknown profile.
+    """
+    chosen = {key: value for key, value in options.items() if value is not None}
+    return Settings(profile=profile, **{**PROFILES[profile], **chosen})
