@@ -1,0 +1,337 @@
+"""An engine made of any module with torch's surface: torch itself, refgrad, a stand-in."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from conformance.engines.base import Capabilities, Run, Vjp
+from conformance.errors import ConformanceError, EngineError, ProgramError, Unsupported
+from conformance.program import (
+    OPAQUE,
+    Array,
+    Call,
+    Program,
+    Ref,
+    Symbol,
+    Values,
+    layout,
+    leaves_of,
+    map_tree,
+    refs,
+)
+
+# Where a Program's names may live. A Program can come from a file, and a path such as
+# torch.hub.load would run what the file says.
+_HOMES = (
+    "torch",
+    "torch.Tensor",
+    "torch.autograd",
+    "torch.fft",
+    "torch.linalg",
+    "torch.nested",
+    "torch.nn.functional",
+    "torch.nn.init",
+    "torch.signal.windows",
+    "torch.sparse",
+    "torch.special",
+    "torch.ops.aten",
+    "torch._C._nn",
+    "torch._VF",
+)
+_FORBIDDEN = {
+    "torch.compile",
+    "torch.from_file",
+    "torch.import_ir_module",
+    "torch.import_ir_module_from_buffer",
+    "torch.load",
+    "torch.save",
+}
+_METHODS = {"__get__", "__set__"}
+
+
+def allowed(path: str) -> bool:
+    """Whether a Program may name this: a function, method, property or constant of torch."""
+    home, _, name = path.rpartition(".")
+    if name in _METHODS:
+        home, _, name = home.rpartition(".")
+        return home == "torch.Tensor"
+    return home in _HOMES and path not in _FORBIDDEN
+
+
+def resolve(namespace: Any, path: str) -> Any:
+    """What `path` ("torch.nn.functional.linear") names in `namespace`.
+
+    Raises AttributeError where it is absent, ProgramError where no Program may name it.
+    """
+    if not allowed(path):
+        raise ProgramError(f"a Program may not name {path!r}")
+    found = namespace
+    for part in path.split(".")[1:]:
+        found = getattr(found, part)
+    if isinstance(found, ModuleType):
+        raise ProgramError(f"{path!r} is a module, not a function or constant")
+    return found
+
+
+class NamespaceEngine:
+    """Runs a Program on a module that has torch's names.
+
+    Used of it: the names that the Program calls, from_numpy, no_grad, enable_grad, autograd.grad,
+    and on tensors requires_grad_, detach, numpy. Subclasses set `name`, `standalone`, `describe`.
+    """
+
+    name = "namespace"
+    standalone = False
+
+    def __init__(self, namespace: Any) -> None:
+        self.namespace = namespace
+        self._resolve = functools.lru_cache(maxsize=None)(self._find)
+
+    def describe(self) -> Capabilities:
+        """What the module offers; forward mode where it has autograd.forward_ad."""
+        autograd = self.namespace.autograd
+        modes = ("reverse", "forward") if hasattr(autograd, "forward_ad") else ("reverse",)
+        version = str(getattr(self.namespace, "__version__", "unknown"))
+        return Capabilities((1, 2), modes, ("float32", "float64"), ("cpu",), version)
+
+    def missing(self, program: Program) -> tuple[str, ...]:
+        """The targets and constants that do not resolve; opaque calls are torch's alone."""
+        names = list(program.targets)
+        trees = [(c.args, c.kwargs) for c in program.calls]
+        names += [leaf.path for leaf in leaves_of(trees) if isinstance(leaf, Symbol)]
+        names += [f"torch.{i.dtype}" for i in program.inputs]
+        return tuple(name for name in dict.fromkeys(names) if not self._has(name, program))
+
+    def run(self, program: Program, values: Values, *, keep: Collection[str] = ()) -> Run:
+        """Outputs and kept results, without derivatives."""
+        with self.namespace.no_grad(), self._failures():
+            tensors = self._inputs(program, values, grad=False)
+            kept: dict[str, tuple[Array, ...]] = {}
+
+            def keeper(call: Call, result: Any) -> None:
+                if call.name in keep or "*" in keep:
+                    kept[call.name] = tuple(self.to_numpy(t) for t in self._flat(result))
+
+            outputs = self._execute(program, tensors, keeper, grad=False)
+            return Run(tuple(self.to_numpy(t) for t in outputs), kept)
+
+    def vjp(
+        self,
+        program: Program,
+        values: Values,
+        cotangents: Sequence[Array | None],
+        *,
+        keep: Collection[str] = (),
+    ) -> Vjp:
+        """Gradients of the leaves and of the kept results.
+
+        A result that a later call writes into is kept as it was last.
+        """
+        with self._failures():
+            tensors = self._inputs(program, values, grad=True)
+            results: dict[str, list[Any]] = {}
+
+            def keeper(call: Call, result: Any) -> None:
+                if call.name in keep or "*" in keep:
+                    results[call.name] = self._flat(result)
+
+            outputs = self._execute(program, tensors, keeper)
+            leaves = [tensors[i.name] for i in program.leaves]
+            kept = [t for flat in results.values() for t in flat if t.requires_grad]
+            found = iter(self._grad(outputs, [*leaves, *kept], cotangents, create_graph=False))
+            gradients = {i.name: self._array(next(found)) for i in program.leaves}
+            flat_kept = {
+                name: tuple(self._array(next(found)) if t.requires_grad else None for t in flat)
+                for name, flat in results.items()
+            }
+            return Vjp(tuple(self.to_numpy(t) for t in outputs), gradients, flat_kept)
+
+    def hvp(
+        self,
+        program: Program,
+        values: Values,
+        cotangents: Sequence[Array | None],
+        tangents: Mapping[str, Array],
+    ) -> dict[str, Array | None]:
+        """Second order by reverse over reverse."""
+        with self._failures():
+            tensors = self._inputs(program, values, grad=True)
+            outputs = self._execute(program, tensors)
+            names = [i.name for i in program.leaves]
+            leaves = [tensors[name] for name in names]
+            first = self._grad(outputs, leaves, cotangents, create_graph=True)
+            weights = [tangents.get(name) for name in names]
+            pairs = [(g, w) for g, w in zip(first, weights, strict=True) if g is not None]
+            second = self._grad(
+                [g for g, _ in pairs], leaves, [w for _, w in pairs], create_graph=False
+            )
+            return {name: self._array(g) for name, g in zip(names, second, strict=True)}
+
+    def jvp(
+        self, program: Program, values: Values, tangents: Mapping[str, Array]
+    ) -> tuple[Array, ...]:
+        """Tangents of the flat outputs by forward mode; zero where none arises."""
+        forward = getattr(self.namespace.autograd, "forward_ad", None)
+        if forward is None:
+            raise Unsupported(f"{self.name} has no forward mode")
+        with self._failures(), forward.dual_level():
+            tensors = self._inputs(program, values, grad=False)
+            for i in program.leaves:
+                if i.name in tangents:
+                    tangent = self.to_tensor(tangents[i.name], i.dtype)
+                    tensors[i.name] = forward.make_dual(tensors[i.name], tangent)
+            outputs = self._execute(program, tensors)
+            duals = [forward.unpack_dual(t) for t in outputs]
+            return tuple(
+                np.zeros_like(self.to_numpy(d.primal))
+                if d.tangent is None
+                else self.to_numpy(d.tangent)
+                for d in duals
+            )
+
+    def to_tensor(self, array: Array, dtype: str) -> Any:
+        """A tensor on this array's memory, or a copy where `dtype` is not the array's."""
+        tensor = self.namespace.from_numpy(array)
+        if array.dtype.name == dtype:
+            return tensor
+        return tensor.to(self._resolve(f"torch.{dtype}"))
+
+    def to_numpy(self, tensor: Any) -> Array:
+        """A copy of a tensor as a NumPy array."""
+        return np.array(tensor.detach().numpy(), copy=True)
+
+    def is_tensor(self, value: Any) -> bool:
+        """Whether this is one of the engine's tensors."""
+        return isinstance(value, self.namespace.Tensor)
+
+    def _find(self, path: str) -> Any:
+        return resolve(self.namespace, path)
+
+    def _has(self, path: str, program: Program) -> bool:
+        if path.startswith(OPAQUE):
+            calls = [c for c in program.calls if c.target == path]
+            return not self.standalone and all(c.opaque is not None for c in calls)
+        try:
+            self._resolve(path)
+        except AttributeError:
+            return False
+        return True
+
+    def _array(self, tensor: Any) -> Array | None:
+        return None if tensor is None else self.to_numpy(tensor)
+
+    def _flat(self, result: Any) -> list[Any]:
+        return [leaf for leaf in leaves_of(result) if self.is_tensor(leaf)]
+
+    def _inputs(self, program: Program, values: Values, *, grad: bool) -> dict[str, Any]:
+        missing = self.missing(program)
+        if missing:
+            raise Unsupported(targets=missing)
+        fresh = layout(program.inputs, values)
+        tensors = {}
+        for i in program.inputs:
+            tensor = self.to_tensor(fresh[i.name], i.dtype)
+            tensors[i.name] = tensor.requires_grad_() if grad and i.requires_grad else tensor
+        return tensors
+
+    def _execute(
+        self,
+        program: Program,
+        tensors: Mapping[str, Any],
+        keeper: Callable[[Call, Any], None] | None = None,
+        *,
+        grad: bool = True,
+    ) -> list[Any]:
+        """Run every call; the flat outputs. What is not needed again is let go at once."""
+        last = {r.name: n for n, call in enumerate(program.calls) for r in call.refs}
+        forever = {r.name for r in refs(program.outputs)}
+        env: dict[str, Any] = dict(tensors)
+        fill = functools.partial(self._fill, env)
+        for number, call in enumerate(program.calls):
+            result = self._call(call, fill, grad=grad)
+            env[call.name] = result
+            if keeper is not None:
+                keeper(call, result)
+            for ref in call.refs:
+                if last[ref.name] == number and ref.name not in forever:
+                    env.pop(ref.name, None)
+        return self._flat(map_tree(fill, program.outputs))
+
+    def _call(self, call: Call, fill: Callable[[Any], Any], *, grad: bool) -> Any:
+        args, kwargs = map_tree(fill, (call.args, call.kwargs))
+        function = call.opaque if call.opaque is not None else self._resolve(call.target)
+        try:
+            if grad and not call.grad:
+                with self.namespace.no_grad():
+                    return function(*args, **kwargs)
+            return function(*args, **kwargs)
+        except ConformanceError:
+            raise
+        except NotImplementedError as error:
+            raise Unsupported(f"{call.target}: {error}") from error
+        except Exception as error:
+            message = f"{self.name} raised {type(error).__name__} in {call.target}: {error}"
+            raise EngineError(message, call=call.name) from error
+
+    def _fill(self, env: Mapping[str, Any], leaf: Any) -> Any:
+        if isinstance(leaf, Symbol):
+            return self._resolve(leaf.path)
+        if not isinstance(leaf, Ref):
+            return leaf
+        value = env[leaf.name]
+        for key in leaf.path:
+            value = value[key]
+        return value
+
+    def _grad(
+        self,
+        outputs: Sequence[Any],
+        leaves: Sequence[Any],
+        cotangents: Sequence[Array | None],
+        *,
+        create_graph: bool,
+    ) -> Sequence[Any]:
+        if len(cotangents) != len(outputs):
+            text = f"{len(outputs)} flat outputs need as many cotangents, not {len(cotangents)}"
+            raise ProgramError(text)
+        pairs = [
+            (output, self.to_tensor(np.array(cotangent), _dtype_name(output)))
+            for output, cotangent in zip(outputs, cotangents, strict=True)
+            if cotangent is not None and output.requires_grad
+        ]
+        if not pairs or not leaves:
+            return [None] * len(leaves)
+        gradients: Sequence[Any] = self.namespace.autograd.grad(
+            [output for output, _ in pairs],
+            list(leaves),
+            [cotangent for _, cotangent in pairs],
+            create_graph=create_graph,
+            allow_unused=True,
+        )
+        return gradients
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        """Anything that the engine raises becomes Unsupported or EngineError."""
+        try:
+            yield
+        except ConformanceError:
+            raise
+        except NotImplementedError as error:
+            raise Unsupported(str(error) or "not implemented") from error
+        except Exception as error:
+            message = f"{self.name} raised {type(error).__name__}: {error}"
+            raise EngineError(message) from error
+
+
+def _dtype_name(tensor: Any) -> str:
+    return str(tensor.dtype).rpartition(".")[2]
+
+
+__all__ = ["NamespaceEngine", "allowed", "resolve"]

@@ -1,0 +1,418 @@
+"""A Program: a straight line of calls named as PyTorch names them, over typed inputs.
+
+    inputs   x0: float64[2, 3]   x1: float64[3]
+    v0 = torch.mul(x0, x1)
+    v1 = torch.nn.functional.softmax(v0, dim=-1)
+    v2 = torch.Tensor.sum(v1, 0)
+    return v2
+
+Values are kept apart: a dict of NumPy arrays by input name. This module knows no engine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from conformance.errors import ProgramError
+
+Array = np.ndarray[Any, Any]
+Values = dict[str, Array]
+
+OPAQUE = "opaque:"
+
+
+@dataclass(frozen=True)
+class Ref:
+    """An input or a call's result, or an element of a structured result: v3[1] has path (1,)."""
+
+    name: str
+    path: tuple[int | str, ...] = ()
+
+    def __str__(self) -> str:
+        return self.name + "".join(f"[{key!r}]" for key in self.path)
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """A named constant of torch: "torch.float64", "torch.strided", "torch.channels_last"."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class Input:
+    """One tensor that a Program takes.
+
+    `strides` and `offset` count elements; inputs with one `storage` name alias each other.
+    `aliases` are the user's names for it (a tied parameter has several); a `constant` was copied
+    when a capture first saw it.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    requires_grad: bool = False
+    aliases: tuple[str, ...] = ()
+    constant: bool = False
+    storage: str | None = None
+    offset: int = 0
+
+    @classmethod
+    def of(cls, name: str, array: Array, *, requires_grad: bool = False, **fields: Any) -> Input:
+        """The Input that describes a NumPy array (negative strides become contiguous ones)."""
+        size = array.itemsize
+        strides = tuple(s // size for s in array.strides)
+        if any(s < 0 or s % size for s in array.strides):
+            strides = contiguous(array.shape)
+        return cls(name, array.dtype.name, array.shape, strides, requires_grad, **fields)
+
+    @property
+    def extent(self) -> int:
+        """How many elements of storage it spans, counted from its offset."""
+        if 0 in self.shape:
+            return 0
+        steps = zip(self.shape, self.strides, strict=True)
+        return 1 + sum((n - 1) * s for n, s in steps)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call: `target` is the public name, `args` and `kwargs` are trees of plain values.
+
+    `grad` is the grad mode when it ran. `opaque` is the live callable of an opaque call (target
+    "opaque:NAME"); it is not saved.
+    """
+
+    name: str
+    target: str
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    grad: bool = True
+    opaque: Callable[..., Any] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def refs(self) -> list[Ref]:
+        """Every Ref among the arguments, in order."""
+        return list(refs((self.args, self.kwargs)))
+
+    @property
+    def in_place(self) -> bool:
+        """Whether it writes into an argument, judged by name, `out=` and `inplace=`."""
+        name = self.target.rpartition(".")[2]
+        dunder = name.startswith("__") and name.endswith("__")
+        writes = name in _WRITING_DUNDERS if dunder else name.endswith("_")
+        set_property = name == "__set__"
+        out = self.kwargs.get("out") is not None
+        return writes or set_property or out or bool(self.kwargs.get("inplace"))
+
+
+_WRITING_DUNDERS = {"__setitem__", "__set__"} | {
+    f"__i{op}__"
+    for op in (
+        *("add", "sub", "mul", "matmul", "truediv", "floordiv", "mod", "pow"),
+        *("lshift", "rshift", "and", "or", "xor"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Program:
+    """Inputs, calls in order, and a tree of Refs for what is returned."""
+
+    inputs: tuple[Input, ...]
+    calls: tuple[Call, ...]
+    outputs: Any
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The distinct call names, in the order of first use."""
+        return tuple(dict.fromkeys(call.target for call in self.calls))
+
+    @property
+    def leaves(self) -> tuple[Input, ...]:
+        """The inputs that require grad."""
+        return tuple(i for i in self.inputs if i.requires_grad)
+
+    def digest(self, values: Values, length: int = 8) -> str:
+        """The first hex digits of a hash of structure and values; the user's names play no part."""
+        from conformance import store
+
+        structure = store.structure(self)
+        for entry in structure["inputs"]:
+            entry.pop("aliases", None)
+        text = json.dumps(structure, sort_keys=True, allow_nan=False)
+        state = hashlib.sha256(text.encode())
+        for i in self.inputs:
+            state.update(np.ascontiguousarray(values[i.name]).tobytes())
+        return state.hexdigest()[:length]
+
+    def __str__(self) -> str:
+        from conformance import script
+
+        return script.listing(self)
+
+    def script(
+        self,
+        values: Values,
+        *,
+        engine_import: str = "import torch",
+        cotangents: Iterable[Array | None] | None = None,
+        expect: Mapping[str, Array] | None = None,
+        values_file: str | None = None,
+    ) -> str:
+        """A standalone script that runs the Program and prints its gradients.
+
+        `engine_import` binds the name torch ("import refgrad as torch"). `cotangents` weigh the
+        flat outputs (ones by default). `expect` has gradients to compare with, by input name.
+        `values_file` is an .npz, as `save` writes it, to read larger inputs from.
+        """
+        from conformance import script
+
+        return script.standalone(
+            self,
+            values,
+            engine_import=engine_import,
+            cotangents=cotangents,
+            expect=expect,
+            values_file=values_file,
+        )
+
+    def to_json(self, values: Values, *, inline: int = 64) -> dict[str, Any]:
+        """Plain data for json.dumps; values above `inline` elements are named, not held."""
+        from conformance import store
+
+        return store.to_json(self, values, inline=inline)
+
+    @staticmethod
+    def from_json(data: Any, beside: Mapping[str, Array] | None = None) -> tuple[Program, Values]:
+        """The Program and its values; `beside` has the values that are not inline.
+
+        Raises ProgramError where the data is not a Program.
+        """
+        from conformance import store
+
+        return store.from_json(data, beside or {})
+
+    def save(self, path: str | Path, values: Values) -> Path:
+        """Write JSON to `path`, and larger values to an .npz beside it."""
+        from conformance import store
+
+        return store.save(self, Path(path), values)
+
+    @staticmethod
+    def load(path: str | Path) -> tuple[Program, Values]:
+        """Read what `save` wrote; raises ProgramError where it is not a Program."""
+        from conformance import store
+
+        return store.load(Path(path))
+
+    def isolate(
+        self, call_name: str, all_values: Mapping[str, Array | tuple[Array, ...]]
+    ) -> tuple[Program, Values]:
+        """One call alone, its tensors being inputs with the values that they had.
+
+        `all_values` has each input's array and each call's flat results, by name. A tensor
+        requires grad where a gradient reached it in the whole Program.
+        """
+        call = next((c for c in self.calls if c.name == call_name), None)
+        if call is None:
+            raise ProgramError(f"no call is named {call_name!r}; see print(program)")
+        differentiable = self._differentiable()
+        known = {i.name: i for i in self.inputs}
+        inputs: dict[Ref, Input] = {}
+        values: Values = {}
+        for ref in call.refs:
+            if ref in inputs:
+                continue
+            name = f"x{len(inputs)}"
+            if ref.name in known:
+                inputs[ref] = replace(known[ref.name], name=name, storage=None, offset=0)
+                values[name] = np.asarray(all_values[ref.name])
+                continue
+            results = all_values[ref.name]
+            flat = results if isinstance(results, tuple) else (results,)
+            array = _element(flat, ref)
+            floating = array.dtype.kind in "fc"
+            grad = floating and ref.name in differentiable
+            inputs[ref] = Input.of(name, array, requires_grad=grad)
+            values[name] = array
+
+        def rename(ref: Ref) -> Ref:
+            return Ref(inputs[ref].name)
+
+        args, kwargs = map_refs(rename, (call.args, call.kwargs))
+        alone = replace(call, name="v0", args=args, kwargs=kwargs, grad=True)
+        made = tuple(inputs.values())
+        calls: tuple[Call, ...] = (alone,)
+        if alone.in_place:  # a leaf cannot be written into; its copy can
+            calls, outputs = _cloned_first(alone, {i.name for i in made if i.requires_grad})
+        else:
+            paths = {r for c in self.calls for r in c.refs} | set(refs(self.outputs))
+            used = sorted({r.path for r in paths if r.name == call_name and r.path}, key=repr)
+            outputs = tuple(Ref("v0", p) for p in used) if used else Ref("v0")
+        return Program(made, calls, outputs), layout(made, values)
+
+    def live(self) -> Program:
+        """The same Program without calls that no output needs.
+
+        An in-place call stays where what it writes into may share memory with a live value.
+        """
+        ancestors: dict[str, set[str]] = {i.name: {i.storage or i.name} for i in self.inputs}
+        for call in self.calls:
+            made = {call.name}
+            for ref in call.refs:
+                made |= ancestors[ref.name]
+            ancestors[call.name] = made
+        needed = {r.name for r in refs(self.outputs)}
+        before = -1
+        while before != len(needed):
+            before = len(needed)
+            reach = set().union(*(ancestors[n] for n in needed)) if needed else set()
+            for call in reversed(self.calls):
+                writes = call.in_place and bool(ancestors[call.name] & reach)
+                if call.name in needed or writes:
+                    needed.add(call.name)
+                    needed.update(r.name for r in call.refs)
+        calls = tuple(c for c in self.calls if c.name in needed)
+        inputs = tuple(i for i in self.inputs if i.name in needed or i.requires_grad)
+        return Program(inputs, calls, self.outputs)
+
+    def check(self) -> Program:
+        """The Program itself; raises ProgramError where a name is used before it is made."""
+        seen: set[str] = set()
+        for i in self.inputs:
+            if i.name in seen:
+                raise ProgramError(f"two inputs are named {i.name!r}")
+            if len(i.shape) != len(i.strides):
+                raise ProgramError(f"input {i.name}: shape {i.shape}, strides {i.strides}")
+            seen.add(i.name)
+        for call in self.calls:
+            for ref in call.refs:
+                if ref.name not in seen:
+                    raise ProgramError(f"{call.name} uses {ref.name} before it is made")
+            if call.name in seen:
+                raise ProgramError(f"the name {call.name!r} is made twice")
+            seen.add(call.name)
+        for ref in refs(self.outputs):
+            if ref.name not in seen:
+                raise ProgramError(f"the output {ref.name} is never made")
+        return self
+
+    def _differentiable(self) -> set[str]:
+        names = {i.name for i in self.leaves}
+        for call in self.calls:
+            name = call.target.rpartition(".")[2]
+            stops = not call.grad or name in ("detach", "detach_")
+            if not stops and any(r.name in names for r in call.refs):
+                names.add(call.name)
+        return names
+
+
+def _cloned_first(call: Call, leaves: set[str]) -> tuple[tuple[Call, ...], Ref]:
+    """An in-place call alone: leaves are cloned first, and what it writes into is returned."""
+    clones: dict[str, Call] = {}
+    for ref in call.refs:
+        if ref.name in leaves and ref.name not in clones:
+            clones[ref.name] = Call(f"v{len(clones)}", "torch.clone", (ref,))
+
+    def clone(ref: Ref) -> Ref:
+        return Ref(clones[ref.name].name) if ref.name in clones else ref
+
+    args, kwargs = map_refs(clone, (call.args, call.kwargs))
+    alone = replace(call, name=f"v{len(clones)}", args=args, kwargs=kwargs)
+    written = next(refs(kwargs.get("out", args)))
+    return (*clones.values(), alone), written
+
+
+def _element(flat: tuple[Array, ...], ref: Ref) -> Array:
+    index = ref.path[0] if ref.path else 0
+    if len(ref.path) > 1 or not isinstance(index, int) or not 0 <= index < len(flat):
+        raise ProgramError(f"{ref} has no place among {len(flat)} flat results")
+    return np.asarray(flat[index])
+
+
+# Trees: tuples, lists and dicts of anything; depth first, in order.
+
+
+def leaves_of(tree: Any) -> Iterator[Any]:
+    """The leaves of a tree of tuples, lists, dicts and slices, depth first and in order."""
+    if isinstance(tree, tuple | list):
+        for item in tree:
+            yield from leaves_of(item)
+    elif isinstance(tree, dict):
+        for item in tree.values():
+            yield from leaves_of(item)
+    elif isinstance(tree, slice):
+        yield from leaves_of((tree.start, tree.stop, tree.step))
+    else:
+        yield tree
+
+
+def refs(tree: Any) -> Iterator[Ref]:
+    """Every Ref of a tree, in order."""
+    return (leaf for leaf in leaves_of(tree) if isinstance(leaf, Ref))
+
+
+def map_tree(function: Callable[[Any], Any], tree: Any) -> Any:
+    """The tree with `function` applied to each leaf; containers keep their plain kind."""
+    if isinstance(tree, tuple):
+        return tuple(map_tree(function, item) for item in tree)
+    if isinstance(tree, list):
+        return [map_tree(function, item) for item in tree]
+    if isinstance(tree, dict):
+        return {key: map_tree(function, item) for key, item in tree.items()}
+    if isinstance(tree, slice):
+        return slice(*(map_tree(function, item) for item in (tree.start, tree.stop, tree.step)))
+    return function(tree)
+
+
+def map_refs(function: Callable[[Ref], Any], tree: Any) -> Any:
+    """The tree with `function` applied to each Ref, and everything else as it is."""
+    return map_tree(lambda leaf: function(leaf) if isinstance(leaf, Ref) else leaf, tree)
+
+
+# Memory: arrays with the strides and the sharing that the inputs declare.
+
+
+def contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """C-contiguous strides, in elements, as torch gives them (a size 0 counts as 1)."""
+    return tuple(math.prod(max(n, 1) for n in shape[i + 1 :]) for i in range(len(shape)))
+
+
+def layout(inputs: Iterable[Input], contents: Mapping[str, Array]) -> Values:
+    """Fresh arrays with the same contents, laid out as the inputs say: strides and sharing."""
+    inputs = tuple(inputs)
+    extents: dict[str, int] = {}
+    for i in inputs:
+        if i.storage is not None:
+            extents[i.storage] = max(extents.get(i.storage, 0), i.offset + i.extent)
+    buffers: dict[str, Array] = {}
+    made: Values = {}
+    for i in inputs:
+        array = np.asarray(contents[i.name])
+        if array.shape != i.shape:
+            raise ProgramError(f"input {i.name} is {i.shape}, its value is {array.shape}")
+        if i.storage is None and i.strides == contiguous(i.shape):
+            made[i.name] = np.array(array, order="C")
+            continue
+        if i.storage is None:
+            buffer = np.zeros(i.extent, array.dtype)
+        else:
+            buffer = buffers.setdefault(i.storage, np.zeros(extents[i.storage], array.dtype))
+        if buffer.dtype != array.dtype:
+            raise ProgramError(f"inputs that share storage {i.storage} differ in dtype")
+        strides = tuple(s * array.itemsize for s in i.strides)
+        view = as_strided(buffer[i.offset :], i.shape, strides)
+        view[...] = array
+        made[i.name] = view
+    return made
