@@ -24,7 +24,9 @@ class dtype:
         numpy_or_none: the NumPy dtype, or None for bfloat16 and complex32, which NumPy lacks.
     """
 
-    __slots__ = ("is_complex", "is_floating_point", "is_signed", "itemsize", "name", "numpy_or_none")
+    __slots__ = (
+        "is_complex", "is_floating_point", "is_signed", "itemsize", "name", "numpy_or_none",
+    )  # fmt: skip
 
     name: str
     itemsize: builtins.int
@@ -129,9 +131,8 @@ def from_numpy(numpy_dtype: np.dtype) -> dtype:
     except KeyError:
         if not numpy_dtype.isnative:
             raise ValueError("given numpy array has byte order different from the native byte "
-                             "order. Conversion between byte orders is currently not "
-                             "supported; convert it with array.astype(array.dtype.newbyteorder('='))"
-                             ) from None
+                             "order. Conversion between byte orders is currently not supported; "
+                             "use array.astype(array.dtype.newbyteorder('='))") from None
         raise TypeError(f"can't convert np.ndarray of type {numpy_dtype.type.__module__}."
                         f"{numpy_dtype.type.__name__}. The only supported types are: "
                         + ", ".join(d.name for d in DTYPES.values())) from None
@@ -217,8 +218,9 @@ def promote_types(type1: dtype, type2: dtype) -> dtype:
             if not isinstance(d, dtype):
                 raise TypeError(f"promote_types(): argument 'type{position}' (position {position}) "
                                 f"must be torch.dtype, not {type(d).__name__}") from None
-        raise RuntimeError("Promotion for uint16, uint32, uint64 types is not supported, attempted "
-                           f"to promote {_SCALAR_NAMES[type1]} and {_SCALAR_NAMES[type2]}") from None
+        names = f"{_SCALAR_NAMES[type1]} and {_SCALAR_NAMES[type2]}"
+        raise RuntimeError("Promotion for uint16, uint32, uint64 types is not supported, "
+                           f"attempted to promote {names}") from None
 
 
 class Category(enum.IntEnum):
@@ -272,9 +274,9 @@ def _combine(higher: dtype, lower: dtype) -> dtype:
         return higher
     if higher.is_floating_point:
         return higher.to_complex() if lower.is_complex else higher
-    if higher is bool or _inexact(lower):
-        return promote_types(higher, lower)
-    return higher
+    if _inexact(lower):
+        return lower
+    return promote_types(higher, lower) if higher is bool else higher
 
 
 def _default_complex() -> dtype:
