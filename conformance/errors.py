@@ -24,6 +24,14 @@ class UsageError(ConformanceError):
     """What the user asked for cannot be done: an unknown name, a module that does not import."""
 
 
+class JournalError(UsageError):
+    """A journal cannot be written, or a file is not one; the message names the file."""
+
+
+class WorkerError(ConformanceError):
+    """The worker processes cannot be kept running; the message ends with what the last one said."""
+
+
 class ProgramError(ConformanceError):
     """A Program, or the JSON it is read from, is not well formed."""
 

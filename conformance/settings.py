@@ -62,13 +62,12 @@ class Settings:
     def from_json(cls, data: Mapping[str, Any]) -> Settings:
         """The settings that `to_json` wrote; fields of a later version are ignored."""
         names = {field.name for field in dataclasses.fields(cls)}
-        return cls(
-            **{
-                key: tuple(value) if isinstance(value, list) else value
-                for key, value in data.items()
-                if key in names
-            }
-        )
+        known: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in data.items()
+            if key in names
+        }
+        return cls(**known)
 
 
 # What a profile says about the numbers; a command-line option outranks it.
