@@ -59,6 +59,7 @@ class Domain:
 
 
 REAL = Domain()
+UNIT = Domain(-0.9, 0.9)
 
 
 def draw(

@@ -1,0 +1,311 @@
+"""A Program under construction: each call runs on torch as it is drawn, on small tensors.
+
+So shapes, dtypes, finite values and domains are known at every point, without inference rules.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from conformance.choose import Choose, subset
+from conformance.program import Call, Input, Program, Ref, Values
+from conformance.sources import values as classes
+from conformance.sources.values import REAL, UNIT, Domain
+
+Shape = tuple[int, ...]
+
+LIMIT = 1e5  # results beyond it are drawn again: conditioning would hide an error behind rounding
+ELEMENTS = 600  # and so are larger results
+
+
+class Unfit(Exception):
+    """What was drawn does not fit (a size, a domain, a result that overflows): draw again."""
+
+
+class Node:
+    """A tensor of the draft: an input, a result, or an element of one."""
+
+    __slots__ = ("data", "high", "low", "needs_grad", "ref", "shape")
+
+    def __init__(self, ref: Ref, data: torch.Tensor, needs_grad: bool) -> None:
+        self.ref = ref
+        self.data = data
+        self.needs_grad = needs_grad
+        self.shape: Shape = tuple(data.shape)
+        self.low, self.high = math.inf, -math.inf
+        if data.numel() and data.dtype != torch.bool:
+            low, high = torch.aminmax(data)
+            self.low, self.high = float(low), float(high)
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+    def fits(self, domain: Domain) -> bool:
+        """Whether all its values lie in the domain."""
+        if domain is REAL or not self.data.numel():
+            return True
+        nearest = 0.0
+        if domain.gap:
+            nearest = float(self.data.abs().min())
+        return domain.holds(self.low, self.high, nearest)
+
+
+class Draft:
+    """Draws inputs and operands, and appends calls. Every draw goes through `choose`."""
+
+    def __init__(self, choose: Choose, dtype: str = "float64") -> None:
+        self.choose = choose
+        self.dtype = dtype
+        self.inputs: list[Input] = []
+        self.values: Values = {}
+        self.calls: list[Call] = []
+        self.nodes: list[Node] = []
+        self.used: set[Ref] = set()
+
+    # Inputs
+
+    def fresh(self, shape: Sequence[int], domain: Domain = REAL, kind: str | None = None) -> Node:
+        """A new floating input: its values by class, its layout, and whether it requires grad."""
+        x = classes.draw(self.choose, shape, domain, kind)
+        layout = self.choose.of(classes.LAYOUTS) if x.ndim and self.choose.flag(0.4) else ""
+        x = classes.lay(x.astype(self.dtype, copy=False), layout)
+        return self._input(x, requires_grad=not self.choose.flag(0.15))
+
+    def indices(self, shape: Sequence[int], size: int) -> Node:
+        """An integer tensor of the shape with numbers below size: a new input, or one at hand."""
+        if not size and math.prod(shape):
+            raise Unfit("no index into a dimension of size 0")
+        for node in reversed(self.nodes):
+            if node.data.dtype == torch.int64 and node.shape == tuple(shape) and node.high < size:
+                return node
+        return self._input(classes.indices(self.choose, shape, max(size, 1)))
+
+    def mask(self, shape: Sequence[int]) -> Node:
+        """A boolean tensor of the shape: a new input, or one at hand."""
+        for node in reversed(self.nodes):
+            if node.data.dtype == torch.bool and node.shape == tuple(shape):
+                return node
+        bits = [self.choose.flag() for _ in range(math.prod(shape))]
+        return self._input(np.array(bits, dtype=np.bool_).reshape(shape))
+
+    def _input(self, array: NDArray[Any], requires_grad: bool = False) -> Node:
+        name = f"x{len(self.inputs)}"
+        self.inputs.append(Input.of(name, array, requires_grad=requires_grad))
+        self.values[name] = array
+        node = Node(Ref(name), torch.from_numpy(array), requires_grad)
+        self.nodes.append(node)
+        return node
+
+    # Shapes, axes and operands, uniform over their classes
+
+    def shape(self, low: int = 0, high: int = 5, nonempty: bool = False) -> Shape:
+        """A shape of a rank from low to high: distinct, equal, size-1 or size-0 dimensions."""
+        choose = self.choose
+        rank = choose.of([r for r in (1, 2, 0, 3, 4, 2, 3, 5) if low <= r <= high])
+        if not rank:
+            return ()
+        top = (6, 5, 4, 3, 2)[rank - 1]
+        sizes = [choose.integer(2, max(top, 2)) for _ in range(rank)]
+        kind = choose.of(("distinct", "equal", "one", "distinct", "ones", "empty"))
+        if kind == "equal":
+            sizes = sizes[:1] * rank
+        elif kind == "one":
+            sizes[choose.integer(0, rank - 1)] = 1
+        elif kind == "ones":
+            for axis in subset(choose, range(rank)):
+                sizes[axis] = 1
+        elif kind == "empty" and not nonempty and choose.flag(0.3):
+            sizes[choose.integer(0, rank - 1)] = 0
+        return tuple(sizes)
+
+    def operand(
+        self, domain: Domain = REAL, low: int = 0, high: int = 5, nonempty: bool = False
+    ) -> Node:
+        """A floating tensor of a rank from low to high: one at hand, or a new input."""
+        if self.nodes and not self.choose.flag(0.3):
+            found = self._at_hand(
+                lambda n: (
+                    low <= n.rank <= high and not (nonempty and 0 in n.shape) and n.fits(domain)
+                )
+            )
+            if found:
+                return found
+        return self.fresh(self.shape(low, high, nonempty), domain)
+
+    def fit(self, shape: Sequence[int], domain: Domain = REAL) -> Node:
+        """A floating tensor of exactly this shape: one at hand, or a new input."""
+        shape = tuple(shape)
+        if not self.choose.flag(0.5):
+            found = self._at_hand(lambda n: n.shape == shape and n.fits(domain))
+            if found:
+                return found
+        return self.fresh(shape, domain)
+
+    def partner(self, node: Node, domain: Domain = REAL, beside: Shape = ()) -> Node:
+        """A tensor that broadcasts with the node: the same one, smaller, larger, or at hand.
+
+        `beside` is the shape of a further operand that it must broadcast with.
+        """
+        choose = self.choose
+        shape = tuple(torch.broadcast_shapes(node.shape, beside)) if beside else node.shape
+        kind = choose.of(("equal", "same", "scalar", "lead", "ones", "more", "hand"))
+        if kind == "same" and node.fits(domain):
+            return node
+        if kind == "hand":
+            found = self._at_hand(lambda n: n.fits(domain) and broadcasts(n.shape, shape))
+            if found:
+                return found
+        if kind == "scalar":
+            shape = ()
+        elif kind == "lead":
+            shape = shape[choose.integer(0, len(shape)) :]
+        elif kind == "ones" and shape:
+            ones = set(subset(choose, range(len(shape))))
+            shape = tuple(1 if axis in ones else n for axis, n in enumerate(shape))
+            shape = shape[choose.integer(0, 1) :]
+        elif kind == "more" and len(shape) < 5 and math.prod(shape) * 3 < ELEMENTS:
+            lead = (choose.integer(1, 3),) if choose.flag() else ()
+            shape = lead + tuple(choose.integer(1, 3) if n == 1 else n for n in shape)
+        return self.fit(shape, domain)
+
+    def _at_hand(self, condition: Callable[[Node], bool]) -> Node | None:
+        """The latest such floating tensor, or any of them."""
+        found = [n for n in self.nodes if n.data.dtype.is_floating_point and condition(n)]
+        if not found:
+            return None
+        return self.choose.of(found) if self.choose.flag() else found[-1]
+
+    def axis(self, node: Node, least: int = 0) -> int:
+        """A dimension of at least that size, counted from the front or from the end."""
+        rank = node.rank
+        if not rank:
+            return self.choose.of((0, -1))
+        axes = [a for a in range(rank) if node.shape[a] >= least]
+        if not axes:
+            raise Unfit(f"no dimension has {least} elements")
+        axis = self.choose.of(axes)
+        return axis - rank if self.choose.flag() else axis
+
+    def axes(self, node: Node) -> tuple[int, ...]:
+        """Some dimensions, in random order, each counted from the front or from the end."""
+        rank = node.rank
+        if not rank:
+            return self.choose.of(((), (0,), (-1,)))
+        chosen = subset(self.choose, range(rank))
+        return tuple(a - rank if self.choose.flag() else a for a in chosen)
+
+    # Calls
+
+    def call(
+        self, target: str, args: Sequence[Any], kwargs: dict[str, Any], result: Domain = REAL
+    ) -> None:
+        """Append one call; raises Unfit where a result is not finite, too large, or off domain."""
+        refs: list[Ref] = []
+        needs_grad = False
+
+        def plain(tree: Any, data: bool) -> Any:
+            nonlocal needs_grad
+            if isinstance(tree, Node):
+                refs.append(tree.ref)
+                needs_grad = needs_grad or tree.needs_grad
+                return tree.data if data else tree.ref
+            if isinstance(tree, tuple | list):
+                return type(tree)(plain(item, data) for item in tree)
+            return tree
+
+        with torch.no_grad():
+            made = resolve(target)(
+                *plain(tuple(args), True),
+                **{key: plain(value, True) for key, value in kwargs.items()},
+            )
+        name = f"v{len(self.calls)}"
+        needs_grad = needs_grad and target != "torch.Tensor.detach"
+        results = []
+        if isinstance(made, torch.Tensor):
+            results.append(self._result(Ref(name), made, needs_grad, result))
+        else:
+            for position, item in enumerate(made):
+                results.append(self._result(Ref(name, (position,)), item, needs_grad, result))
+        call = Call(
+            name,
+            target,
+            plain(tuple(args), False),
+            {key: plain(value, False) for key, value in kwargs.items()},
+        )
+        self.calls.append(call)
+        self.nodes.extend(results)
+        self.used.update(refs)
+
+    def _result(self, ref: Ref, data: torch.Tensor, needs_grad: bool, domain: Domain) -> Node:
+        if data.numel() > ELEMENTS:
+            raise Unfit(f"{data.numel()} elements")
+        floating = data.dtype.is_floating_point
+        node = Node(ref, data, needs_grad and floating)
+        if floating and data.numel():
+            finite = node.low >= -LIMIT and node.high <= LIMIT
+            if not (finite and node.fits(domain)):
+                raise Unfit(f"values from {node.low} to {node.high}")
+        return node
+
+    def mark(self) -> tuple[int, int]:
+        """Where the draft stands, for `back_to`."""
+        return len(self.inputs), len(self.nodes)
+
+    def back_to(self, mark: tuple[int, int]) -> None:
+        """Forget the inputs drawn since, for a call that did not come about."""
+        inputs, nodes = mark
+        for extra in self.inputs[inputs:]:
+            del self.values[extra.name]
+        del self.inputs[inputs:]
+        del self.nodes[nodes:]
+
+    @property
+    def _results(self) -> list[Node]:
+        made = (n for n in self.nodes if n.ref.name[0] == "v")
+        return [n for n in made if n.data.dtype.is_floating_point]
+
+    @property
+    def has_result(self) -> bool:
+        """Whether some call made a floating tensor, so that there is something to differentiate."""
+        return bool(self._results)
+
+    def finish(self) -> tuple[Program, Values]:
+        """The Program: its last result and some of its loose ends are the outputs."""
+        *others, last = self._results
+        loose = [n for n in others if n.ref not in self.used]
+        outputs = [n for n in loose if not self.choose.flag(0.4)] + [last]
+        if not any(n.needs_grad for n in outputs):
+            self.call("torch.mul", (last, self._weight(last)), {})
+            outputs.append(self.nodes[-1])
+        tree = tuple(n.ref for n in outputs)
+        program = Program(tuple(self.inputs), tuple(self.calls), tree if len(tree) > 1 else tree[0])
+        return program, self.values
+
+    def _weight(self, node: Node) -> Node:
+        x = classes.draw(self.choose, node.shape, UNIT, "ordinary")
+        return self._input(x.astype(self.dtype, copy=False), requires_grad=True)
+
+
+def broadcasts(a: Shape, b: Shape) -> bool:
+    """Whether two shapes broadcast, to a rank and size that stay small."""
+    pairs = list(zip(reversed(a), reversed(b), strict=False))
+    fits = all(m == n or 1 in (m, n) for m, n in pairs)
+    size = math.prod(a) * math.prod(b) // math.prod(min(m, n) or 1 for m, n in pairs)
+    return fits and size <= ELEMENTS
+
+
+@cache
+def resolve(target: str) -> Callable[..., Any]:
+    """torch's callable of that public name."""
+    found: Any = torch
+    for part in target.split(".")[1:]:
+        found = getattr(found, part)
+    return found  # type: ignore[no-any-return]

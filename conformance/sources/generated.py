@@ -1,0 +1,81 @@
+"""Random Programs: each is drawn about one op of the grammar, among calls of any others.
+
+So every op is met equally often, with operands that are inputs or results of other calls. The
+same seed, op and number draw the same Program, whatever else is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from conformance.choose import Choose, Seeded
+from conformance.program import Program, Values
+from conformance.settings import Settings
+from conformance.sources.base import Item, Sample, Skipped
+from conformance.sources.draft import Draft, Unfit
+from conformance.sources.grammar import FAMILIES, OPS
+from conformance.sources.templates import Op
+
+MORE = 0.5  # the chance of one more call
+LONGEST = 5  # calls before the op, and after it
+ATTEMPTS = 100  # draws of one call; a handful is usual
+
+_FAMILIES = tuple(FAMILIES.values())
+
+
+def draw(choose: Choose, op: Op | None = None, dtype: str = "float64") -> tuple[Program, Values]:
+    """A Program with at least one call of the op (any op where it is None), and its values."""
+    op = op or choose.of(choose.of(_FAMILIES))
+    while True:
+        draft = Draft(choose, dtype)
+        _wander(draft)
+        if _append(draft, op):
+            _wander(draft)
+            if draft.has_result:
+                return draft.finish()
+
+
+def _wander(draft: Draft) -> None:
+    choose = draft.choose
+    for _ in range(LONGEST):
+        if not choose.flag(MORE):
+            return
+        _append(draft, choose.of(choose.of(_FAMILIES)))
+
+
+def _append(draft: Draft, op: Op) -> bool:
+    """Append a call of the op; False where nothing that was drawn would fit."""
+    mark = draft.mark()
+    for _ in range(ATTEMPTS):
+        try:
+            args, kwargs = op.template(draft)
+            draft.call(op.target, args, kwargs, op.result)
+        except Unfit:
+            draft.back_to(mark)
+        else:
+            return True
+    return False
+
+
+class Generated:
+    """The source `generated`: as many Programs as `settings.generated`, spread over all ops."""
+
+    name = "generated"
+
+    def items(self, settings: Settings) -> list[Item]:
+        """Blocks of numbered Programs of one op: key "first-last"."""
+        total, items = settings.generated, []
+        for position, op in enumerate(OPS):
+            count = (position + 1) * total // len(OPS) - position * total // len(OPS)
+            for first in range(0, count, settings.block):
+                last = min(first + settings.block, count) - 1
+                items.append(Item(self.name, f"{first}-{last}", op))
+        return items
+
+    def samples(self, item: Item, settings: Settings) -> Iterator[Sample | Skipped]:
+        """The Programs of one block, in order."""
+        first, last = map(int, item.key.split("-"))
+        for number in range(first, last + 1):
+            seed = f"{settings.seed}/{item.op}/{number}"
+            program, values = draw(Seeded(seed), OPS[item.op])
+            yield Sample(item.op, program, values, label=f"seed {seed}")
