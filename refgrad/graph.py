@@ -1,0 +1,214 @@
+"""The graph: nodes that remember how a tensor was made, and how a gradient goes back through them.
+
+A `Node` is made for every recorded operation. It holds
+
+- `links`: for each input that requires grad, where its gradient goes (the node that made the input,
+  or the leaf itself), by which rule, and in what shape and dtype;
+- `raws` and `args`: the saved arguments, as arrays for a first-order backward and as Tensors for a
+  recorded one (`create_graph`); `out`, the saved result;
+- `seq`: a creation number, so that descending `seq` is a topological order.
+
+`seq` and the time of an in-place write come from one clock. A saved tensor is stale when the tensor
+it aliases was written after the node was made, so no version has to be saved with it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+clock = itertools.count(1)
+
+
+class Writes:
+    """When the last in-place write to any tensor happened: no node younger than it can be stale."""
+
+    last = 0
+
+
+class Rule:
+    """One vjp of an op: J^T g for one argument, and what of the call it reads.
+
+    `function(g, *needs)`: each further parameter names what the rule needs: `out` (the result),
+    `shape` (of the argument that is differentiated) or an argument of the op. What no rule
+    names is not saved. `function` runs on arrays, and on Tensors under `create_graph`. It returns
+    a new array, `g`, or a view of `g`: never a saved array itself.
+    """
+
+    __slots__ = ("function", "needs", "raw", "graph", "saves")
+
+    def __init__(
+        self, function: Callable[..., Any], needs: tuple[str, ...], index: dict[str, int]
+    ) -> None:
+        self.function = function
+        self.needs = needs
+        self.saves = any(need != "shape" for need in needs)
+        self.raw = self._compile(function, needs, index)
+        self.graph = self._compile_graph(function, needs, index)
+
+    @staticmethod
+    def _compile(
+        f: Callable[..., Any], needs: tuple[str, ...], index: dict[str, int]
+    ) -> Callable[..., Any]:
+        """`raw(g, node, shape)`: the common signatures first, each without a loop."""
+        if not needs:
+            return lambda g, node, shape: f(g)
+        if needs == ("out",):
+            return lambda g, node, shape: f(g, node.out)
+        if needs == ("shape",):
+            return lambda g, node, shape: f(g, shape)
+        if "out" not in needs and "shape" not in needs:
+            if len(needs) == 1:
+                i = index[needs[0]]
+                return lambda g, node, shape: f(g, node.raws[i])
+            if len(needs) == 2:
+                i, j = index[needs[0]], index[needs[1]]
+                return lambda g, node, shape: f(g, node.raws[i], node.raws[j])
+
+        def raw(g: Any, node: Any, shape: Any) -> Any:
+            raws = node.raws
+            return f(
+                g,
+                *[
+                    node.out if n == "out" else shape if n == "shape" else raws[index[n]]
+                    for n in needs
+                ],
+            )
+
+        return raw
+
+    @staticmethod
+    def _compile_graph(
+        f: Callable[..., Any], needs: tuple[str, ...], index: dict[str, int]
+    ) -> Callable[..., Any]:
+        def graph(g: Any, node: Any, shape: Any) -> Any:
+            return f(
+                g,
+                *[
+                    node.saved_output()
+                    if n == "out"
+                    else shape
+                    if n == "shape"
+                    else node.args[index[n]]
+                    for n in needs
+                ],
+            )
+
+        return graph
+
+
+class Node:
+    """One recorded operation."""
+
+    __slots__ = (
+        "op",
+        "seq",
+        "links",
+        "raws",
+        "args",
+        "out",
+        "written",
+        "freed",
+        "hooks",
+        "__weakref__",
+    )
+
+    op: Any
+    links: tuple[Any, ...]
+    raws: Any
+    args: Any
+    out: Any
+
+    def __init__(self, op: Any, links: tuple[Any, ...], raws: Any, args: Any, out: Any) -> None:
+        self.op = op
+        self.seq = next(clock)
+        self.links = links
+        self.raws = raws
+        self.args = args
+        self.out = out
+        self.written = 0
+        self.freed = False
+        self.hooks: list[Callable[[Any], Any]] | None = None
+
+    def name(self) -> str:
+        """The name PyTorch gives such a node, as `MulBackward0`."""
+        return str(self.op.node_name)
+
+    def __repr__(self) -> str:
+        return f"<{self.name()} object at {id(self):#x}>"
+
+    @property
+    def next_functions(self) -> tuple[tuple[Any, int], ...]:
+        """The nodes that this one sends gradients to, each with the output of it that it used."""
+        found: list[tuple[Any, int]] = []
+        for target, *_ in self.links:
+            for t in target if isinstance(target, tuple) else (target,):
+                if isinstance(t, Output):
+                    found.append((t.parent, t.index))
+                elif t is not None:
+                    found.append((t if isinstance(t, Node) else t.grad_accumulator(), 0))
+        return tuple(found)
+
+    def saved_output(self) -> Any:
+        """The result as Tensors of this node, for a rule that is itself recorded."""
+        return self.op.rewrap(self)
+
+    def check_fresh(self) -> None:
+        """Raise RuntimeError where a saved tensor was written in place since.
+
+        Raises:
+            RuntimeError: naming the node, as PyTorch does.
+        """
+        stale = self.written > self.seq
+        if not stale and self.args is not None:
+            for value in self.args:
+                for t in value if isinstance(value, (tuple, list)) else (value,):
+                    root = getattr(t, "_base", None)
+                    root = t if root is None else root
+                    if getattr(root, "_written", 0) > self.seq:
+                        stale = True
+        if stale:
+            raise RuntimeError(
+                "one of the variables needed for gradient computation has been modified by an "
+                f"inplace operation: a tensor saved by {self.name()} was written after it. Clone it "
+                "before the write, or use the out-of-place operation."
+            )
+
+    def release(self) -> None:
+        """Drop what was saved, so that memory is freed as the backward pass goes."""
+        if self.raws is not None or self.out is not None:
+            self.freed = True
+            self.raws = self.args = self.out = None
+
+
+class Output:
+    """One result of an op with several: it hands its gradient to the op's node at its place."""
+
+    __slots__ = ("parent", "index", "seq", "hooks")
+
+    def __init__(self, parent: Node, index: int) -> None:
+        self.parent = parent
+        self.index = index
+        self.seq = next(clock)
+        self.hooks: list[Callable[[Any], Any]] | None = None
+
+    @property
+    def written(self) -> int:
+        """When a result of the node was last written in place."""
+        return self.parent.written
+
+    @written.setter
+    def written(self, tick: int) -> None:
+        self.parent.written = tick
+
+
+class AccumulateGrad:
+    """The node PyTorch shows for a leaf: gradients that reach it are added to the leaf's `.grad`."""
+
+    def __init__(self, variable: Any) -> None:
+        self.variable = variable
+
+    def name(self) -> str:
+        """Its name in PyTorch."""
+        return "AccumulateGrad"

@@ -1,0 +1,58 @@
+"""The ops, one module a family; importing this gives Tensor its methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from refgrad.ops import (
+    casting,
+    indexing,
+    linalg,
+    operators,
+    pointwise,
+    protocol,
+    reductions,
+    shaping,
+)
+from refgrad.ops.op import INPLACE, METHODS
+from refgrad.tensor import Tensor
+
+__all__ = [
+    "casting",
+    "indexing",
+    "linalg",
+    "pointwise",
+    "protocol",
+    "reductions",
+    "shaping",
+]
+
+
+def _method(function: Callable[..., Any]) -> Callable[..., Any]:
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return function(self, *args, **kwargs)
+
+    method.__name__ = function.__name__
+    method.__doc__ = function.__doc__
+    return method
+
+
+def _inplace(function: Callable[..., Any]) -> Callable[..., Any]:
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        self.check_writable()
+        return self.become(function(self.snapshot(), *args, **kwargs))
+
+    method.__name__ = f"{function.__name__}_"
+    method.__doc__ = f"{function.__name__}, in place."
+    return method
+
+
+for _name, _function in METHODS.items():
+    if _name not in Tensor.__dict__:
+        setattr(Tensor, _name, _method(_function))
+for _name, _function in INPLACE.items():
+    if f"{_name}_" not in Tensor.__dict__:
+        setattr(Tensor, f"{_name}_", _inplace(_function))
+
+operators.attach()

@@ -1,0 +1,95 @@
+"""Copies and changes of dtype."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from refgrad import dtypes
+from refgrad.device import device, usable
+from refgrad.ops.op import composite, op
+from refgrad.tensor import Tensor
+
+
+@op(node_name="ToCopyBackward0", method=False)
+def to_dtype(input, dtype):  # type: ignore[no-untyped-def]
+    """A copy in another dtype; the backward pass casts the gradient back."""
+    if input.dtype.kind == "c" and dtype.numpy.kind != "c":
+        input = input.real
+    return input.astype(dtype.numpy)
+
+
+to_dtype.vjp(input=lambda g: g)
+
+
+@op
+def clone(input, *, memory_format=None):  # type: ignore[no-untyped-def]
+    """A copy."""
+    return np.copy(input)
+
+
+clone.vjp(input=lambda g: g)
+
+
+@composite
+def contiguous(input: Any, memory_format: Any = None) -> Any:
+    """`input` itself where its elements lie in row-major order, else a copy that does."""
+    return input if input.is_contiguous() else clone(input)
+
+
+@composite
+def to(input: Any, *args: Any, **kwargs: Any) -> Any:
+    """`input` in another dtype or on another device: itself where nothing changes.
+
+    Takes a dtype, a device, another tensor, or a device and a dtype, and `copy`.
+
+    Raises:
+        RuntimeError: the device is not usable here.
+    """
+    target, where = kwargs.pop("dtype", None), kwargs.pop("device", None)
+    copy = kwargs.pop("copy", False)
+    kwargs.pop("non_blocking", None)
+    kwargs.pop("memory_format", None)
+    if kwargs:
+        raise TypeError(f"to() got an unexpected keyword argument '{next(iter(kwargs))}'")
+    for arg in args:
+        if isinstance(arg, dtypes.dtype):
+            target = arg
+        elif isinstance(arg, Tensor):
+            target = arg.dtype
+        elif isinstance(arg, (str, device)):
+            where = arg
+        elif isinstance(arg, bool):
+            copy = copy or arg is True and arg is args[-1] and len(args) > 2
+    if where is not None:
+        usable(where)
+    if target is None or target is input.dtype:
+        return clone(input) if copy else input
+    return to_dtype(input, target)
+
+
+def _cast(name: str, target: dtypes.dtype) -> Any:
+    def cast(input: Any) -> Any:
+        return to(input, target)
+
+    cast.__name__ = name
+    cast.__doc__ = f"`input` as {target!r}."
+    return composite(cast)
+
+
+float = _cast("float", dtypes.float32)
+double = _cast("double", dtypes.float64)
+half = _cast("half", dtypes.float16)
+int = _cast("int", dtypes.int32)
+long = _cast("long", dtypes.int64)
+short = _cast("short", dtypes.int16)
+cfloat = _cast("cfloat", dtypes.complex64)
+cdouble = _cast("cdouble", dtypes.complex128)
+_bool = _cast("bool", dtypes.bool)
+
+
+@composite
+def type_as(input: Any, other: Any) -> Any:
+    """`input` in the dtype of `other`."""
+    return to(input, other.dtype)

@@ -1,0 +1,3 @@
+"""Ops that pick and place by index."""
+
+from __future__ import annotations

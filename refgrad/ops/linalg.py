@@ -1,0 +1,9 @@
+"""Matrix products and factorisations."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from refgrad.ops.op import binary
+
+matmul = binary("matmul", np.matmul)

@@ -1,0 +1,501 @@
+"""What an op is: a forward on arrays, and beside it a vjp for each argument it differentiates.
+
+    @op
+    def logaddexp(input, other):
+        return np.logaddexp(input, other)
+
+    logaddexp.vjp(                                  # d out = e^(x - out) dx + e^(y - out) dy
+        input=lambda g, out, input: g * np.exp(input - out),
+        other=lambda g, out, other: g * np.exp(other - out),
+    )
+
+A vjp names what it reads (`Rule`). Broadcasting, dtypes, and which arguments need a gradient at all
+are the backward pass's business. Called on Tensors an op records itself; called on arrays, as a
+rule may do, it is its forward.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from refgrad import dtypes
+from refgrad.graph import Node, Output, Rule
+from refgrad.mode import state
+from refgrad.ops.arrays import as_array
+from refgrad.tensor import Tensor, wrap
+
+_MISSING: Any = object()
+_ALIASES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "axes": "dim"}
+_SCALARS = frozenset((bool, int, float, complex))
+_REAL_SCALARS = frozenset((bool, int, float))
+
+METHODS: dict[str, Callable[..., Any]] = {}  # what Tensor offers as methods, by name
+INPLACE: dict[str, Callable[..., Any]] = {}  # and those that have an in-place form, name_
+UFUNCS: dict[Any, Callable[..., Any]] = {}  # NumPy's ufuncs, for rules that run on Tensors
+FUNCTIONS: dict[Any, Callable[..., Any]] = {}  # and its functions, by __array_function__
+
+
+class MultiNode(Node):
+    """The node of an op with several differentiable results."""
+
+    __slots__ = ("specs",)
+    specs: tuple[tuple[tuple[int, ...], Any], ...]  # the results' shapes and dtypes
+
+
+class Op:
+    """An operation of the engine.
+
+    `promote` names the arguments that are brought to one dtype first, by PyTorch's promotion; with
+    `floats` integers become the default dtype. `view` says that the result may share memory with
+    the first argument; `differentiable` how many of several results have a gradient (None: all);
+    `variadic` the parameter that also takes loose positional integers.
+    """
+
+    def __init__(
+        self,
+        forward: Callable[..., Any],
+        *,
+        name: str | None = None,
+        promote: Sequence[str] = (),
+        floats: bool = False,
+        view: bool = False,
+        differentiable: int | None = 1,
+        variadic: str | None = None,
+        node_name: str | None = None,
+        method: bool = True,
+        inplace: bool = False,
+    ) -> None:
+        self.forward = forward
+        self.name = self.__name__ = name or forward.__name__
+        self.__doc__ = forward.__doc__
+        self.view = view
+        self.floats = floats
+        self.differentiable = differentiable
+        camel = "".join(part.capitalize() for part in self.name.split("_"))
+        self.node_name = node_name or f"{camel}Backward0"
+        self.__signature__ = inspect.signature(forward)
+        parameters = list(self.__signature__.parameters.values())
+        self.names = tuple(p.name for p in parameters)
+        self.index = {n: i for i, n in enumerate(self.names)}
+        self.positional = sum(p.kind is not p.KEYWORD_ONLY for p in parameters)
+        self.keywords = self.names[self.positional :]
+        self.defaults = [_MISSING if p.default is p.empty else p.default for p in parameters]
+        self.promoted = tuple(self.index[n] for n in promote)
+        self.variadic = None if variadic is None else self.index[variadic]
+        self.rules: tuple[tuple[int, Rule], ...] = ()
+        self.saved: frozenset[int] = frozenset()
+        self.saves_out = False
+        if method:
+            METHODS[self.name] = self
+        if inplace:
+            INPLACE[self.name] = self
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}>"
+
+    def vjp(self, **rules: Callable[..., Any]) -> Op:
+        """Give the vjp of each argument by its name; the parameters after `g` say what it reads.
+
+        Raises:
+            TypeError: a name is neither an argument of the op nor `out` nor `shape`.
+        """
+        made = []
+        for argument, function in rules.items():
+            needs = tuple(inspect.signature(function).parameters)[1:]
+            for n in (argument, *needs):
+                if n not in self.index and (n == argument or n not in ("out", "shape")):
+                    raise TypeError(f"{self.name}: a vjp names {n!r}, which is no argument of it")
+            made.append((self.index[argument], Rule(function, needs, self.index)))
+        self.rules = tuple(made)
+        used = {n for _, rule in made for n in rule.needs}
+        self.saved = frozenset(self.index[n] for n in used if n in self.index)
+        self.saves_out = "out" in used
+        return self
+
+    # --- calling ---------------------------------------------------------------------------------
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        values = self.bind(args, kwargs)
+        tensors = any(isinstance(v, Tensor) for v in values) or any(
+            isinstance(e, Tensor) for v in values if type(v) in (list, tuple) for e in v
+        )
+        if self.promoted:
+            self._promote(values)
+        raws = [_raw(v) for v in values]
+        out = self._forward(raws)
+        if not tensors:
+            if not any(hasattr(r, "dtype") for r in _flat(raws)):
+                kind = type(values[0]).__name__ if values else "nothing"
+                raise TypeError(
+                    f"{self.name}(): argument '{self.names[0]}' (position 1) must be Tensor, not {kind}"
+                )
+            return out
+        links = self._links(values) if state.enabled and self.rules else ()
+        if type(out) is tuple or type(out) is list or hasattr(out, "_fields"):
+            return self._several(out, values, raws, links)
+        out = as_array(out)
+        if not links or out.dtype.kind not in "fc":
+            made = wrap(out)
+        else:
+            made = wrap(out, self._node(links, values, raws, out))
+        if self.view:
+            made._alias(values[0])
+        return made
+
+    def bind(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
+        """The arguments in the order of the signature, defaults filled in.
+
+        Raises:
+            TypeError: too many, unknown, repeated or missing arguments.
+        """
+        n = len(args)
+        if self.variadic is not None and n > self.variadic:
+            i = self.variadic
+            if not isinstance(args[i], (tuple, list)):
+                rest = args[i:]
+                if all(not isinstance(r, (tuple, list)) for r in rest) and (
+                    len(rest) > 1 or args[i] is not None
+                ):
+                    args, n = (*args[:i], tuple(rest)), i + 1
+        if n > self.positional:
+            raise TypeError(
+                f"{self.name}() takes {self.positional} positional arguments but {n} were given"
+            )
+        values = [*args, *self.defaults[n:]]
+        for key, value in kwargs.items():
+            i = self.index.get(key, -1)
+            if i < 0:
+                i = self.index.get(_ALIASES.get(key, key), -1)
+            if i < 0:
+                raise TypeError(f"{self.name}() got an unexpected keyword argument '{key}'")
+            if i < n:
+                raise TypeError(f"{self.name}() got multiple values for argument '{key}'")
+            values[i] = value
+        for i, value in enumerate(values):
+            if value is _MISSING:
+                raise TypeError(
+                    f"{self.name}() missing 1 required positional argument: '{self.names[i]}'"
+                )
+        return values
+
+    def _forward(self, raws: Sequence[Any]) -> Any:
+        try:
+            if self.keywords:
+                k = self.positional
+                return self.forward(*raws[:k], **dict(zip(self.keywords, raws[k:], strict=True)))
+            return self.forward(*raws)
+        except np.exceptions.AxisError as error:
+            raise IndexError(f"{self.name}(): Dimension out of range ({error})") from error
+        except ValueError as error:
+            raise RuntimeError(f"{self.name}(): {explain(error, raws)}") from error
+        except np.linalg.LinAlgError as error:
+            from refgrad.errors import LinAlgError
+
+            raise LinAlgError(f"{self.name}(): {error}") from error
+
+    def _promote(self, values: list[Any]) -> None:
+        """Bring the promoted arguments (or the tensors of a list) to their common dtype."""
+        where: list[tuple[int, int | None]] = []
+        for i in self.promoted:
+            if type(values[i]) in (list, tuple):
+                values[i] = list(values[i])
+                where += [(i, j) for j in range(len(values[i]))]
+            elif values[i] is not None:
+                where.append((i, None))
+        operands = [values[i] if j is None else values[i][j] for i, j in where]
+        for (i, j), new in zip(where, promote(operands, self.floats), strict=True):
+            if j is None:
+                values[i] = new
+            else:
+                values[i][j] = new
+
+    # --- recording -------------------------------------------------------------------------------
+
+    def _links(self, values: Sequence[Any]) -> tuple[Any, ...]:
+        links: list[Any] = []
+        for i, rule in self.rules:
+            v = values[i]
+            if isinstance(v, Tensor):
+                if v._requires_grad:
+                    links.append((v._node or v, rule, v._array.shape, v._array.dtype))
+            elif type(v) in (list, tuple) and any(
+                isinstance(t, Tensor) and t._requires_grad for t in v
+            ):
+                wanted = [isinstance(t, Tensor) and t._requires_grad for t in v]
+                links.append(
+                    (
+                        tuple((t._node or t) if w else None for t, w in zip(v, wanted, strict=True)),
+                        rule,
+                        tuple(t._array.shape if isinstance(t, Tensor) else () for t in v),
+                        tuple(t._array.dtype if isinstance(t, Tensor) else None for t in v),
+                    )
+                )
+        return tuple(links)
+
+    def _saved(self, values: Sequence[Any], raws: Sequence[Any]) -> tuple[Any, Any]:
+        if not self.saved:
+            return None, None
+        saved = self.saved
+        differentiated = {i for i, _ in self.rules}
+        return (
+            [r if i in saved else None for i, r in enumerate(raws)],
+            [
+                None if i not in saved else v if i in differentiated else raws[i]
+                for i, v in enumerate(values)
+            ],
+        )
+
+    def _node(
+        self, links: tuple[Any, ...], values: Sequence[Any], raws: Sequence[Any], out: Any
+    ) -> Node:
+        saved, args = self._saved(values, raws)
+        return Node(self, links, saved, args, out if self.saves_out else None)
+
+    def _several(
+        self, out: Any, values: Sequence[Any], raws: Sequence[Any], links: tuple[Any, ...]
+    ) -> Any:
+        """Wrap several results; those that have a gradient hang on one node."""
+        arrays = [as_array(o) for o in out]
+        results = [wrap(a) for a in arrays]
+        if links and self.differentiable == 1:
+            _record(results[0], self._node(links, values, raws, tuple(arrays)))
+        elif links:
+            node: MultiNode = MultiNode(self, links, *self._saved(values, raws), None)
+            node.out = tuple(arrays) if self.saves_out else None
+            node.specs = tuple((a.shape, a.dtype) for a in arrays[: self.differentiable])
+            for i in range(len(node.specs)):
+                if arrays[i].dtype.kind in "fc":
+                    _record(results[i], Output(node, i))
+        if self.view:
+            for r in results:
+                r._alias(values[0], several=True)
+        return type(out)(*results) if hasattr(out, "_fields") else type(out)(results)
+
+    def rewrap(self, node: Node) -> Any:
+        """The saved result of `node` as Tensors that hang on it."""
+        if isinstance(node, MultiNode):
+            return tuple(
+                wrap(a, Output(node, i)) if i < len(node.specs) and a.dtype.kind in "fc" else wrap(a)
+                for i, a in enumerate(node.out)
+            )
+        if type(node.out) is tuple:
+            return (wrap(node.out[0], node), *map(wrap, node.out[1:]))
+        return wrap(node.out, node)
+
+    def outputs_of(self, node: MultiNode) -> int:
+        """How many results of `node` have a gradient."""
+        return len(node.specs)
+
+    def complete(self, parts: list[Any], node: MultiNode, record: bool) -> tuple[Any, ...]:
+        """The gradients of all results of `node`; zero for those that none reached."""
+        like = next(p for p in parts if p is not None)
+        return tuple(
+            np.zeros_like(like, shape=shape, dtype=dtype) if p is None else p
+            for p, (shape, dtype) in zip(parts, node.specs, strict=True)
+        )
+
+
+class Unary(Op):
+    """An elementwise op of one tensor, by a ufunc; the general call with everything else left out."""
+
+    def __init__(self, name: str, ufunc: Callable[..., Any], **options: Any) -> None:
+        def forward(input):  # type: ignore[no-untyped-def]
+            return ufunc(input)
+
+        forward.__name__ = name
+        super().__init__(forward, promote=("input",), inplace=True, **options)
+        self.ufunc = ufunc
+        self.kinds = "fc" if self.floats else "fciub"
+        if isinstance(ufunc, np.ufunc):
+            UFUNCS.setdefault(ufunc, self)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if kwargs or len(args) != 1 or not isinstance(args[0], Tensor):
+            return super().__call__(*args, **kwargs)
+        input = args[0]
+        x = input._array
+        if x.dtype.kind not in self.kinds:
+            return super().__call__(input)
+        out = self.ufunc(x)
+        if not isinstance(out, np.ndarray):
+            out = as_array(out)
+        if input._requires_grad and state.enabled and self.rules:
+            save = (x,) if self.saved else None
+            link = (input._node or input, self.rules[0][1], x.shape, x.dtype)
+            node = Node(self, (link,), save, args if save else None, out if self.saves_out else None)
+            return wrap(out, node)
+        return wrap(out)
+
+
+class Binary(Op):
+    """An elementwise op of two operands that broadcast, by a ufunc."""
+
+    def __init__(self, name: str, ufunc: Callable[..., Any], **options: Any) -> None:
+        def forward(input, other):  # type: ignore[no-untyped-def]
+            return ufunc(input, other)
+
+        forward.__name__ = name
+        super().__init__(forward, promote=("input", "other"), inplace=True, **options)
+        self.ufunc = ufunc
+        if isinstance(ufunc, np.ufunc):
+            UFUNCS.setdefault(ufunc, self)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if kwargs or len(args) != 2:
+            return super().__call__(*args, **kwargs)
+        input, other = args
+        left, right = isinstance(input, Tensor), isinstance(other, Tensor)
+        x: Any = input._array if left else input
+        y: Any = other._array if right else other
+        if left and right:
+            if x.dtype is not y.dtype or (self.floats and x.dtype.kind not in "fc"):
+                return super().__call__(input, other)
+        elif left:
+            if type(other) not in _REAL_SCALARS or x.dtype.kind not in "fc":
+                return super().__call__(input, other)
+        elif not right or type(input) not in _REAL_SCALARS or y.dtype.kind not in "fc":
+            return super().__call__(input, other)
+        try:
+            out = self.ufunc(x, y)
+        except ValueError as error:
+            raise RuntimeError(explain(error, (x, y))) from error
+        if not isinstance(out, np.ndarray):
+            out = as_array(out)
+        if state.enabled and self.rules:
+            first = left and input._requires_grad
+            second = right and other._requires_grad
+            if first or second:
+                (_, of_input), (_, of_other) = self.rules
+                links: tuple[Any, ...]
+                if first and second:
+                    links = (
+                        (input._node or input, of_input, x.shape, x.dtype),
+                        (other._node or other, of_other, y.shape, y.dtype),
+                    )
+                elif first:
+                    links = ((input._node or input, of_input, x.shape, x.dtype),)
+                else:
+                    links = ((other._node or other, of_other, y.shape, y.dtype),)
+                node = (
+                    Node(self, links, (x, y), args, out if self.saves_out else None)
+                    if self.saved
+                    else Node(self, links, None, None, out if self.saves_out else None)
+                )
+                return wrap(out, node)
+        return wrap(out)
+
+
+def op(forward: Callable[..., Any] | None = None, **options: Any) -> Any:
+    """Make a function on arrays an `Op`; as `@op` or `@op(view=True, ...)`."""
+    if forward is None:
+        return lambda f: Op(f, **options)
+    return Op(forward, **options)
+
+
+def unary(
+    name: str, ufunc: Callable[..., Any], vjp: Callable[..., Any] | None = None, **options: Any
+) -> Unary:
+    """An elementwise op of one tensor from a ufunc and its vjp, `lambda g, input: ...`."""
+    made = Unary(name, ufunc, **options)
+    if vjp is not None:
+        made.vjp(input=vjp)
+    return made
+
+
+def binary(
+    name: str,
+    ufunc: Callable[..., Any],
+    input: Callable[..., Any] | None = None,
+    other: Callable[..., Any] | None = None,
+    **options: Any,
+) -> Binary:
+    """An elementwise op of two operands from a ufunc and a vjp for each, or none."""
+    made = Binary(name, ufunc, **options)
+    if input is not None and other is not None:
+        made.vjp(input=input, other=other)
+    return made
+
+
+def composite(function: Callable[..., Any] | None = None, *, method: bool = True) -> Any:
+    """Register a function that is written from other ops, as a method of Tensor too."""
+    if function is None:
+        return lambda f: composite(f, method=method)
+    if method:
+        METHODS[function.__name__] = function
+    return function
+
+
+def promote(operands: Sequence[Any], floats: bool = False) -> list[Any]:
+    """The operands (Tensors, arrays, Python numbers) in the dtype that PyTorch's promotion gives.
+
+    Raises:
+        TypeError: an operand is none of these.
+    """
+    described = []
+    values = []
+    for v in operands:
+        if isinstance(v, np.generic):
+            v = v.item()
+        if type(v) in _SCALARS:
+            described.append((dtypes.PYTHON_TYPES[type(v)], dtypes.SCALAR))
+        else:
+            array = v._array if isinstance(v, Tensor) else v
+            if not hasattr(array, "dtype"):
+                raise TypeError(f"expected a Tensor or a number, not {type(v).__name__}")
+            category = dtypes.DIMENSIONED if array.ndim else dtypes.ZERO_DIM
+            described.append((dtypes.from_numpy(array.dtype), category))
+        values.append(v)
+    if not described:
+        return values
+    target = dtypes.result_type(*described)
+    if floats and not (target.is_floating_point or target.is_complex):
+        target = dtypes.get_default_dtype()
+    to = target.numpy
+    made = []
+    lonely = all(category is dtypes.SCALAR for _, category in described)
+    for v in values:
+        if type(v) in _SCALARS:
+            weak = not lonely and to.kind in "fc" and type(v) is not complex
+            made.append(v if weak else np.asarray(v).astype(to))
+        elif isinstance(v, Tensor):
+            made.append(v if v._array.dtype == to else v.to(target))
+        else:
+            made.append(v if v.dtype == to else v.astype(to))
+    return made
+
+
+def explain(error: ValueError, raws: Sequence[Any]) -> str:
+    """NumPy's complaint in PyTorch's words, where shapes do not broadcast."""
+    shapes = [r.shape for r in raws if hasattr(r, "shape")]
+    if "broadcast" in str(error) and len(shapes) >= 2:
+        a, b = shapes[0], shapes[1]
+        for back in range(1, min(len(a), len(b)) + 1):
+            if a[-back] != b[-back] and 1 not in (a[-back], b[-back]):
+                return (
+                    f"The size of tensor a ({a[-back]}) must match the size of tensor b ({b[-back]}) "
+                    f"at non-singleton dimension {max(len(a), len(b)) - back}"
+                )
+    return str(error)
+
+
+def _record(result: Tensor, node: Any) -> None:
+    result._node = node
+    result._requires_grad = True
+
+
+def _raw(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value._array
+    if type(value) in (list, tuple):
+        return type(value)(_raw(v) for v in value)
+    return value
+
+
+def _flat(values: Sequence[Any]) -> Sequence[Any]:
+    return [e for v in values for e in (v if type(v) in (list, tuple) else (v,))]
+
+

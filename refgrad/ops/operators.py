@@ -1,0 +1,86 @@
+"""Tensor's operators: which op each one is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from refgrad.ops import linalg, pointwise
+from refgrad.tensor import Tensor
+
+_OPERANDS = (Tensor, int, float, complex, np.ndarray, np.generic)
+
+BINARY = {
+    "add": pointwise._add,
+    "sub": pointwise._sub,
+    "mul": pointwise.mul,
+    "truediv": pointwise.div,
+    "floordiv": pointwise.floor_divide,
+    "mod": pointwise.remainder,
+    "pow": pointwise.pow,
+    "matmul": linalg.matmul,
+    "and": pointwise.bitwise_and,
+    "or": pointwise.bitwise_or,
+    "xor": pointwise.bitwise_xor,
+    "lshift": pointwise.bitwise_left_shift,
+    "rshift": pointwise.bitwise_right_shift,
+}
+COMPARISON = {
+    "eq": pointwise.eq,
+    "ne": pointwise.ne,
+    "lt": pointwise.lt,
+    "le": pointwise.le,
+    "gt": pointwise.gt,
+    "ge": pointwise.ge,
+}
+UNARY = {
+    "neg": pointwise.neg,
+    "pos": pointwise.positive,
+    "abs": pointwise.abs,
+    "invert": pointwise.bitwise_not,
+}
+
+
+def _binary(op: Callable[..., Any]) -> Callable[..., Any]:
+    def operator(self: Tensor, other: Any) -> Any:
+        return op(self, other) if isinstance(other, _OPERANDS) else NotImplemented
+
+    return operator
+
+
+def _reflected(op: Callable[..., Any]) -> Callable[..., Any]:
+    def operator(self: Tensor, other: Any) -> Any:
+        return op(other, self) if isinstance(other, _OPERANDS) else NotImplemented
+
+    return operator
+
+
+def _inplace(op: Callable[..., Any]) -> Callable[..., Any]:
+    def operator(self: Tensor, other: Any) -> Any:
+        if not isinstance(other, _OPERANDS):
+            return NotImplemented
+        self.check_writable()
+        return self.become(op(self.snapshot(), other))
+
+    return operator
+
+
+def _unary(op: Callable[..., Any]) -> Callable[..., Any]:
+    def operator(self: Tensor) -> Any:
+        return op(self)
+
+    return operator
+
+
+def attach() -> None:
+    """Give Tensor its operators."""
+    for name, op in BINARY.items():
+        setattr(Tensor, f"__{name}__", _binary(op))
+        setattr(Tensor, f"__r{name}__", _reflected(op))
+        setattr(Tensor, f"__i{name}__", _inplace(op))
+    for name, op in COMPARISON.items():
+        setattr(Tensor, f"__{name}__", _binary(op))
+    for name, op in UNARY.items():
+        setattr(Tensor, f"__{name}__", _unary(op))

@@ -1,0 +1,478 @@
+"""Tensor: an array, and how it was made.
+
+Its methods are the ops (`refgrad.ops`), attached when the package is imported; here stands what is
+not an op: reading, converting, the autograd surface, in-place writes and NumPy's protocols.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from refgrad import dtypes
+from refgrad.graph import AccumulateGrad, Output, Writes, clock
+from refgrad.mode import state
+from refgrad.device import cpu, device
+from refgrad.size import Size
+
+LEAF_WRITE = "a leaf Variable that requires grad is being used in an in-place operation."
+
+
+class Tensor:
+    """A multi-dimensional array that knows how to give gradients.
+
+    `Tensor(data)` is PyTorch's legacy constructor: float32 from a list or array, or an
+    uninitialised tensor of the sizes given. `refgrad.tensor` is the one to use.
+    """
+
+    _array: Any
+    _node: Any = None  # the node that made it; None for a leaf
+    _requires_grad = False
+    _grad: Any = None
+    _base: Any = None  # the tensor that it is a view of
+    _written = 0  # when its memory was last written in place
+    _version = 0
+    _hooks: Any = None
+    _post_hooks: Any = None
+    _retained = False
+
+    if TYPE_CHECKING:  # the ops, attached by refgrad.ops
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    def __init__(self, *data: Any) -> None:
+        if len(data) == 1 and not isinstance(data[0], int):
+            source = data[0]._array if isinstance(data[0], Tensor) else data[0]
+            self._array = np.array(source, dtype=dtypes.get_default_dtype().numpy)
+        else:
+            self._array = np.empty(data, dtype=dtypes.get_default_dtype().numpy)
+
+    __hash__ = object.__hash__
+
+    # --- what it is ------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> Size:
+        """Its shape."""
+        return Size(self._array.shape)
+
+    def size(self, dim: int | None = None) -> Any:
+        """Its shape, or the length of one dimension."""
+        from refgrad.ops.arrays import wrap_dim
+
+        shape = self._array.shape
+        return Size(shape) if dim is None else shape[wrap_dim(dim, len(shape))]
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return int(self._array.ndim)
+
+    def dim(self) -> int:
+        """The number of dimensions."""
+        return int(self._array.ndim)
+
+    def numel(self) -> int:
+        """The number of elements."""
+        return int(self._array.size)
+
+    nelement = numel
+
+    @property
+    def dtype(self) -> dtypes.dtype:
+        """The dtype of its elements."""
+        return dtypes.from_numpy(self._array.dtype)
+
+    @property
+    def device(self) -> device:
+        """Where its memory is."""
+        return cpu
+
+    @property
+    def is_cuda(self) -> bool:
+        """Whether its memory is on a CUDA device."""
+        return False
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes an element."""
+        return int(self._array.itemsize)
+
+    def element_size(self) -> int:
+        """Bytes an element."""
+        return int(self._array.itemsize)
+
+    def stride(self, dim: int | None = None) -> Any:
+        """The strides in elements, or that of one dimension."""
+        strides = tuple(s // self._array.itemsize for s in self._array.strides)
+        return strides if dim is None else strides[dim]
+
+    def is_contiguous(self, memory_format: Any = None) -> bool:
+        """Whether its elements lie in row-major order without gaps."""
+        return bool(self._array.flags.c_contiguous)
+
+    def is_floating_point(self) -> bool:
+        """Whether the dtype is a floating one."""
+        return bool(self._array.dtype.kind == "f")
+
+    def is_complex(self) -> bool:
+        """Whether the dtype is a complex one."""
+        return bool(self._array.dtype.kind == "c")
+
+    def data_ptr(self) -> int:
+        """The address of its first element."""
+        return int(self._array.__array_interface__["data"][0])
+
+    def __len__(self) -> int:
+        if self._array.ndim == 0:
+            raise TypeError("len() of a 0-d tensor")
+        return len(self._array)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if self._array.ndim == 0:
+            raise TypeError("iteration over a 0-d tensor")
+        return iter(self.unbind(0))
+
+    def __contains__(self, value: Any) -> bool:
+        return bool((self._array == (value._array if isinstance(value, Tensor) else value)).any())
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    def item(self) -> Any:
+        """Its only element as a Python number.
+
+        Raises:
+            RuntimeError: it has more or fewer than one.
+        """
+        if self._array.size != 1:
+            raise RuntimeError(
+                f"a Tensor with {self._array.size} elements cannot be converted to Scalar"
+            )
+        return self._array.item()
+
+    def tolist(self) -> Any:
+        """Its elements as nested lists of Python numbers."""
+        return self._array.tolist()
+
+    def numpy(self, *, force: bool = False) -> Any:
+        """Its array, with shared memory.
+
+        Raises:
+            RuntimeError: it requires grad and `force` is not given.
+        """
+        if self._requires_grad and not force:
+            raise RuntimeError(
+                "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead."
+            )
+        return self._array
+
+    def __bool__(self) -> bool:
+        if self._array.size > 1:
+            raise RuntimeError("Boolean value of Tensor with more than one value is ambiguous")
+        if self._array.size == 0:
+            raise RuntimeError("Boolean value of Tensor with no values is ambiguous")
+        return bool(self._array)
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __complex__(self) -> complex:
+        return complex(self.item())
+
+    def __index__(self) -> int:
+        if self._array.size != 1 or self._array.dtype.kind not in "iub":
+            raise TypeError("only integer tensors of a single element can be converted to an index")
+        return operator.index(self._array.item())
+
+    def __repr__(self) -> str:
+        from refgrad import printing
+
+        return printing.format(
+            self._array,
+            self.dtype,
+            requires_grad=self._requires_grad,
+            grad_fn_name=None if self._node is None else self.grad_fn.name(),
+        )
+
+    def __format__(self, spec: str) -> str:
+        if self._array.ndim == 0 and not self._requires_grad:
+            return format(self._array.item(), spec)
+        return object.__format__(self, spec)
+
+    # --- autograd --------------------------------------------------------------------------------
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients flow to it."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self.requires_grad_(value)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Set `requires_grad` of a leaf, and return it.
+
+        Raises:
+            RuntimeError: it is no leaf, or its dtype is neither floating nor complex.
+        """
+        if self._node is not None and not requires_grad:
+            raise RuntimeError(
+                "you can only change requires_grad flags of leaf variables. If you want to use a "
+                "computed variable in a subgraph that doesn't require differentiation use "
+                "var_no_grad = var.detach()."
+            )
+        if requires_grad and self._array.dtype.kind not in "fc":
+            raise RuntimeError("only Tensors of floating point dtype can require gradients")
+        self._requires_grad = bool(requires_grad)
+        return self
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether no recorded operation made it."""
+        return self._node is None
+
+    @property
+    def grad_fn(self) -> Any:
+        """The node that made it, or None."""
+        return self._node.parent if isinstance(self._node, Output) else self._node
+
+    @property
+    def grad(self) -> Any:
+        """Its accumulated gradient: df/dx, for complex values df/dx + i df/dy; or None."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Any) -> None:
+        if value is not None:
+            if not isinstance(value, Tensor):
+                raise TypeError(f"expected Tensor or None (got {type(value).__name__})")
+            if value is self:
+                raise RuntimeError("can't assign Variable as its own grad")
+            if value._array.dtype != self._array.dtype:
+                raise RuntimeError(
+                    f"assigned grad has data type {value.dtype!r}, but the tensor {self.dtype!r}"
+                )
+            if value._array.shape != self._array.shape:
+                raise RuntimeError("assigned grad has data of a different size")
+        self._grad = value
+
+    @grad.deleter
+    def grad(self) -> None:
+        self._grad = None
+
+    def backward(
+        self,
+        gradient: Any = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+        inputs: Any = None,
+    ) -> None:
+        """Add the gradient of this tensor to `.grad` of every leaf it was made from.
+
+        `gradient`, of this tensor's shape, is the cotangent; it may be left out for one element.
+
+        Raises:
+            RuntimeError: nothing requires grad, the graph was freed, a saved tensor was written.
+        """
+        from refgrad import autograd
+
+        autograd.backward(self, gradient, retain_graph, create_graph, inputs=inputs)
+
+    def grad_accumulator(self) -> AccumulateGrad:
+        """The node that PyTorch shows for a leaf."""
+        return AccumulateGrad(self)
+
+    def detach(self) -> Tensor:
+        """The same memory, cut from the graph."""
+        made = wrap(self._array)
+        made._base = self if self._base is None else self._base
+        return made
+
+    def detach_(self) -> Tensor:
+        """Cut it from the graph in place.
+
+        Raises:
+            RuntimeError: it is a view.
+        """
+        if self._base is not None and self._requires_grad:
+            raise RuntimeError("Can't detach views in-place. Use detach() instead.")
+        self._node, self._requires_grad = None, False
+        return self
+
+    @property
+    def data(self) -> Tensor:
+        """The same memory, outside the graph and its checks."""
+        return wrap(self._array)
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        self._array = value._array
+
+    def register_hook(self, hook: Callable[[Tensor], Any]) -> Any:
+        """Call `hook` with the gradient of this tensor; what it returns replaces it.
+
+        Raises:
+            RuntimeError: it does not require grad.
+        """
+        from refgrad.autograd.hooks import Handle
+
+        if not self._requires_grad:
+            raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
+        owner = self if self._node is None else self._node
+        name = "_hooks" if self._node is None else "hooks"
+        return Handle(owner, name, hook)
+
+    def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], None]) -> Any:
+        """Call `hook` with this leaf after its `.grad` was accumulated.
+
+        Raises:
+            RuntimeError: it is no leaf that requires grad.
+        """
+        from refgrad.autograd.hooks import Handle
+
+        if not self._requires_grad or self._node is not None:
+            raise RuntimeError("post accumulate grad hooks cannot be registered on non-leaf tensors")
+        return Handle(self, "_post_hooks", hook)
+
+    def retain_grad(self) -> None:
+        """Keep the gradient of this non-leaf in `.grad` too.
+
+        Raises:
+            RuntimeError: it does not require grad.
+        """
+        from refgrad.autograd.hooks import retain
+
+        if not self._requires_grad:
+            raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
+        if self._node is not None and not self._retained:
+            self._retained = True
+            retain(self)
+
+    @property
+    def retains_grad(self) -> bool:
+        """Whether `retain_grad` was called on this non-leaf."""
+        return self._retained
+
+    # --- in-place writes -------------------------------------------------------------------------
+
+    def mark_written(self) -> None:
+        """Note a write to its memory, so that a backward pass that saved it can tell."""
+        root = self if self._base is None else self._base
+        Writes.last = root._written = next(clock)
+        root._version += 1
+        if root._node is not None:
+            root._node.written = root._written
+        if self is not root and self._node is not None:
+            self._node.written = root._written
+
+    def _alias(self, source: Any, several: bool = False) -> None:
+        """Note that this result of a view op shares memory with `source`."""
+        if getattr(self._array, "base", None) is not None and isinstance(source, Tensor):
+            self._base = source if source._base is None else source._base
+
+    def check_writable(self) -> None:
+        """Raise RuntimeError where a recorded in-place write is not possible."""
+        if state.enabled and self._requires_grad and self._node is None:
+            raise RuntimeError(LEAF_WRITE)
+        if state.enabled and self._base is not None:
+            root = self._base
+            if root._requires_grad and root._node is None:
+                raise RuntimeError(f"a view of {LEAF_WRITE}")
+
+    def snapshot(self) -> Tensor:
+        """What it is now, in memory of its own, for an operation that will overwrite it."""
+        if not (state.enabled and self._requires_grad):
+            return self
+        made = wrap(self._array.copy(), self._node)
+        made._requires_grad = True
+        return made
+
+    def become(self, made: Tensor) -> Tensor:
+        """Take over the values and the history of `made`, in this tensor's memory.
+
+        Raises:
+            RuntimeError: the shape or the dtype of `made` does not fit.
+        """
+        if made._array.shape != self._array.shape:
+            raise RuntimeError(
+                f"output with shape {list(self.shape)} doesn't match the broadcast shape "
+                f"{list(made.shape)}"
+            )
+        if made._array.dtype != self._array.dtype:
+            if not dtypes.can_cast(made.dtype, self.dtype):
+                raise RuntimeError(
+                    f"result type {made.dtype!r} can't be cast to the desired output type {self.dtype!r}"
+                )
+            made = made.to(self.dtype)
+        if made._requires_grad and self._base is not None:
+            raise RuntimeError(
+                "refgrad does not record in-place writes to a view yet: write to the tensor that it "
+                "is a view of by index, or use the out-of-place operation"
+            )
+        np.copyto(self._array, made._array)
+        self.mark_written()
+        if made._requires_grad:
+            self._node, self._requires_grad = made._node, True
+        return self
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        from refgrad.ops.indexing import setitem
+
+        self.check_writable()
+        self.become(setitem(self.snapshot(), index, value))
+
+    # --- NumPy's protocols: a rule, run on Tensors, is recorded ------------------------------------
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        array = self.numpy()
+        return array if dtype is None else array.astype(dtype, copy=False)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        from refgrad.ops.op import UFUNCS
+
+        function = UFUNCS.get(ufunc)
+        if method != "__call__" or function is None or kwargs:
+            return NotImplemented
+        return function(*inputs)
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        from refgrad.ops.op import FUNCTIONS
+
+        function = FUNCTIONS.get(func)
+        return NotImplemented if function is None else function(*args, **kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        if self._node is not None:
+            raise RuntimeError(
+                "Only Tensors created explicitly by the user (graph leaves) support the deepcopy "
+                "protocol at the moment."
+            )
+        made = type(self).__new__(type(self))
+        memo[id(self)] = made
+        made._array = self._array.copy()
+        made._requires_grad = self._requires_grad
+        if self._grad is not None:
+            made._grad = self._grad.detach().clone()
+        return made
+
+
+def wrap(array: Any, node: Any = None) -> Tensor:
+    """A Tensor of `array`, without a copy; one that `node` made requires grad."""
+    made = Tensor.__new__(Tensor)
+    made._array = array
+    if node is not None:
+        made._node = node
+        made._requires_grad = True
+    return made
+
+
+def tensors_of(values: Any) -> tuple[Any, ...]:
+    """`values`, one Tensor or several, as a tuple."""
+    return tuple(values) if isinstance(values, Sequence) else (values,)
