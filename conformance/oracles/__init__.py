@@ -1,0 +1,1 @@
+"""Opinions on what a derivative should be, each with a statement of how far it can be trusted."""

@@ -1,0 +1,337 @@
+"""Derivatives of black boxes by a scanned 7-point stencil, with measured noise and an honest bound.
+
+The step runs down a geometric ladder. At each step the 7 values give a derivative of order 6 and, by
+their 4th to 6th differences, the noise of the function itself (the noise that a smooth function
+cannot explain). Three consecutive steps that agree, within that noise, are an estimate; the best
+triple wins, and ten times its disagreement and noise is the bound. Truncation and rounding are never
+assumed, only seen. Where the two-sided estimate is poor, one-sided ones tell a kink, a jump or the
+edge of the domain from a function that is merely hard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from conformance.oracles.estimate import Array, Estimate, Kink
+
+Function = Callable[[float], Array]
+
+FACTOR = 10.0  # bound over estimated error: 3 leaves some 5 % of the errors outside
+POOR = 1e-7  # a bound above this part of the derivative's scale is looked at from both sides
+NOISE = 1e-4  # wiggles below this part of the largest value may be noise, above it are the function
+FLAT = 3.0  # noise is seen where three steps differ by no more than this
+QUIET = 1e-11  # noise below this part of the largest value is rounding: smaller steps cannot help
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """The steps to try: at most `steps`, from max(|at|, scale) * first down by `ratio`."""
+
+    steps: int = 30
+    ratio: float = 2.47  # neither it nor the first step is round: what oscillates must not
+    first: float = 0.23  # look smooth at three steps in a row
+
+
+@dataclass(frozen=True)
+class _Formula:
+    """First derivative at 0 from 7 equally spaced values; `center` is the position of offset 0."""
+
+    offsets: tuple[int, ...]
+    coefficients: Array
+
+    @property
+    def amplification(self) -> float:
+        return float(np.abs(self.coefficients).sum())
+
+
+def _formula(offsets: range, numerators: tuple[int, ...]) -> _Formula:
+    return _Formula(tuple(offsets), np.array(numerators, float) / 60)
+
+
+CENTRAL = _formula(range(-3, 4), (-1, 9, -45, 0, 45, -9, 1))
+RIGHT = _formula(range(7), (-147, 360, -450, 400, -225, 72, -10))
+LEFT = _formula(range(-6, 1), (10, -72, 225, -400, 450, -360, 147))
+# without the value at 0 itself, for the pieces beside a jump
+OPEN_RIGHT = _formula(range(1, 8), (-669, 2637, -4745, 4920, -3015, 1019, -147))
+OPEN_LEFT = _formula(range(-7, 0), (147, -1019, 3015, -4920, 4745, -2637, 669))
+
+
+def _differences() -> tuple[Array, ...]:
+    """Matrices of the 4th, 5th and 6th differences of 7 values, scaled to show white noise's size."""
+    orders = []
+    for order, variance in ((4, 70), (5, 252), (6, 924)):
+        rows = np.diff(np.eye(7), n=order, axis=0)
+        orders.append(rows / np.sqrt(variance))
+    return tuple(orders)
+
+
+_DIFFERENCES = _differences()
+
+
+def derivative(
+    f: Function,
+    scale: float,
+    *,
+    at: float = 0.0,
+    weights: Array | None = None,
+    ladder: Ladder | None = None,
+) -> Estimate:
+    """The derivative of f: R -> R^m at `at`, with a bound on its error.
+
+    f returns an array of any shape (m values). `scale` is the size of a change of the argument that
+    matters; the first step is max(|at|, scale) / 4. `weights` (k, m) contracts the m derivatives to
+    k numbers: differences are taken of the vector and contracted afterwards, so that the noise is
+    that of each value and not of their sum. value and bound have shape (m,), or (k,).
+    """
+    scan = _Scan(f, scale, at, weights, ladder or Ladder())
+    if not scan.finite_at_center:
+        return scan.undecided("the function is not finite at the point itself")
+    best = scan.run(CENTRAL)
+    if scan.good(best):
+        return best
+    return _look_from_both_sides(scan, best)
+
+
+def one_sided(
+    f: Function,
+    scale: float,
+    side: int,
+    *,
+    at: float = 0.0,
+    weights: Array | None = None,
+    ladder: Ladder | None = None,
+) -> Estimate:
+    """The slope of f at `at` from the right (side=+1) or the left (side=-1); see `derivative`."""
+    scan = _Scan(f, scale, at, weights, ladder or Ladder())
+    if not scan.finite_at_center:
+        return scan.undecided("the function is not finite at the point itself")
+    return scan.run(RIGHT if side > 0 else LEFT)
+
+
+def _look_from_both_sides(scan: _Scan, central: Estimate) -> Estimate:
+    """Tells a kink, a jump and a domain's edge from a function that is only hard to differentiate."""
+    right, left = scan.run(RIGHT), scan.run(LEFT)
+    jump = False
+    if not (scan.good(right) and scan.good(left)):
+        open_right, open_left = scan.run(OPEN_RIGHT), scan.run(OPEN_LEFT)
+        jumps = scan.jumps(open_right, open_left)
+        if jumps and scan.good(open_right) and scan.good(open_left):
+            right, left, jump = open_right, open_left, True
+    evaluations = scan.evaluations
+    has_right, has_left = scan.good(right), scan.good(left)
+    if has_right and has_left:
+        apart = np.abs(right.value - left.value) > right.bound + left.bound
+        if jump or bool(apart.any()):
+            low, high = np.minimum(right.value, left.value), np.maximum(right.value, left.value)
+            kink = Kink(left.value, right.value, left.bound, right.bound, jump)
+            middle = (low + high) / 2
+            bound = (high - low) / 2 + np.maximum(right.bound, left.bound)
+            reason = "the function jumps here" if jump else "the slopes from the two sides differ"
+            return Estimate(middle, bound, evaluations, reason, kink)
+        better = right if right.bound.max(initial=0) < left.bound.max(initial=0) else left
+        if better.bound.max(initial=0) < central.bound.max(initial=0):
+            return replace(better, evaluations=evaluations)
+    elif scan.edge is not None:
+        inside = right if scan.edge > 0 else left
+        side = "right" if scan.edge > 0 else "left"
+        if scan.good(inside):
+            reason = f"one-sided, from the {side}: the function is not finite on the other side"
+            return replace(inside, evaluations=evaluations, reason=reason)
+    reason = central.reason or "the steps of the stencil do not agree"
+    return replace(central, evaluations=evaluations, reason=reason)
+
+
+class _Scan:
+    """One function at one point: its values, evaluated once each, and scans of it by a formula."""
+
+    def __init__(
+        self, f: Function, scale: float, at: float, weights: Array | None, ladder: Ladder
+    ) -> None:
+        self.f, self.at, self.ladder = f, at, ladder
+        self.first = max(abs(at), abs(scale), np.finfo(float).tiny) * ladder.first
+        self.evaluations = 0
+        self._cache: dict[float, Array] = {}
+        self._active: Array | None = None
+        if weights is not None:
+            weights = np.atleast_2d(np.asarray(weights, float))
+            self._active = np.flatnonzero(np.any(weights != 0, axis=0))
+            weights = weights[:, self._active]
+        self.weights = weights
+        self.center = self.evaluate(0.0)
+        self.outputs = len(self.center) if weights is None else len(weights)
+        self.size = self.project(np.abs(self.center), absolute=True)
+        self.noise = np.zeros(self.outputs)  # the largest that any scan saw
+        self.finite_at_center = bool(np.isfinite(self.center).all())
+
+    def evaluate(self, offset: float) -> Array:
+        if offset not in self._cache:
+            self.evaluations += 1
+            value = np.asarray(self.f(self.at + offset), dtype=float).reshape(-1)
+            self._cache[offset] = value if self._active is None else value[self._active]
+        return self._cache[offset]
+
+    def project(self, values: Array, *, absolute: bool = False) -> Array:
+        """(..., m) to (..., k)."""
+        if self.weights is None:
+            return values
+        weights = np.abs(self.weights) if absolute else self.weights
+        return np.asarray(values @ weights.T)
+
+    def undecided(self, reason: str) -> Estimate:
+        nothing = np.full(self.outputs, np.nan)
+        return Estimate(nothing, np.full(self.outputs, np.inf), self.evaluations, reason)
+
+    @property
+    def edge(self) -> int | None:
+        """+1 where f is finite to the right alone near the point, -1 to the left alone."""
+        near = sorted(self._cache, key=abs)[1:13]
+        right = all(np.isfinite(self._cache[t]).all() for t in near if t > 0)
+        left = all(np.isfinite(self._cache[t]).all() for t in near if t < 0)
+        if right == left:
+            return None
+        return 1 if right else -1
+
+    def good(self, estimate: Estimate) -> bool:
+        """Whether every bound is small beside the derivative or beside f over the first step."""
+        typical = np.maximum(np.abs(estimate.value), self.size / (self.first / self.ladder.first))
+        return bool((estimate.bound <= POOR * typical).all())
+
+    def jumps(self, right: Estimate, left: Estimate) -> bool:
+        """Whether f's limits from the two sides differ from each other or from f itself."""
+        h = min(abs(t) for t in self._cache if t)
+        noise = 1e3 * h * (np.abs(right.value) + np.abs(left.value)) + 1e-9 * self.size
+        beside = self.project(np.abs(self.evaluate(h) - self.center), absolute=True)
+        before = self.project(np.abs(self.evaluate(-h) - self.center), absolute=True)
+        with np.errstate(invalid="ignore"):
+            return bool(((beside > noise) | (before > noise)).any())
+
+    def steps(self) -> Iterator[float]:
+        """The ladder. Steps are multiples of 8 units in the last place of `at`, so at + kh is exact.
+
+        Where `at` is small beside the scale the ladder goes on until steps are small beside `at`.
+        """
+        ladder = self.ladder
+        unit = 8 * float(np.spacing(abs(self.at))) if self.at else 0.0
+        for i in range(10 * ladder.steps):
+            h = self.first * ladder.ratio**-i
+            if unit:
+                h = round(h / unit) * unit
+            if h <= unit or h < 1e-300:
+                return
+            if i >= ladder.steps and not (self.at and h > 2e-3 * abs(self.at)):
+                return
+            yield h
+
+    def run(self, formula: _Formula) -> Estimate:
+        """Scans the ladder with one formula and takes, for each output, the best triple of steps.
+
+        It judges twice: believing each step's own noise, and holding that noise once seen is there
+        at every step (a function that rounds its values looks smooth, or constant, from too near).
+        Where the two disagree the bound covers both.
+        """
+        hs: list[float] = []
+        slopes: list[Array] = []
+        smooth: list[Array] = []  # noise by the smallest difference
+        rough: list[Array] = []  # noise by differences that no symmetry of f makes vanish
+        largest = np.zeros(self.outputs)
+        least = np.full(self.outputs, np.inf)
+        with np.errstate(all="ignore"):
+            for h in self.steps():
+                slope, low_noise, noise, size = self._step(formula, h)
+                hs.append(h)
+                slopes.append(slope)
+                smooth.append(low_noise)
+                rough.append(noise)
+                largest = np.fmax(largest, size)
+                if len(hs) < 3:
+                    continue
+                low, high = np.minimum.reduce(rough[-3:]), np.maximum.reduce(rough[-3:])
+                flat = high <= FLAT * low
+                seen = flat & (low < NOISE * largest)
+                self.noise = np.where(seen, np.fmax(self.noise, low), self.noise)
+                spread = np.ptp(np.stack(slopes[-3:]), axis=0)
+                least = np.fmin(least, spread + formula.amplification * high / hs[-2])
+                quiet = flat & (high <= QUIET * largest)
+                if (quiet & (formula.amplification * low / h > 3 * least)).all():
+                    break
+            return self._judge(formula, np.array(hs), slopes, smooth, rough)
+
+    def _judge(
+        self,
+        formula: _Formula,
+        hs: Array,
+        slopes: list[Array],
+        smooth: list[Array],
+        rough: list[Array],
+    ) -> Estimate:
+        near, far = _Best.nothing(self.outputs), _Best.nothing(self.outputs)
+        for i in range(len(hs) - 2):
+            three = slice(i, i + 3)
+            noise = np.maximum.reduce(smooth[three])
+            high, low = np.maximum.reduce(rough[three]), np.minimum.reduce(rough[three])
+            is_noise = high < low * (hs[i] / hs[i + 2]) ** 2.5  # a smooth f's falls as h^4 or h^5
+            noise = np.where(is_noise, high, noise)
+            gain = formula.amplification / hs[i + 1]
+            spread = np.ptp(np.stack(slopes[three]), axis=0)
+            near.offer(slopes[i + 1], spread + gain * noise)
+            far.offer(slopes[i + 1], spread + gain * np.maximum(noise, self.noise))
+        reason = "" if np.isfinite(near.error).all() else "no three steps of the stencil are finite"
+        bound = FACTOR * far.error
+        between = np.abs(far.value - near.value)
+        apart = between > bound + FACTOR * near.error
+        if apart.any():
+            bound = np.where(apart, bound + between, bound)
+            reason = "the function looks different from near and from far: fine wiggles, or noise"
+        return Estimate(far.value, bound, self.evaluations, reason)
+
+    def _step(self, formula: _Formula, h: float) -> tuple[Array, Array, Array, Array]:
+        """Slope at step h, the values' noise read in two ways, and their size, each (k,)."""
+        values = np.stack([self.evaluate(k * h) for k in formula.offsets])
+        slope = self.project(formula.coefficients @ (values - values[3])) / h
+        largest = np.abs(values).max(axis=0)
+        rounding = 0.25 * np.finfo(float).eps * largest
+        smooth, rough = (np.maximum(noise, rounding) for noise in _noise(values))
+        if self.weights is not None:
+            squares = np.square(self.weights).T
+            together = _noise(self.project(values))
+            smooth, rough = (
+                np.maximum(np.sqrt(np.square(each) @ squares), noise)
+                for each, noise in zip((smooth, rough), together, strict=True)
+            )
+            largest = np.sqrt(np.square(largest) @ squares)
+        return slope, smooth, rough, largest
+
+
+def _noise(values: Array) -> tuple[Array, Array]:
+    """The size of what is not smooth in 7 values (7, k), by the best of three differences or of two.
+
+    The k-th difference of white noise of deviation s has deviation s sqrt(binomial(2k, k)); what a
+    difference also sees of a smooth function is least in the smallest of the three. The 6th alone
+    sees nothing of an odd function.
+    """
+    fourth, fifth, sixth = (np.sqrt(np.square(d @ values).mean(axis=0)) for d in _DIFFERENCES)
+    rough = np.minimum(fourth, fifth)
+    return np.minimum(rough, sixth), rough
+
+
+@dataclass
+class _Best:
+    """For each output, the value to believe among those offered, from the largest step down."""
+
+    value: Array
+    error: Array
+
+    @classmethod
+    def nothing(cls, outputs: int) -> _Best:
+        return cls(np.full(outputs, np.nan), np.full(outputs, np.inf))
+
+    def offer(self, value: Array, error: Array) -> None:
+        """Takes a smaller error, or a confident value from nearer that contradicts the present."""
+        contradicts = np.abs(value - self.value) > FACTOR * (error + self.error)
+        confident = FACTOR * error < 1e-3 * np.abs(value)
+        better = (error < self.error) | (contradicts & confident)  # false where nan
+        self.value = np.where(better, value, self.value)
+        self.error = np.where(better, error, self.error)
