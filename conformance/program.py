@@ -254,6 +254,7 @@ class Program:
         alone = replace(call, name="v0", args=args, kwargs=kwargs, grad=True)
         made = tuple(inputs.values())
         calls: tuple[Call, ...] = (alone,)
+        outputs: Ref | tuple[Ref, ...]
         if alone.in_place:  # a leaf cannot be written into; its copy can
             calls, outputs = _cloned_first(alone, {i.name for i in made if i.requires_grad})
         else:

@@ -148,7 +148,7 @@ def _inputs(
         lines.append(f"{i.name} = {buffer}.as_strided({layout}){note}")
         # an expanded dimension repeats one element, which is written once
         once = "".join("[:1]" if s == 0 else "[:]" for s in i.strides).replace("][", ", ")
-        part = once if 0 in i.strides and math.prod(i.shape) else ""
+        part = once if 0 in i.strides and 0 not in i.shape else ""
         lines.append(f"{i.name}{part}.copy_({text}{part})")
         if grad:
             lines.append(f"{i.name}.requires_grad_()")
@@ -159,7 +159,7 @@ def _tensor(array: Array, dtype: str, key: str | None, helpers: set[str]) -> str
     if array.size <= 64 and array.size:
         return f"torch.tensor({expression(array.tolist())}, dtype=torch.{dtype})"
     if not array.size:
-        return f"torch.zeros({array.shape}, dtype=torch.{dtype})"
+        return f"torch.zeros({array.shape!r}, dtype=torch.{dtype})"
     cast = "" if array.dtype.name == dtype else f".to(torch.{dtype})"
     helpers.add("numpy")
     if key is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import ModuleType
 from typing import Any
 
@@ -52,6 +52,7 @@ _FORBIDDEN = {
     "torch.load",
     "torch.save",
 }
+_DIFFERENTIATES = "torch.autograd.grad"
 _METHODS = {"__get__", "__set__"}
 
 
@@ -110,15 +111,16 @@ class NamespaceEngine:
 
     def run(self, program: Program, values: Values, *, keep: Collection[str] = ()) -> Run:
         """Outputs and kept results, without derivatives."""
-        with self.namespace.no_grad(), self._failures():
-            tensors = self._inputs(program, values, grad=False)
+        inner = _DIFFERENTIATES in program.targets  # a gradient is taken inside the Program
+        with self._failures(), nullcontext() if inner else self.namespace.no_grad():
+            tensors = self._inputs(program, values, grad=inner)
             kept: dict[str, tuple[Array, ...]] = {}
 
             def keeper(call: Call, result: Any) -> None:
                 if call.name in keep or "*" in keep:
                     kept[call.name] = tuple(self.to_numpy(t) for t in self._flat(result))
 
-            outputs = self._execute(program, tensors, keeper, grad=False)
+            outputs = self._execute(program, tensors, keeper, grad=inner)
             return Run(tuple(self.to_numpy(t) for t in outputs), kept)
 
     def vjp(

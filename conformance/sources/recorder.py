@@ -1,0 +1,370 @@
+"""Recording: a function mode that writes down every outermost torch call as a Call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from torch.overrides import TorchFunctionMode
+
+from conformance.errors import CaptureError
+from conformance.program import OPAQUE, Array, Call, Input, Program, Ref, Symbol, Values, layout
+from conformance.sources import randomness
+from conformance.sources.names import canonical, name_of
+
+# They return tensors, but are no part of what is computed: a result that nothing recorded becomes
+# a constant when it is first used.
+_CONSTANTS = {
+    "torch.Tensor.grad.__get__",
+    "torch.as_tensor",
+    "torch.asarray",
+    "torch.from_numpy",
+    "torch.tensor",
+}
+_IGNORED = {"torch.Tensor.retain_grad", "torch.Tensor.share_memory_"}
+_REFUSED = {
+    "torch.Tensor.backward": "return the loss instead; its backward pass is taken here",
+    "torch.autograd.backward": "return the loss instead; its backward pass is taken here",
+    "torch.Tensor.register_hook": "a hook changes gradients in a way that no Program can hold",
+    "torch.Tensor.register_post_accumulate_grad_hook": "hooks have no place in a Program",
+}
+_PYTHON_TYPES = {float: "float64", int: "int64", bool: "bool", complex: "complex128"}
+_NUMPY_DTYPE = {torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
+
+
+class Recorder(TorchFunctionMode):
+    """Holds what was recorded: inputs with their values, calls, and the tensors by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[Call] = []
+        self.results: list[Any] = []  # of the calls, to keep the tensors alive and to compare
+        self.tensors: dict[str, torch.Tensor] = {}  # the inputs
+        self.notes: list[str] = []
+        self._inputs: dict[str, Input] = {}
+        self._contents: Values = {}
+        self._refs: dict[int, Ref] = {}
+        self._alive: list[Any] = []
+        self._names: dict[int, list[str]] = {}
+        self._busy = 0
+
+    # Inputs.
+
+    def declare(self, tensor: torch.Tensor, kind: str, names: tuple[str, ...] = ()) -> Ref:
+        """Make a tensor an input now, with the value that it has now."""
+        if id(tensor) in self._refs:
+            return self._refs[id(tensor)]
+        reason = _unholdable(tensor)
+        if reason:
+            raise CaptureError(reason)
+        name = f"{kind}{sum(i.startswith(kind) for i in self._inputs)}"
+        self._inputs[name] = Input(
+            name,
+            str(tensor.dtype).removeprefix("torch."),
+            tuple(tensor.shape),
+            tensor.stride(),
+            tensor.requires_grad,
+            names or tuple(self._names.get(id(tensor), ())),
+            constant=kind == "c",
+        )
+        self._contents[name] = to_numpy(tensor)
+        self.tensors[name] = tensor
+        self._remember(tensor, Ref(name))
+        return self._refs[id(tensor)]
+
+    def know(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """The user's names for tensors that may turn up; a tied one has several."""
+        for name, tensor in tensors.items():
+            self._alive.append(tensor)
+            self._names.setdefault(id(tensor), []).append(name)
+
+    def program(self, outputs: Any) -> tuple[Program, Values]:
+        """What was recorded, with `outputs` (a tree holding tensors) as what it returns."""
+        with self._handling():
+            tree = self._outputs(outputs)
+        inputs = _with_storage(tuple(self._inputs.values()), self.tensors)
+        program = Program(inputs, tuple(self.calls), tree).check().live()
+        return program, layout(program.inputs, self._contents)
+
+    def _outputs(self, tree: Any) -> Any:
+        """The tree of Refs for a returned value; what is no tensor is left out."""
+        if isinstance(tree, torch.Tensor):
+            return self._ref(tree, "the returned value")
+        if isinstance(tree, dict):
+            items = [(key, self._outputs(item)) for key, item in tree.items()]
+            return {str(key): item for key, item in items if _holds(item)}
+        if isinstance(tree, tuple | list):
+            found = [item for item in map(self._outputs, tree) if _holds(item)]
+            return tuple(found)
+        return ()
+
+    # Calls.
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if self._busy:
+            return func(*args, **kwargs)
+        with self._handling():
+            return self._record(func, args, kwargs)
+
+    @contextmanager
+    def _handling(self) -> Iterator[None]:
+        self._busy += 1
+        try:
+            yield
+        finally:
+            self._busy -= 1
+
+    @contextmanager
+    def recording(self) -> Iterator[Recorder]:
+        """Record what runs inside; custom Functions and scripted functions too."""
+        apply = torch.autograd.Function.__dict__["apply"].__func__
+        recorder = self
+
+        def recorded_apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
+            def original(*args: Any, **kwargs: Any) -> Any:
+                return apply(cls, *args, **kwargs)
+
+            if recorder._busy:
+                return original(*args, **kwargs)
+            with recorder._handling():
+                return recorder._opaque(qualified(cls), original, args, kwargs)
+
+        call = torch._C.ScriptFunction.__call__
+
+        def recorded_script(script: Any, *args: Any, **kwargs: Any) -> Any:
+            def original(*args: Any, **kwargs: Any) -> Any:
+                return call(script, *args, **kwargs)
+
+            if recorder._busy:
+                return original(*args, **kwargs)
+            with recorder._handling():
+                return recorder._opaque(script.qualified_name, original, args, kwargs)
+
+        function = mock.patch.object(torch.autograd.Function, "apply", classmethod(recorded_apply))
+        script = mock.patch.object(torch._C.ScriptFunction, "__call__", recorded_script)
+        with function, script, self:
+            yield self
+
+    def _record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        name = name_of(func)
+        if name in _REFUSED:
+            raise CaptureError(f"{name} cannot be captured: {_REFUSED[name]}")
+        if name == "torch.Tensor.__iter__":
+            return iter(self._record(torch.unbind, (args[0], 0), {}))
+        if name in _CONSTANTS or name in _IGNORED:
+            return func(*args, **kwargs)
+        given = [leaf for leaf in tensors_of((args, kwargs)) if leaf is not None]
+        if not given:  # a factory: its tensor is a constant, once it is used
+            return func(*args, **kwargs)
+        target, canonical_args, canonical_kwargs = canonical(func, args, kwargs)
+        where = target or str(name or func)
+        for tensor in given:
+            self._ref(tensor, where)
+        grad = torch.is_grad_enabled()
+        before = torch.random.get_rng_state()
+        result = func(*args, **kwargs)
+        call = Call("", where, (), {}, grad)
+        if not _has_tensor(result) and not call.in_place:
+            return result
+        if not torch.equal(before, torch.random.get_rng_state()):
+            return self._random(where, before, canonical_args, canonical_kwargs, result)
+        if target is None:
+            if isinstance(func, torch._ops.OpOverload | torch._ops.OpOverloadPacket):
+                return self._append(f"{OPAQUE}{func}", args, kwargs, result, func)
+            raise CaptureError(f"{where} has no public name, so no Program can hold it")
+        return self._append(target, canonical_args, canonical_kwargs, result)
+
+    def _opaque(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        for tensor in tensors_of((args, kwargs)):
+            self._ref(tensor, name)
+        result = function(*args, **kwargs)
+        return self._append(f"{OPAQUE}{name}", args, kwargs, result, function)
+
+    def _append(
+        self,
+        target: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        result: Any,
+        opaque: Callable[..., Any] | None = None,
+    ) -> Any:
+        name = f"v{len(self.calls)}"
+        plain_args = tuple(self._plain(arg, target) for arg in args)
+        plain_kwargs = {key: self._plain(arg, target) for key, arg in kwargs.items()}
+        grad = torch.is_grad_enabled()
+        call = Call(name, target, plain_args, plain_kwargs, grad, opaque)
+        self.calls.append(call)
+        self.results.append(result)
+        for tensor, path in _tensors_with_paths(result):
+            if id(tensor) not in self._refs or call.in_place:
+                self._remember(tensor, Ref(name, path))
+        return result
+
+    def _random(
+        self,
+        target: str,
+        state: torch.Tensor,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        result: Any,
+    ) -> Any:
+        """A call that drew random numbers: what it drew becomes a constant."""
+        drawn = randomness.explain(target, state, args, kwargs, result)
+        if drawn is None:
+            return result  # nothing differentiable: a constant, once it is used
+        self.notes.append(f"v{len(self.calls)}: the numbers that {target} drew are a constant")
+        return self._append(drawn.target, drawn.args, drawn.kwargs, result)
+
+    # Values.
+
+    def _remember(self, thing: Any, ref: Ref) -> None:
+        self._alive.append(thing)
+        self._refs[id(thing)] = ref
+
+    def _ref(self, tensor: torch.Tensor, where: str) -> Ref:
+        known = self._refs.get(id(tensor))
+        if known is not None:
+            return known
+        if tensor.grad_fn is not None:
+            raise CaptureError(
+                f"{where} uses a tensor with grad_fn {tensor.grad_fn.name()} that no recorded call "
+                "made; compute it inside the function, or pass it as an argument"
+            )
+        try:
+            return self.declare(tensor, "p" if tensor.requires_grad else "c")
+        except CaptureError as error:
+            raise CaptureError(f"{where}: {error}") from error
+
+    def _plain(self, value: Any, where: str) -> Any:
+        """An argument as a Program holds it."""
+        if isinstance(value, torch.Tensor):
+            return self._ref(value, where)
+        if value is None or value is Ellipsis or isinstance(value, bool | str):
+            return value
+        if isinstance(value, np.generic):
+            return value.item()
+        for kind in (int, float, complex):
+            if isinstance(value, kind):
+                return kind(value)
+        if isinstance(value, torch.dtype | torch.layout | torch.memory_format):
+            return Symbol(str(value))
+        if isinstance(value, torch.device):
+            return str(value)
+        if isinstance(value, type) and value in _PYTHON_TYPES:
+            return Symbol(f"torch.{_PYTHON_TYPES[value]}")
+        if isinstance(value, slice):
+            parts = (value.start, value.stop, value.step)
+            return slice(*(self._plain(part, where) for part in parts))
+        if isinstance(value, tuple | range):
+            return tuple(self._plain(item, where) for item in value)
+        if isinstance(value, list):
+            return [self._plain(item, where) for item in value]
+        if isinstance(value, dict):
+            return {key: self._plain(item, where) for key, item in value.items()}
+        if isinstance(value, np.ndarray) and id(value) in self._refs:
+            return self._refs[id(value)]
+        if isinstance(value, np.ndarray):
+            ref = self.declare(torch.from_numpy(value.copy()), "c")
+            self._remember(value, ref)
+            return ref
+        raise CaptureError(f"{where} takes a {type(value).__name__}, which no Program can hold")
+
+
+def qualified(thing: Any) -> str:
+    """`module.Class`, for the name of an opaque call."""
+    return f"{thing.__module__}.{thing.__qualname__}"
+
+
+def to_numpy(tensor: torch.Tensor) -> Array:
+    """A contiguous copy; bfloat16 becomes float32, which holds it exactly."""
+    plain = tensor.detach().resolve_conj().resolve_neg().contiguous()
+    if plain.dtype in _NUMPY_DTYPE:
+        plain = plain.to(_NUMPY_DTYPE[plain.dtype])
+    return np.array(plain.clone().numpy())
+
+
+def tensors_of(tree: Any) -> Iterator[torch.Tensor]:
+    """The tensors among arguments, depth first."""
+    if isinstance(tree, torch.Tensor):
+        yield tree
+    elif isinstance(tree, tuple | list):
+        for item in tree:
+            yield from tensors_of(item)
+    elif isinstance(tree, dict):
+        for item in tree.values():
+            yield from tensors_of(item)
+    elif isinstance(tree, slice):
+        yield from tensors_of((tree.start, tree.stop, tree.step))
+
+
+def _has_tensor(tree: Any) -> bool:
+    return any(True for _ in tensors_of(tree))
+
+
+def _holds(tree: Any) -> bool:
+    return isinstance(tree, Ref) or bool(tree)
+
+
+def _tensors_with_paths(
+    tree: Any, path: tuple[int | str, ...] = ()
+) -> Iterator[tuple[torch.Tensor, tuple[int | str, ...]]]:
+    if isinstance(tree, torch.Tensor):
+        yield tree, path
+    elif isinstance(tree, tuple | list):
+        for index, item in enumerate(tree):
+            yield from _tensors_with_paths(item, (*path, index))
+    elif isinstance(tree, dict):
+        for key, item in tree.items():
+            yield from _tensors_with_paths(item, (*path, key))
+
+
+def _unholdable(tensor: torch.Tensor) -> str | None:
+    """Why a Program cannot hold this tensor as an input."""
+    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        return "torch.func transforms (vmap, grad, jvp) inside a function cannot be captured"
+    if tensor.layout is not torch.strided or tensor.is_nested:
+        return f"a Program holds dense tensors only, not {tensor.layout}"
+    if tensor.is_quantized or tensor.device.type != "cpu":
+        return f"a Program holds plain CPU tensors, not {tensor.dtype} on {tensor.device}"
+    return None
+
+
+def _with_storage(
+    inputs: tuple[Input, ...], tensors: Mapping[str, torch.Tensor]
+) -> tuple[Input, ...]:
+    """Name the storage of inputs that overlap in memory."""
+    groups: dict[tuple[int, str], list[Input]] = {}
+    for i in inputs:
+        key = (tensors[i.name].untyped_storage().data_ptr(), i.dtype)
+        groups.setdefault(key, []).append(i)
+    placed: dict[str, Input] = {}
+    number = 0
+    for (pointer, _), group in groups.items():
+        if not pointer or len(group) == 1:
+            continue
+        start = {i.name: tensors[i.name].storage_offset() for i in group}
+        shared = [i for i in group if any(_overlap(i, j, start) for j in group if j is not i)]
+        base = min((start[i.name] for i in shared), default=0)
+        for i in shared:
+            placed[i.name] = replace(i, storage=f"s{number}", offset=start[i.name] - base)
+        number += bool(shared)
+    return tuple(placed.get(i.name, i) for i in inputs)
+
+
+def _overlap(a: Input, b: Input, start: Mapping[str, int]) -> bool:
+    first, second = start[a.name], start[b.name]
+    return first < second + b.extent and second < first + a.extent
