@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from conformance.choose import Choose, subset
 from conformance.program import Call, Input, Program, Ref, Values
 from conformance.sources import values as classes
-from conformance.sources.values import REAL, UNIT, Domain
+from conformance.sources.values import REAL, Domain
 
 Shape = tuple[int, ...]
 
@@ -227,7 +228,6 @@ class Draft:
                 **{key: plain(value, True) for key, value in kwargs.items()},
             )
         name = f"v{len(self.calls)}"
-        needs_grad = needs_grad and target != "torch.Tensor.detach"
         results = []
         if isinstance(made, torch.Tensor):
             results.append(self._result(Ref(name), made, needs_grad, result))
@@ -282,16 +282,12 @@ class Draft:
         *others, last = self._results
         loose = [n for n in others if n.ref not in self.used]
         outputs = [n for n in loose if not self.choose.flag(0.4)] + [last]
+        inputs = self.inputs
         if not any(n.needs_grad for n in outputs):
-            self.call("torch.mul", (last, self._weight(last)), {})
-            outputs.append(self.nodes[-1])
+            inputs = [replace(i, requires_grad=i.dtype == self.dtype) for i in inputs]
         tree = tuple(n.ref for n in outputs)
-        program = Program(tuple(self.inputs), tuple(self.calls), tree if len(tree) > 1 else tree[0])
+        program = Program(tuple(inputs), tuple(self.calls), tree if len(tree) > 1 else tree[0])
         return program, self.values
-
-    def _weight(self, node: Node) -> Node:
-        x = classes.draw(self.choose, node.shape, UNIT, "ordinary")
-        return self._input(x.astype(self.dtype, copy=False), requires_grad=True)
 
 
 def broadcasts(a: Shape, b: Shape) -> bool:

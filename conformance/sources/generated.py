@@ -16,6 +16,7 @@ from conformance.sources.draft import Draft, Unfit
 from conformance.sources.grammar import FAMILIES, OPS
 from conformance.sources.templates import Op
 
+DTYPES = ("float64", "float32")
 MORE = 0.5  # the chance of one more call
 LONGEST = 5  # calls before the op, and after it
 ATTEMPTS = 100  # draws of one call; a handful is usual
@@ -73,9 +74,14 @@ class Generated:
         return items
 
     def samples(self, item: Item, settings: Settings) -> Iterator[Sample | Skipped]:
-        """The Programs of one block, in order."""
+        """The Programs of one block, in order; the chosen dtypes take turns."""
         first, last = map(int, item.key.split("-"))
-        for number in range(first, last + 1):
+        dtypes = [name for name in settings.dtypes if name in DTYPES]
+        for name in settings.dtypes:
+            if name not in DTYPES:
+                yield Skipped(item.op, f"{item.key} {name}", f"no {name} Programs are generated")
+        for number in range(first, last + 1 if dtypes else first):
+            dtype = dtypes[number % len(dtypes)]
             seed = f"{settings.seed}/{item.op}/{number}"
-            program, values = draw(Seeded(seed), OPS[item.op])
+            program, values = draw(Seeded(seed), OPS[item.op], dtype)
             yield Sample(item.op, program, values, label=f"seed {seed}")

@@ -120,12 +120,11 @@ def _scatter(d: Draft, unique: bool) -> tuple[Node, int, Node, Node]:
     dim = d.axis(x, 1)
     shape = [n if d.choose.flag(0.7) else min(n, 1) for n in x.shape]
     shape[dim] = 1 if unique else d.choose.integer(1, 3)
-    wider = [n + d.choose.integer(0, 1) for n in shape] if d.choose.flag(0.2) else shape
-    return x, dim, d.indices(shape, x.shape[dim]), d.fit(wider)
+    return x, dim, d.indices(shape, x.shape[dim]), d.fit(shape)
 
 
 def scatter_add(d: Draft) -> Arguments:
-    """Duplicate indices add up; the source may be larger than the index."""
+    """Duplicate indices add up."""
     return _scatter(d, unique=False), {}
 
 

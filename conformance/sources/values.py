@@ -42,7 +42,7 @@ class Domain:
             "negative": self.low < -1.0,
             "zeros": self.low <= 0.0 <= self.high and not self.gap,
             "ties": True,
-            "big": self.high > 2 * BIG,
+            "big": max(self.high, -self.low) > BIG,
         }
         return tuple(name for name in CLASSES if possible[name])
 
