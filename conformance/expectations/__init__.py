@@ -1,0 +1,177 @@
+"""What is expected to fail, and the verdict on a run: ok, regression, improvement, expected, flaky
+or missing.
+
+The lists lie beside this module, one `<engine>.json` an engine:
+
+    [{"op": "linalg.eigh", "check": "vjp", "reason": "...", "link": "...", "witness": "..."}]
+
+`op` and `check` are names or patterns of fnmatch ("linalg.*", "*"); so is the optional `case`,
+which is held against the whole case. `"flaky": true` says that it may pass as well.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import importlib.resources
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from conformance.errors import UsageError
+from conformance.results import FAILING, UNDECIDED, Result
+
+INCONCLUSIVE_CAP = 0.005  # of what was judged: above it, deciding has failed
+
+
+@dataclasses.dataclass(frozen=True)
+class Expectation:
+    """A failure that is known: of whom, why, and where it is written down."""
+
+    op: str
+    check: str
+    reason: str
+    link: str = ""
+    witness: str = ""
+    case: str = "*"
+    flaky: bool = False
+
+    def covers(self, result: Result) -> bool:
+        """Whether this is about that result."""
+        return (
+            fnmatch.fnmatchcase(result.op, self.op)
+            and fnmatch.fnmatchcase(result.check, self.check)
+            and fnmatch.fnmatchcase(result.case, self.case)
+        )
+
+    def __str__(self) -> str:
+        about = f"{self.op} {self.check}" + (f" ({self.case})" if self.case != "*" else "")
+        return f"{about}: {self.reason}" + (f" [{self.link}]" if self.link else "")
+
+
+def load(engine: str) -> tuple[Expectation, ...]:
+    """The expectations of an engine; none for one that has no list.
+
+    Raises UsageError for a list that is not well formed.
+    """
+    file = importlib.resources.files(__name__) / f"{engine}.json"
+    if ":" in engine or not file.is_file():
+        return ()
+    return parse(file.read_text(encoding="utf-8"), str(file))
+
+
+def parse(text: str, name: str) -> tuple[Expectation, ...]:
+    """The expectations in a JSON text; `name` is what an error calls it."""
+    try:
+        return tuple(Expectation(**entry) for entry in json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise UsageError(
+            f"{name} is no list of expectations ({error}): each has op, check and reason, and may "
+            "have link, witness, case and flaky"
+        ) from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What a run's results mean, given what was expected.
+
+    `regressions` fail unexpectedly; `expected` fail as foretold; an expectation is an
+    `improvement` where its cases ran and none failed, and `missing` where it met no case;
+    `flaky` cases both passed and failed.
+    """
+
+    counts: Mapping[str, int]
+    regressions: tuple[Result, ...]
+    expected: tuple[tuple[Result, Expectation], ...]
+    flaky: tuple[Result, ...]
+    improvements: tuple[Expectation, ...]
+    missing: tuple[Expectation, ...]
+
+    @property
+    def decided(self) -> int:
+        """How many results are neither unsupported nor inconclusive."""
+        return sum(n for outcome, n in self.counts.items() if outcome not in UNDECIDED)
+
+    @property
+    def inconclusive_share(self) -> float:
+        """The part of what could be judged that was not decided."""
+        undecided = self.counts.get("inconclusive", 0)
+        return undecided / max(1, self.decided + undecided)
+
+    @property
+    def name(self) -> str:
+        """The verdict in a word; "nothing" where nothing was checked."""
+        if self.regressions:
+            return "regression"
+        if self.flaky:
+            return "flaky"
+        return "ok" if self.decided else "nothing"
+
+    def strict_failures(self) -> list[str]:
+        """What --strict holds against a run that is otherwise ok, one phrase each."""
+        count, share = self.counts, self.inconclusive_share
+        return [
+            phrase
+            for wrong, phrase in (
+                (count.get("unsupported"), f"{count.get('unsupported', 0):,} unsupported"),
+                (count.get("precision"), f"{count.get('precision', 0):,} of lost precision"),
+                (self.improvements, f"{len(self.improvements)} expectations no longer fail"),
+                (self.missing, f"{len(self.missing)} expectations met no case"),
+                (share > INCONCLUSIVE_CAP, f"{share:.1%} inconclusive"),
+            )
+            if wrong
+        ]
+
+    def exit_code(self, *, strict: bool = False) -> int:
+        """0, 1 or 5, as `conformance run` returns it for a run that came to its end."""
+        if self.name in ("regression", "flaky"):
+            return 1
+        if self.name == "nothing":
+            return 5
+        return 1 if strict and self.strict_failures() else 0
+
+
+def judge(
+    results: Iterable[Result], expectations: Sequence[Expectation], *, whole: bool = True
+) -> Verdict:
+    """The verdict. `whole` says that the run left nothing out, so that an expectation which met
+    no case is missing.
+    """
+    results = list(results)
+    by_case: dict[str, set[bool]] = {}
+    for result in results:
+        if result.outcome not in UNDECIDED:
+            by_case.setdefault(result.case, set()).add(result.outcome in FAILING)
+    regressions, expected, flaky = [], [], []
+    met: dict[Expectation, bool] = {}  # whether a case of it failed
+    for result in results:
+        if result.outcome in UNDECIDED:
+            continue
+        failed = result.outcome in FAILING
+        covering = [known for known in expectations if known.covers(result)]
+        for known in covering:
+            met[known] = met.get(known, False) or failed
+        if failed and covering:
+            expected.append((result, covering[0]))
+        elif failed and len(by_case[result.case]) > 1:
+            flaky.append(result)
+        elif failed:
+            regressions.append(result)
+    return Verdict(
+        counts=Counter(result.outcome for result in results),
+        regressions=tuple(regressions),
+        expected=tuple(expected),
+        flaky=tuple(flaky),
+        improvements=tuple(e for e, failed in met.items() if not failed and not e.flaky),
+        missing=tuple(e for e in expectations if e not in met) if whole else (),
+    )
+
+
+def of_journal(
+    header: Mapping[str, Any], results: Iterable[Result], *, complete: bool
+) -> Verdict:
+    """The verdict on the results of a journal, from its header."""
+    settings = header.get("settings", {})
+    whole = complete and not settings.get("expression") and settings.get("profile") != "smoke"
+    return judge(results, load(header.get("engine", "")), whole=whole)
