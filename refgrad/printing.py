@@ -58,9 +58,9 @@ def set_printoptions(
     `profile` is "default", "short" or "full"; the other arguments then adjust it.
     """
     global _options
-    base = _options
-    if profile is not None:
-        base = replace(PROFILES.get(profile, base), sci_mode=None)
+    if profile is not None and profile not in PROFILES:
+        raise ValueError(f"profile must be one of {', '.join(PROFILES)}, not {profile!r}")
+    base = _options if profile is None else PROFILES[profile]
     given = {
         "precision": precision,
         "threshold": threshold,
@@ -106,15 +106,15 @@ def format(
     notes = []
     if device.type != "cpu":
         notes.append(f"device='{device}'")
+    if (array.ndim != 1) if array.size == 0 else (_options.edgeitems == 0):
+        notes.append(f"size={tuple(array.shape)}")
     if array.size == 0:
         body = "[]"
-        if array.ndim != 1:
-            notes.append(f"size={tuple(array.shape)}")
         if dtype is not default:
             notes.append(f"dtype={dtype}")
     else:
         body = _body(array, _options)
-        if not (dtype in (default, dtypes.int64, dtypes.bool) or _is_complex_of(dtype, default)):
+        if dtype not in (default, _complex_beside(default), dtypes.int64, dtypes.bool):
             notes.append(f"dtype={dtype}")
     if grad_fn_name is not None:
         notes.append(f"grad_fn=<{grad_fn_name}>")
@@ -123,14 +123,14 @@ def format(
     return _append(_OPENING + body, notes, _options.linewidth) + ")"
 
 
-def _is_complex_of(d: dtype, real: dtype) -> bool:
-    return d.is_complex and real is not dtypes.bfloat16 and real.to_complex() is d
+def _complex_beside(default: dtype) -> dtype:
+    """The complex dtype not worth naming; PyTorch shows complex32 even if the default is half."""
+    return dtypes.complex128 if default is dtypes.float64 else dtypes.complex64
 
 
 def _append(text: str, notes: list[str], linewidth: int) -> str:
     """The notes after the text, each on its line while it fits, else on a line of its own."""
-    # A text of one line counts two characters longer than it is: PyTorch measures so.
-    used = len(text) - text.rfind("\n") + 1
+    used = len(text) - text.rfind("\n") + 1  # two more than the last line: PyTorch measures so
     for note in notes:
         if used + len(note) + 2 > linewidth:
             text += ",\n" + " " * len(_OPENING) + note
@@ -153,7 +153,9 @@ class _Style:
 
 
 def _body(array: np.ndarray, options: Options) -> str:
-    summarise = array.size > options.threshold
+    summarise = array.ndim > 0 and array.size > options.threshold
+    if summarise and options.edgeitems == 0:
+        return "[...]"
     shown = _edges(array, options.edgeitems) if summarise else array
     edge = options.edgeitems if summarise else None
     return _nested(array, len(_OPENING), _style(shown, options), edge, options.linewidth)

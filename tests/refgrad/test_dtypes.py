@@ -16,6 +16,8 @@ from refgrad.dtypes import ALL, DIMENSIONED, SCALAR, ZERO_DIM
 OPERANDS = [(d, c) for c in (DIMENSIONED, ZERO_DIM) for d in ALL]
 OPERANDS += [(d, SCALAR) for d in dtypes.PYTHON_TYPES.values()]
 OUTSIDE = ("uint16", "uint32", "uint64")  # they promote with floats only
+pytestmark = pytest.mark.filterwarnings("ignore:ComplexHalf support:UserWarning")
+
 ATTRIBUTES = ("itemsize", "is_floating_point", "is_complex", "is_signed")
 
 
