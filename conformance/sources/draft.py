@@ -82,7 +82,7 @@ class Draft:
 
     def indices(self, shape: Sequence[int], size: int) -> Node:
         """An integer tensor of the shape with numbers below size: a new input, or one at hand."""
-        if not size and math.prod(shape):
+        if size == 0 and 0 not in shape:
             raise Unfit("no index into a dimension of size 0")
         for node in reversed(self.nodes):
             if node.data.dtype == torch.int64 and node.shape == tuple(shape) and node.high < size:
