@@ -29,19 +29,21 @@ def capture(
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
+    module: torch.nn.Module | None = None,
     prove: bool = True,
 ) -> Capture:
     """Run `fn(*args, **kwargs)` once and record it.
 
     Tensors among the arguments become inputs x0, x1, ...; a module's parameters, and other leaves
     that turn up, p0, p1, ...; other tensors constants c0, c1, ... with the value they have when
-    first seen. With `prove` the Program is replayed on torch, and its outputs and gradients must
+    first seen. `module` has the parameters (default: `fn` itself, where it is a module or its
+    method). With `prove` the Program is replayed on torch, and its outputs and gradients must
     equal the original's bit for bit. Raises CaptureError that names the call; what `fn` itself
     raises passes through.
     """
     kwargs = dict(kwargs or {})
     recorder = Recorder()
-    module = _module_of(fn)
+    module = module if module is not None else _module_of(fn)
     if module is not None:
         recorder.know(dict(module.named_parameters(remove_duplicate=False)))
         recorder.know(dict(module.named_buffers(remove_duplicate=False)))
@@ -80,7 +82,7 @@ def cotangents_for(outputs: Sequence[Array]) -> list[Array | None]:
             pair = rng.standard_normal((2, *output.shape))
             made.append((pair[0] + 1j * pair[1]).astype(output.dtype))
         elif output.dtype.kind == "f":
-            made.append(rng.standard_normal(output.shape).astype(output.dtype))
+            made.append(np.asarray(rng.standard_normal(output.shape), output.dtype))
         else:
             made.append(None)
     return made

@@ -86,7 +86,7 @@ _SPREAD = {"count_nonzero", "flip", "permute", "reshape", "squeeze", "tile"}
 
 def name_of(function: Any) -> str | None:
     """The public dotted name of what a function mode was handed, or None."""
-    owner = getattr(function, "__self__", None)
+    owner: Any = getattr(function, "__self__", None)
     if getattr(function, "__name__", "") in ("__get__", "__set__"):
         getter = getattr(owner, "fget", owner)
         return f"torch.Tensor.{getter.__name__}.{function.__name__}"

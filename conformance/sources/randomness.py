@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from conformance.errors import CaptureError
 
 # out = x * mask, where mask is what the call gives for ones
-_MASKED = {
+_MASKED: dict[str, Callable[..., torch.Tensor]] = {
     "torch.dropout": torch.dropout,
     "torch.feature_dropout": torch.feature_dropout,
     "torch.nn.functional.dropout": F.dropout,

@@ -257,9 +257,12 @@ class Recorder(TorchFunctionMode):
             return value
         if isinstance(value, np.generic):
             return value.item()
-        for kind in (int, float, complex):
-            if isinstance(value, kind):
-                return kind(value)
+        if isinstance(value, int):
+            return int(value)
+        if isinstance(value, float):
+            return float(value)
+        if isinstance(value, complex):
+            return complex(value)
         if isinstance(value, torch.dtype | torch.layout | torch.memory_format):
             return Symbol(str(value))
         if isinstance(value, torch.device):
@@ -356,7 +359,7 @@ def _with_storage(
     for (pointer, _), group in groups.items():
         if not pointer or len(group) == 1:
             continue
-        start = {i.name: tensors[i.name].storage_offset() for i in group}
+        start = {i.name: int(tensors[i.name].storage_offset()) for i in group}
         shared = [i for i in group if any(_overlap(i, j, start) for j in group if j is not i)]
         base = min((start[i.name] for i in shared), default=0)
         for i in shared:
