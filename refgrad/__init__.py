@@ -1,9 +1,34 @@
-"""refgrad: PyTorch's autograd in plain NumPy."""
+"""refgrad: an autograd engine in plain NumPy with PyTorch's names and semantics.
+
+`import refgrad as torch` runs ordinary PyTorch code on the CPU. Nothing here imports torch.
+"""
 
 from __future__ import annotations
 
-from refgrad import ops as ops
-from refgrad.ops.pointwise import *
-from refgrad.ops.reductions import *
-from refgrad.ops.shaping import *
+import warnings
+
+# PyTorch says nothing of overflow or of division by zero; only what refgrad itself computes is meant
+warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"refgrad\.")
+
 from refgrad import autograd as autograd
+from refgrad import ops as ops
+from refgrad.autograd import enable_grad as enable_grad
+from refgrad.autograd import inference_mode as inference_mode
+from refgrad.autograd import is_grad_enabled as is_grad_enabled
+from refgrad.autograd import no_grad as no_grad
+from refgrad.autograd import set_grad_enabled as set_grad_enabled
+from refgrad.device import device as device
+from refgrad.dtypes import *
+from refgrad.ops.casting import *
+from refgrad.ops.indexing import *
+from refgrad.ops.joining import *
+from refgrad.ops.pointwise import *
+from refgrad.ops.products import *
+from refgrad.ops.reductions import *
+from refgrad.ops.scattering import *
+from refgrad.ops.shaping import *
+from refgrad.ops.triangles import *
+from refgrad.size import Size as Size
+from refgrad.tensor import Tensor as Tensor
+
+__version__ = "0.1.0"

@@ -139,7 +139,61 @@ class Tensor:
     def __contains__(self, value: Any) -> bool:
         return bool((self._array == (value._array if isinstance(value, Tensor) else value)).any())
 
+    @property
+    def T(self) -> Tensor:
+        """All dimensions in reverse order."""
+        made: Tensor = self.permute(tuple(reversed(range(self._array.ndim))))
+        return made
+
+    @property
+    def mT(self) -> Tensor:
+        """The last two dimensions swapped.
+
+        Raises:
+            RuntimeError: it has fewer than two.
+        """
+        if self._array.ndim < 2:
+            raise RuntimeError(
+                "tensor.mT is only supported on matrices or batches of matrices. "
+                f"Got {self._array.ndim}-D tensor."
+            )
+        made: Tensor = self.transpose(-2, -1)
+        return made
+
+    @property
+    def H(self) -> Tensor:
+        """The conjugate transpose of a matrix."""
+        return self.mH
+
+    @property
+    def mH(self) -> Tensor:
+        """The conjugate transpose of the last two dimensions."""
+        made: Tensor = self.adjoint()
+        return made
+
+    @property
+    def real(self) -> Tensor:
+        """The real part; itself for real dtypes."""
+        from refgrad.ops import pointwise
+
+        return pointwise.real(self) if self._array.dtype.kind == "c" else self
+
+    @property
+    def imag(self) -> Tensor:
+        """The imaginary part.
+
+        Raises:
+            RuntimeError: the dtype is not complex.
+        """
+        from refgrad.ops import pointwise
+
+        return pointwise.imag(self)
+
     # --- reading ---------------------------------------------------------------------------------
+
+    def cpu(self) -> Tensor:
+        """Itself: its memory is the host's."""
+        return self
 
     def item(self) -> Any:
         """Its only element as a Python number.

@@ -8,12 +8,15 @@ from typing import Any
 from refgrad.ops import (
     casting,
     indexing,
-    linalg,
+    joining,
     operators,
     pointwise,
+    products,
     protocol,
     reductions,
+    scattering,
     shaping,
+    triangles,
 )
 from refgrad.ops.op import INPLACE, METHODS
 from refgrad.tensor import Tensor
@@ -21,11 +24,14 @@ from refgrad.tensor import Tensor
 __all__ = [
     "casting",
     "indexing",
-    "linalg",
+    "joining",
     "pointwise",
+    "products",
     "protocol",
     "reductions",
+    "scattering",
     "shaping",
+    "triangles",
 ]
 
 

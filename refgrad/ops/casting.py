@@ -11,6 +11,8 @@ from refgrad.device import device, usable
 from refgrad.ops.op import composite, op
 from refgrad.tensor import Tensor
 
+__all__ = ["clone", "is_complex", "is_floating_point", "is_tensor", "numel", "result_type"]
+
 
 @op(node_name="ToCopyBackward0", method=False)
 def to_dtype(input, dtype):  # type: ignore[no-untyped-def]
@@ -93,3 +95,42 @@ _bool = _cast("bool", dtypes.bool)
 def type_as(input: Any, other: Any) -> Any:
     """`input` in the dtype of `other`."""
     return to(input, other.dtype)
+
+
+@op(view=True, method=False)
+def view_dtype(input: Any, dtype: Any) -> Any:
+    """The same memory read as another dtype of the same width; it has no gradient."""
+    if dtype.itemsize != input.itemsize:
+        raise RuntimeError("refgrad's view(dtype) needs a dtype of the same width")
+    return input.view(dtype.numpy)
+
+
+def is_tensor(obj: Any) -> Any:
+    """Whether `obj` is a Tensor."""
+    return isinstance(obj, Tensor)
+
+
+def is_floating_point(input: Any) -> Any:
+    """Whether the dtype of `input` is a floating one."""
+    return input.is_floating_point()
+
+
+def is_complex(input: Any) -> Any:
+    """Whether the dtype of `input` is a complex one."""
+    return input.is_complex()
+
+
+def numel(input: Any) -> Any:
+    """The number of elements of `input`."""
+    return input.numel()
+
+
+def result_type(tensor1: Any, tensor2: Any) -> dtypes.dtype:
+    """The dtype of an operation on two operands, each a Tensor or a Python number."""
+
+    def described(x: Any) -> tuple[dtypes.dtype, dtypes.Category]:
+        if isinstance(x, Tensor):
+            return x.dtype, dtypes.DIMENSIONED if x.ndim else dtypes.ZERO_DIM
+        return dtypes.PYTHON_TYPES[type(x)], dtypes.SCALAR
+
+    return dtypes.result_type(described(tensor1), described(tensor2))

@@ -1,3 +1,273 @@
-"""Ops that pick and place by index."""
+"""Ops that read and write by index."""
 
 from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from refgrad.ops.arrays import wrap_dim
+from refgrad.ops.op import composite, op
+from refgrad.tensor import Tensor, wrap
+
+__all__ = [
+    "argwhere", "index_select", "masked_select", "nonzero", "select", "select_scatter",
+    "slice_scatter", "take", "take_along_dim",
+]  # fmt: skip
+
+Index = Any
+
+
+def normalize(index: Index, ndim: int) -> tuple[Index, tuple[Any, ...] | None]:
+    """PyTorch's reading of an index as two of NumPy's, applied in turn: basic, then advanced.
+
+    PyTorch selects by integers first, so `x[0, :, i]` keeps the dimension of `i` in its place, where
+    NumPy would move it to the front. The second is None where the first says all.
+    """
+    parts = list(index) if isinstance(index, tuple) else [index]
+    parts = [_array_index(p) for p in parts]
+    if not any(isinstance(p, np.ndarray) for p in parts):
+        return tuple(parts), None
+    used = sum(
+        p.ndim if isinstance(p, np.ndarray) and p.dtype == bool else p is not None
+        for p in parts
+        if p is not Ellipsis
+    )
+    if not any(p is Ellipsis for p in parts):
+        parts.append(Ellipsis)
+    at = next(i for i, p in enumerate(parts) if p is Ellipsis)
+    parts[at : at + 1] = [slice(None)] * (ndim - used)
+    first: list[Any] = []
+    second: list[Any] = []
+    for p in parts:
+        if isinstance(p, np.ndarray):
+            first += [slice(None)] * (p.ndim if p.dtype == bool else 1)
+            second.append(p)
+        else:
+            first.append(p)
+            if not isinstance(p, int):
+                second.append(slice(None))
+    return tuple(first), tuple(second)
+
+
+def _array_index(p: Any) -> Any:
+    """One part of an index: an int, a slice, None, Ellipsis, or an array of ints or bools."""
+    if p is None or p is Ellipsis or type(p) is int:
+        return p
+    if isinstance(p, slice):
+        if p.step is not None and int(p.step) <= 0:
+            raise ValueError("step must be greater than zero")
+        return slice(*(v if v is None else int(v) for v in (p.start, p.stop, p.step)))
+    if isinstance(p, range):
+        p = list(p)
+    array = np.asarray(p)
+    if array.size == 0 and isinstance(p, (list, tuple)):
+        array = array.astype(np.int64)
+    if array.dtype.kind not in "iub":
+        raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
+    if array.dtype == np.uint8 and array.ndim:
+        array = array.astype(bool)
+    return int(array) if array.ndim == 0 and array.dtype.kind != "b" else array
+
+
+def is_basic(index: Index) -> bool:
+    """Whether an index reads a view: no part of it is an array."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return all(p is None or p is Ellipsis or isinstance(p, (int, slice)) for p in parts)
+
+
+def read(x: Any, index: Index) -> Any:
+    """x[index] on arrays, as PyTorch reads it.
+
+    Raises:
+        IndexError: an index is out of range, or there are too many.
+    """
+    first, second = normalize(index, x.ndim)
+    return x[first] if second is None else x[first][second]
+
+
+@op(view=True, method=False, node_name="SelectBackward0")
+def getitem(input: Any, index: Any) -> Any:
+    """input[index]."""
+    return read(input, index)
+
+
+getitem.vjp(input=lambda g, shape, index: put_at(np.zeros_like(g, shape=shape), index, g))
+
+
+@op(method=False)
+def put_at(input: Any, index: Any, values: Any) -> Any:
+    """`input` with `values` added at `index`, as often as an element is named."""
+    out = np.array(input)
+    first, second = normalize(index, out.ndim)
+    if second is None:
+        out[first] += values
+    else:
+        np.add.at(out[first], second, values)
+    return out
+
+
+put_at.vjp(input=lambda g: g, values=lambda g, index: getitem(g, index))
+
+
+@op(method=False, node_name="CopySlices")
+def setitem(input: Any, index: Any, value: Any) -> Any:
+    """`input` with `value` at `index`; of several values for one element the last stays."""
+    out = np.array(input)
+    first, second = normalize(index, out.ndim)
+    if hasattr(value, "ndim"):
+        into = out[first] if second is None else out[first][second]
+        lead = value.ndim - into.ndim
+        if lead > 0 and value.shape[:lead] == (1,) * lead:
+            value = np.reshape(value, value.shape[lead:])
+        if value.dtype.kind == "c" and out.dtype.kind != "c":
+            raise RuntimeError("value cannot be converted to the tensor's type without overflow")
+    if second is None:
+        out[first] = value
+    else:
+        out[first][second] = value
+    return out
+
+
+setitem.vjp(
+    input=lambda g, index: setitem(g, index, 0.0),
+    value=lambda g, index, shape: np.reshape(getitem(g, index), shape)
+    if np.prod(shape) == np.prod(getitem(g, index).shape) else getitem(g, index),
+)  # fmt: skip
+
+
+def _getitem_method(self: Tensor, index: Any) -> Any:
+    if isinstance(index, list):
+        index = np.asarray([i.item() if isinstance(i, Tensor) else i for i in index])
+    return getitem(self, index)
+
+
+Tensor.__getitem__ = _getitem_method  # type: ignore[attr-defined]
+
+
+# --- along a dimension ---------------------------------------------------------------------------
+
+
+def at_dim(dim: int, part: Any) -> tuple[Any, ...]:
+    """The index that takes `part` of dimension `dim` and all of those before it."""
+    return (slice(None),) * dim + (part,)
+
+
+@composite
+def select(input: Any, dim: int, index: Any) -> Any:
+    """The slice at `index` of dimension `dim`, which is dropped."""
+    if input.ndim == 0:
+        raise IndexError("select() cannot be applied to a 0-dim tensor.")
+    dim, i = wrap_dim(dim, input.ndim), int(index)
+    if not -input.shape[dim] <= i < input.shape[dim]:
+        raise IndexError(
+            f"select(): index {i} out of range for tensor of size {list(input.shape)} at dimension {dim}"
+        )
+    return getitem(input, at_dim(dim, i))
+
+
+@op
+def index_select(input: Any, dim: Any, index: Any) -> Any:
+    """The slices of dimension `dim` that `index`, a vector, names."""
+    if index.ndim > 1:
+        raise IndexError("index_select(): Index is supposed to be a vector")
+    if input.ndim == 0:
+        return input[...] if index.size == 1 else np.broadcast_to(input, index.shape)
+    d = wrap_dim(dim, input.ndim)
+    index = np.reshape(index, (-1,))
+    _check_bounds(index, input.shape[d])
+    return np.take(input, index, axis=d)
+
+
+def _check_bounds(index: Any, n: int) -> None:
+    if index.size and (index.min() < 0 or index.max() >= n):
+        raise IndexError("index out of range in self")
+
+
+index_select.vjp(
+    input=lambda g, shape, dim, index: put_at(
+        np.zeros_like(g, shape=shape),
+        at_dim(wrap_dim(dim, len(shape)), np.reshape(index, (-1,))) if shape else (),
+        g if shape else np.sum(g),
+    )
+)
+
+
+@composite
+def take(input: Any, index: Any) -> Any:
+    """The elements that `index` names, in row-major order of `input`."""
+    return getitem(input.reshape(-1), index)
+
+
+@composite
+def masked_select(input: Any, mask: Any) -> Any:
+    """The elements where `mask`, which broadcasts, is true, in one dimension."""
+    from refgrad.ops.shaping import broadcast_tensors
+
+    if mask.dtype.name != "bool":
+        raise RuntimeError("masked_select: expected BoolTensor for mask")
+    input, mask = broadcast_tensors(input, mask)
+    if input.ndim == 0:
+        input, mask = input.reshape(1), mask.reshape(1)
+    return getitem(input, mask)
+
+
+@composite
+def nonzero(input: Any, *, as_tuple: bool = False) -> Any:
+    """The indices of the elements that are not zero: a row an element, or a vector a dimension."""
+    array = input._array
+    if as_tuple:
+        return tuple(wrap(i) for i in np.nonzero(np.atleast_1d(array)))
+    if array.ndim == 0:
+        return wrap(np.empty((int(array != 0), 0), dtype=np.int64))
+    return wrap(np.argwhere(array))
+
+
+@composite
+def argwhere(input: Any) -> Any:
+    """The indices of the elements that are not zero, a row each."""
+    return nonzero(input)
+
+
+@composite
+def select_scatter(input: Any, src: Any, dim: int, index: int) -> Any:
+    """`input` with `src` as the slice at `index` of dimension `dim`."""
+    d = wrap_dim(dim, input.ndim)
+    slice_shape = tuple(n for i, n in enumerate(input.shape) if i != d)
+    if tuple(src.shape) != slice_shape:
+        raise RuntimeError(
+            "expected src to have a size equal to the slice of self. src size = "
+            f"{list(src.shape)}, slice size = {list(slice_shape)}"
+        )
+    return setitem(input, at_dim(d, index), src)
+
+
+@composite
+def slice_scatter(
+    input: Any, src: Any, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
+) -> Any:
+    """`input` with `src` as a slice of dimension `dim`."""
+    return setitem(input, at_dim(wrap_dim(dim, input.ndim), slice(start, end, step)), src)
+
+
+@composite
+def take_along_dim(input: Any, indices: Any, dim: Any = None) -> Any:
+    """The elements that `indices` names along `dim`; the other dimensions broadcast."""
+    from refgrad.ops.scattering import gather
+    from refgrad.ops.shaping import expand
+
+    if dim is None:
+        return getitem(input.reshape(-1), indices.reshape(-1))
+    if input.ndim != indices.ndim:
+        raise RuntimeError(
+            "torch.take_along_dim(): input and indices should have the same number of dimensions, "
+            f"but got {input.ndim} dimensions for input, and {indices.ndim} dimensions for indices"
+        )
+    d = wrap_dim(dim, input.ndim)
+    a, b = list(input.shape), list(indices.shape)
+    common = np.broadcast_shapes(tuple(a[:d] + a[d + 1 :]), tuple(b[:d] + b[d + 1 :]))
+    input = expand(input, (*common[:d], a[d], *common[d:]))
+    indices = expand(indices, (*common[:d], b[d], *common[d:]))
+    return gather(input, d, indices)
+
+

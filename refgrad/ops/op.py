@@ -420,10 +420,14 @@ def binary(
     return made
 
 
-def composite(function: Callable[..., Any] | None = None, *, method: bool = True) -> Any:
+def composite(
+    function: Callable[..., Any] | None = None, *, method: bool = True, name: str | None = None
+) -> Any:
     """Register a function that is written from other ops, as a method of Tensor too."""
     if function is None:
-        return lambda f: composite(f, method=method)
+        return lambda f: composite(f, method=method, name=name)
+    if name is not None:
+        function.__name__ = name
     if method:
         METHODS[function.__name__] = function
     return function

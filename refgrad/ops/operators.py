@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from refgrad.ops import linalg, pointwise
+from refgrad.ops import pointwise, products
 from refgrad.tensor import Tensor
 
 _OPERANDS = (Tensor, int, float, complex, np.ndarray, np.generic)
@@ -20,7 +20,7 @@ BINARY = {
     "floordiv": pointwise.floor_divide,
     "mod": pointwise.remainder,
     "pow": pointwise.pow,
-    "matmul": linalg.matmul,
+    "matmul": products.matmul,
     "and": pointwise.bitwise_and,
     "or": pointwise.bitwise_or,
     "xor": pointwise.bitwise_xor,

@@ -11,9 +11,22 @@ from typing import Any
 
 import numpy as np
 
+from refgrad.ops.indexing import index_select
+from refgrad.ops.joining import cat, stack
 from refgrad.ops.op import FUNCTIONS
 from refgrad.ops.reductions import sum
-from refgrad.ops.shaping import broadcast_to, reshape
+from refgrad.ops.shaping import (
+    broadcast_to,
+    flip,
+    movedim,
+    permute,
+    reshape,
+    roll,
+    squeeze,
+    transpose,
+    unsqueeze,
+)
+from refgrad.ops.triangles import diagonal, tril, triu
 from refgrad.tensor import Tensor, wrap
 
 
@@ -57,3 +70,68 @@ def _(x: Any, shape: Any) -> Any:
 @reads(np.broadcast_to)
 def _(x: Any, shape: Any) -> Any:
     return broadcast_to(x, shape)
+
+
+@reads(np.transpose)
+def _(x: Any, axes: Any = None) -> Any:
+    return permute(x, tuple(reversed(range(x.ndim))) if axes is None else axes)
+
+
+@reads(np.swapaxes)
+def _(x: Any, axis1: int, axis2: int) -> Any:
+    return transpose(x, axis1, axis2)
+
+
+@reads(np.moveaxis)
+def _(x: Any, source: Any, destination: Any) -> Any:
+    return movedim(x, source, destination)
+
+
+@reads(np.expand_dims)
+def _(x: Any, axis: int) -> Any:
+    return unsqueeze(x, axis)
+
+
+@reads(np.squeeze)
+def _(x: Any, axis: Any = None) -> Any:
+    return squeeze(x, axis)
+
+
+@reads(np.flip)
+def _(x: Any, axis: Any = None) -> Any:
+    return flip(x, tuple(range(x.ndim)) if axis is None else axis)
+
+
+@reads(np.roll)
+def _(x: Any, shift: Any, axis: Any = None) -> Any:
+    return roll(x, shift, axis)
+
+
+@reads(np.concatenate)
+def _(xs: Any, axis: int = 0) -> Any:
+    return cat(list(xs), axis)
+
+
+@reads(np.stack)
+def _(xs: Any, axis: int = 0) -> Any:
+    return stack(list(xs), axis)
+
+
+@reads(np.diagonal)
+def _(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+    return diagonal(x, offset, axis1, axis2)
+
+
+@reads(np.tril)
+def _(x: Any, k: int = 0) -> Any:
+    return tril(x, k)
+
+
+@reads(np.triu)
+def _(x: Any, k: int = 0) -> Any:
+    return triu(x, k)
+
+
+@reads(np.take)
+def _(x: Any, indices: Any, axis: int) -> Any:
+    return index_select(x, axis, indices)
