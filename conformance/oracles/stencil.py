@@ -1,9 +1,9 @@
-"""Derivatives of black boxes by a scanned 7-point stencil, with measured noise and an honest bound.
+"""Derivatives of black boxes by a scanned 7-point stencil, with measured noise and honest bounds.
 
-The step runs down a geometric ladder. At each step the 7 values give a derivative of order 6 and, by
-their 4th to 6th differences, the noise of the function itself (the noise that a smooth function
-cannot explain). Three consecutive steps that agree, within that noise, are an estimate; the best
-triple wins, and ten times its disagreement and noise is the bound. Truncation and rounding are never
+The step runs down a geometric ladder. At each step the 7 values give a derivative of order 6 and,
+by their 4th to 6th differences, the noise of the function itself (what a smooth function cannot
+explain). Three consecutive steps that agree, within that noise, are an estimate; the best triple
+wins, and ten times its disagreement and noise is the bound. Truncation and rounding are never
 assumed, only seen. Where the two-sided estimate is poor, one-sided ones tell a kink, a jump or the
 edge of the domain from a function that is merely hard.
 """
@@ -60,7 +60,7 @@ OPEN_LEFT = _formula(range(-7, 0), (147, -1019, 3015, -4920, 4745, -2637, 669))
 
 
 def _differences() -> tuple[Array, ...]:
-    """Matrices of the 4th, 5th and 6th differences of 7 values, scaled to show white noise's size."""
+    """The 4th, 5th and 6th differences of 7 values, scaled to show the size of white noise."""
     orders = []
     for order, variance in ((4, 70), (5, 252), (6, 924)):
         rows = np.diff(np.eye(7), n=order, axis=0)
@@ -112,7 +112,7 @@ def one_sided(
 
 
 def _look_from_both_sides(scan: _Scan, central: Estimate) -> Estimate:
-    """Tells a kink, a jump and a domain's edge from a function that is only hard to differentiate."""
+    """Tells a kink, a jump and a domain's edge from a function that is only hard."""
     right, left = scan.run(RIGHT), scan.run(LEFT)
     jump = False
     if not (scan.good(right) and scan.good(left)):
@@ -209,7 +209,7 @@ class _Scan:
             return bool(((beside > noise) | (before > noise)).any())
 
     def steps(self) -> Iterator[float]:
-        """The ladder. Steps are multiples of 8 units in the last place of `at`, so at + kh is exact.
+        """The ladder; steps are multiples of 8 units in the last place of `at`: at + kh is exact.
 
         Where `at` is small beside the scale the ladder goes on until steps are small beside `at`.
         """
@@ -306,7 +306,7 @@ class _Scan:
 
 
 def _noise(values: Array) -> tuple[Array, Array]:
-    """The size of what is not smooth in 7 values (7, k), by the best of three differences or of two.
+    """The size of what is not smooth in 7 values (7, k), by the best of three or two differences.
 
     The k-th difference of white noise of deviation s has deviation s sqrt(binomial(2k, k)); what a
     difference also sees of a smooth function is least in the smallest of the three. The 6th alone
