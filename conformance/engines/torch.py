@@ -12,6 +12,9 @@ from conformance.engines.namespace import NamespaceEngine
 from conformance.program import Array
 
 
+_WIDER = {torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
+
+
 class TorchEngine(NamespaceEngine):
     """torch on the CPU."""
 
@@ -27,11 +30,11 @@ class TorchEngine(NamespaceEngine):
         return Capabilities((1, 2), ("reverse", "forward"), dtypes, ("cpu",), torch.__version__)
 
     def to_numpy(self, tensor: Any) -> Array:
-        """A copy; sparse becomes dense, bfloat16 becomes float32."""
+        """A copy; sparse becomes dense, bfloat16 float32, complex32 complex64."""
         tensor = tensor.detach()
         if tensor.layout is not torch.strided:
             tensor = tensor.to_dense()
-        if tensor.dtype is torch.bfloat16:
-            tensor = tensor.float()
+        if tensor.dtype in _WIDER:
+            tensor = tensor.to(_WIDER[tensor.dtype])
         # clone() makes torch's lazy zero tensors real; numpy() would crash on one
         return np.array(tensor.resolve_conj().resolve_neg().clone().numpy(), copy=True)

@@ -99,7 +99,7 @@ def name_of(function: Any) -> str | None:
     if name is None:
         name = torch.overrides.resolve_name(function)
     if isinstance(name, str) and name.startswith("aten."):
-        name = f"torch.ops.{name}"
+        name = ".".join(["torch.ops", *name.split(".")[:2]])  # without the overload
     return name
 
 

@@ -49,6 +49,7 @@ class Recorder(TorchFunctionMode):
         self._inputs: dict[str, Input] = {}
         self._contents: Values = {}
         self._refs: dict[int, Ref] = {}
+        self._latest: dict[int, Ref] = {}  # by the last call that returned the very same tensor
         self._alive: list[Any] = []
         self._names: dict[int, list[str]] = {}
         self._busy = 0
@@ -94,7 +95,7 @@ class Recorder(TorchFunctionMode):
     def _outputs(self, tree: Any) -> Any:
         """The tree of Refs for a returned value; what is no tensor is left out."""
         if isinstance(tree, torch.Tensor):
-            return self._ref(tree, "the returned value")
+            return self._latest.get(id(tree)) or self._ref(tree, "the returned value")
         if isinstance(tree, dict):
             items = [(key, self._outputs(item)) for key, item in tree.items()]
             return {str(key): item for key, item in items if _holds(item)}
@@ -212,6 +213,8 @@ class Recorder(TorchFunctionMode):
         for tensor, path in _tensors_with_paths(result):
             if id(tensor) not in self._refs or call.in_place:
                 self._remember(tensor, Ref(name, path))
+            if grad:
+                self._latest[id(tensor)] = Ref(name, path)
         return result
 
     def _random(
@@ -224,9 +227,9 @@ class Recorder(TorchFunctionMode):
     ) -> Any:
         """A call that drew random numbers: what it drew becomes a constant."""
         drawn = randomness.explain(target, state, args, kwargs, result)
+        self.notes.append(f"the numbers that {target} drew are a constant")
         if drawn is None:
             return result  # nothing differentiable: a constant, once it is used
-        self.notes.append(f"v{len(self.calls)}: the numbers that {target} drew are a constant")
         return self._append(drawn.target, drawn.args, drawn.kwargs, result)
 
     # Values.
