@@ -11,7 +11,6 @@ from conformance.engines.base import Capabilities
 from conformance.engines.namespace import NamespaceEngine
 from conformance.program import Array
 
-
 _WIDER = {torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
 
 

@@ -76,7 +76,7 @@ def _seed(seed: int) -> None:
     import torch
 
     torch.manual_seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002  what op_db itself draws from
+    np.random.seed(seed % 2**32)
     random.seed(seed)
 
 
