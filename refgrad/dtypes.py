@@ -12,6 +12,13 @@ from typing import NoReturn, final
 
 import numpy as np
 
+__all__ = [
+    "bfloat16", "bool", "can_cast", "cdouble", "cfloat", "chalf", "complex128", "complex32",
+    "complex64", "double", "dtype", "finfo", "float", "float16", "float32", "float64",
+    "get_default_dtype", "half", "iinfo", "int", "int16", "int32", "int64", "int8", "long",
+    "promote_types", "set_default_dtype", "short", "uint16", "uint32", "uint64", "uint8",
+]  # fmt: skip
+
 
 @final
 class dtype:
@@ -254,7 +261,7 @@ def _result_type(operands: tuple[tuple[dtype, Category], ...]) -> dtype:
     heard: dict[Category, dtype] = {}
     for d, category in operands:
         if category is SCALAR and d.is_complex:
-            d = _default_complex()
+            d = default_complex()
         elif category is SCALAR and d.is_floating_point:
             d = _default
         heard[category] = promote_types(heard[category], d) if category in heard else d
@@ -279,7 +286,7 @@ def _combine(higher: dtype, lower: dtype) -> dtype:
     return promote_types(higher, lower) if higher is bool else higher
 
 
-def _default_complex() -> dtype:
+def default_complex() -> dtype:
     if _default is bfloat16:
         raise RuntimeError("invalid default scalar type for complex")
     return _default.to_complex()

@@ -177,9 +177,8 @@ class Node:
 
     def release(self) -> None:
         """Drop what was saved, so that memory is freed as the backward pass goes."""
-        if self.raws is not None or self.out is not None:
-            self.freed = True
-            self.raws = self.args = self.out = None
+        self.freed = True
+        self.raws = self.args = self.out = None
 
 
 class Output:

@@ -59,12 +59,12 @@ def backward(
     if inputs is None:
         for target, g in grads.of.items():
             if isinstance(target, Tensor):
-                accumulate(target, g, owned=target in grads.owned, record=create_graph)
+                accumulate(target, g, owned=target not in grads.shared, record=create_graph)
     else:
         for t in dict.fromkeys(inputs):
             g = grads.of.get(_target(t))
             if g is not None:
-                owned = t in grads.owned
+                owned = t._node is None and t not in grads.shared
                 accumulate(t, g, owned=owned, record=create_graph)
 
 

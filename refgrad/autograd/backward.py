@@ -66,29 +66,29 @@ def leading_to(order: Sequence[Node | Output], wanted: set[Any]) -> set[Any]:
 
 
 class Gradients:
-    """The gradients on their way: the first is stored, the second added, the third added in place."""
+    """The gradients on their way, by target; those in `shared` lie in memory that others hold too.
 
-    __slots__ = ("of", "owned", "record")
+    The first gradient of a target is stored; the next is added, in place once the sum is our own.
+    """
+
+    __slots__ = ("of", "shared", "record")
 
     def __init__(self, record: bool) -> None:
         self.of: dict[Any, Any] = {}
-        self.owned: set[Any] = set()
+        self.shared: set[Any] = set()
         self.record = record
 
-    def add(self, target: Any, r: Any, fresh: bool) -> None:
-        """Add `r` to the gradient of `target`; `fresh` says that nothing else holds it."""
+    def add(self, target: Any, r: Any) -> None:
+        """Add `r`, which others may hold, to the gradient of `target`."""
         of = self.of
         if target not in of:
             of[target] = r
-            if fresh:
-                self.owned.add(target)
-        elif self.record:
+            self.shared.add(target)
+        elif self.record or target in self.shared:
             of[target] = of[target] + r
-        elif target in self.owned:
-            of[target] += r
+            self.shared.discard(target)
         else:
-            of[target] = of[target] + r
-            self.owned.add(target)
+            of[target] += r
 
 
 def walk(
@@ -103,11 +103,11 @@ def walk(
     """
     grads = Gradients(record)
     for target, seed in starts:
-        grads.add(target, seed, fresh=False)
+        grads.add(target, seed)
     order = reachable([target for target, _ in starts])
     needed = None if wanted is None else leading_to(order, wanted)
     found: dict[Any, Any] = {}
-    of, owned = grads.of, grads.owned
+    of, shared = grads.of, grads.shared
     while order:
         node = order.pop()
         g = of.pop(node, None)
@@ -127,7 +127,6 @@ def walk(
                 parts = of[node.parent] = [None] * node.parent.op.outputs_of(node.parent)
             parts[node.index] = g
             continue
-        assert isinstance(node, Node)
         if node.freed:
             raise RuntimeError(FREED)
         if node.seq < Writes.last:
@@ -141,7 +140,7 @@ def walk(
             if type(target) is tuple:
                 for t, part, s, d in zip(target, r, shape, dtype, strict=True):
                     if t is not None and part is not None and (needed is None or t in needed):
-                        grads.add(t, _fit(part, s, d, record), fresh=False)
+                        grads.add(t, _fit(part, s, d, record))
                 continue
             if r is None:
                 continue
@@ -150,12 +149,13 @@ def walk(
                 r = a = _fit(r, shape, dtype, record)
             if target not in of:
                 of[target] = r
-                if not record and r is not g and type(r) is np.ndarray and r.base is None:
-                    owned.add(target)
+                if r is g or type(r) is not np.ndarray or r.base is not None:
+                    shared.add(target)
             else:
-                grads.add(target, r, fresh=False)
-        owned.discard(node)
-        if not retain:
+                grads.add(target, r)
+        if shared:
+            shared.discard(node)
+        if not retain and (node.raws is not None or node.out is not None):
             node.release()
     of.update(found)
     return grads

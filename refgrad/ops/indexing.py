@@ -267,7 +267,8 @@ def take_along_dim(input: Any, indices: Any, dim: Any = None) -> Any:
     a, b = list(input.shape), list(indices.shape)
     common = np.broadcast_shapes(tuple(a[:d] + a[d + 1 :]), tuple(b[:d] + b[d + 1 :]))
     input = expand(input, (*common[:d], a[d], *common[d:]))
-    indices = expand(indices, (*common[:d], b[d], *common[d:]))
+    places = np.where(indices._array < 0, indices._array + a[d], indices._array)
+    indices = expand(wrap(places), (*common[:d], b[d], *common[d:]))
     return gather(input, d, indices)
 
 

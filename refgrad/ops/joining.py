@@ -271,7 +271,6 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> Any:
         for i, x in enumerate(tensors)
     ]  # fmt: skip
     if swap:
-        made = [x.transpose(0, 1) for x in made]
         made[:2] = made[1], made[0]
     return tuple(made)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import string
 from collections.abc import Sequence
 from typing import Any
@@ -67,9 +68,9 @@ def _of_right(g: Any, shape: Any, input: Any) -> Any:
     if len(shape) == 1:
         return np.matmul(input.mT, g[..., None])[..., 0]
     if len(shape) == 2 and input.ndim > 2:  # one product over all batches instead of their sum
-        rows = np.reshape(input, (-1, input.shape[-1])) if g.size else None
-        if rows is not None:
-            return np.matmul(rows.mT, np.reshape(g, (-1, g.shape[-1])))
+        rows = math.prod(input.shape[:-1])
+        left = np.reshape(input, (rows, input.shape[-1]))
+        return np.matmul(left.mT, np.reshape(g, (rows, g.shape[-1])))
     return np.matmul(input.mT, g)
 
 
@@ -134,6 +135,8 @@ ger = composite(lambda input, vec2: outer(input, vec2), name="ger")
 
 def _plus(input: Any, product: Any, beta: Any, alpha: Any) -> Any:
     """beta * input + alpha * product; nothing of `input` where beta is 0, nan included."""
+    if not (product.is_floating_point() or product.is_complex()):
+        beta, alpha = int(beta), int(alpha)
     product = product if alpha == 1 else product * alpha
     if beta == 0:
         return product
@@ -224,6 +227,11 @@ def tensordot(a: Any, b: Any, dims: Any = 2, out: None = None) -> Any:
     else:
         first, second = (d if isinstance(d, Sequence) else (d,) for d in dims)
         first, second = wrap_dims(tuple(first), a.ndim), wrap_dims(tuple(second), b.ndim)
+    for i, j in zip(first, second, strict=True):  # a length of 1 broadcasts
+        if a.shape[i] == 1 != b.shape[j]:
+            b = b.sum(j, keepdim=True)
+        elif b.shape[j] == 1 != a.shape[i]:
+            a = a.sum(i, keepdim=True)
     if [a.shape[i] for i in first] != [b.shape[j] for j in second]:
         raise RuntimeError(
             f"contracted dimensions need to match, but first has {[a.shape[i] for i in first]} and "

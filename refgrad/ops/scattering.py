@@ -223,9 +223,12 @@ def index_copy(input: Any, dim: int, index: Any, source: Any) -> Any:
 @composite
 def index_fill(input: Any, dim: int, index: Any, value: Any) -> Any:
     """`input` with `value` in the slices along `dim` where `index` points."""
+    mask = np.zeros(input._array.shape, dtype=np.bool_)
     if input.ndim == 0:
-        return setitem(input.reshape(1), (index.reshape(-1),), value).reshape(())
-    return setitem(input, at_dim(wrap_dim(dim, input.ndim), index.reshape(-1)), value)
+        mask = np.asarray(index.numel() > 0)
+    else:
+        mask[at_dim(wrap_dim(dim, input.ndim), np.reshape(index._array, (-1,)))] = True
+    return input.masked_fill(wrap(mask), value)
 
 
 @composite
@@ -240,6 +243,11 @@ def index_reduce(
     input: Any, dim: int, index: Any, source: Any, reduce: str, *, include_self: bool = True
 ) -> Any:
     """`input` with source's slices along `dim` reduced where `index` points: prod, mean, amax, amin."""
+    if input.ndim == 0:
+        whole = index_reduce(
+            input.reshape(1), 0, index, source.reshape(1), reduce, include_self=include_self
+        )
+        return whole.reshape(())
     d = wrap_dim(dim, input.ndim)
     shape = [1] * source.ndim
     shape[d] = -1

@@ -155,7 +155,13 @@ def _places(size: Any, stride: Any, offset: int) -> Any:
 
 @op
 def as_strided(input: Any, size: Any, stride: Any, storage_offset: Any = None) -> Any:
-    """The elements at the strides given, of a contiguous tensor's memory, read into a new tensor."""
+    """The elements at the strides given, of a contiguous tensor's memory, read into a new tensor.
+
+    Raises:
+        NotImplementedError: `input` is not contiguous, so that its memory holds other elements too.
+    """
+    if not input.flags.c_contiguous:
+        raise NotImplementedError("refgrad's as_strided needs a contiguous tensor")
     size, stride = tuple(size), tuple(stride)
     return np.reshape(input, (-1,))[_places(size, stride, storage_offset or 0)]
 
@@ -192,7 +198,9 @@ def as_strided_scatter(
 def _unfold(input: Any, dimension: int, size: int, step: int) -> Any:
     """The windows of `size` elements along a dimension, every `step`, as a last dimension."""
     if input.ndim == 0:
-        input, dimension = input.reshape(1), 0
+        if size > 1:
+            raise RuntimeError(f"maximum size for tensor at dimension 0 is 1 but size is {size}")
+        return input.reshape(1)[:size]
     d = wrap_dim(dimension, input.ndim)
     n = input.shape[d]
     if size > n:
