@@ -16,7 +16,14 @@ _BUILT_IN = {
 
 
 def load(name: str) -> Source:
-    """The source of that name; raises UsageError where there is none or it cannot load."""
+    """The source of that name, or of "user:MODULE:NAME" (what `conformance verify` checks).
+
+    Raises UsageError where there is none or it cannot load.
+    """
+    if name.startswith("user:"):
+        from conformance.sources.user import User
+
+        return User(name)
     if name not in _BUILT_IN:
         raise UsageError(f"no source is named {name!r}; there are {', '.join(_BUILT_IN)}")
     module, attribute = _BUILT_IN[name]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from conformance.errors import CaptureError
-from conformance.program import Call, Input, Program, Ref, Values, map_refs
+from conformance.sources.alone import calls_alone
 from conformance.sources.base import Item, Sample, Skipped
 
 if TYPE_CHECKING:
@@ -175,39 +175,3 @@ def _all_double() -> Any:
 
 def _plain(tree: Any) -> bool:
     return type(tree) in (tuple, list)
-
-
-def calls_alone(program: Program, values: Values, label: str) -> Iterator[Sample | Skipped]:
-    """Each distinct call of a Program, with the values it had when torch ran it.
-
-    Distinct: by target, arguments, and the dtypes, shapes and strides of the tensors.
-    """
-    from conformance.engines.torch import TorchEngine
-
-    kept = TorchEngine().run(program, values, keep=("*",)).kept
-    known: dict[str, Any] = {**values, **kept}
-    seen: set[str] = set()
-    for call in program.calls:
-        if call.opaque is not None:
-            continue
-        alone, inputs = program.isolate(call.name, known)
-        key = _kind(alone)
-        if key not in seen:
-            seen.add(key)
-            yield Sample(call.target, alone, inputs, f"{label} {call.name}")
-
-
-def _kind(program: Program) -> str:
-    described = {i.name: _describe(i) for i in program.inputs}
-
-    def describe(ref: Ref) -> str:
-        return described.get(ref.name, ref.name)
-
-    def text(call: Call) -> str:
-        return f"{call.target} {map_refs(describe, (call.args, call.kwargs))!r}"
-
-    return "; ".join(text(call) for call in program.calls)
-
-
-def _describe(i: Input) -> str:
-    return f"{i.dtype}{i.shape}{i.strides}{i.requires_grad}"

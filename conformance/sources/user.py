@@ -1,0 +1,193 @@
+"""Source `user:MODULE:NAME`: what a user asks to verify, captured whole and call by call."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from conformance.errors import CaptureError, UsageError
+from conformance.sources.alone import calls_alone
+from conformance.sources.base import Item, Sample, Skipped
+
+if TYPE_CHECKING:
+    from conformance.settings import Settings
+
+PREFIX = "user:"
+
+_ADVICE = (
+    "give a factory without arguments that returns (callable, args) or (callable, args, kwargs)"
+)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What to verify: a callable and what to call it with; `chosen` says that we made these up."""
+
+    fn: Callable[..., Any]
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    chosen: str = ""
+
+
+class User:
+    """One item: the user's callable. Made by `sources.load("user:MODULE:NAME")`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.spec = name.removeprefix(PREFIX)
+
+    def items(self, settings: Settings) -> list[Item]:
+        """The one item; raises UsageError where MODULE:NAME cannot be used."""
+        load(self.spec)
+        return [Item(self.name, self.spec, self.spec.rpartition(":")[2])]
+
+    def samples(self, item: Item, settings: Settings) -> Iterator[Sample | Skipped]:
+        """The whole Program, then each distinct call alone.
+
+        What cannot be captured is an error, since the user asked for it by name.
+        """
+        from conformance.sources.captured import capture
+
+        subject = load(item.key)
+        try:
+            captured = capture(subject.fn, subject.args, subject.kwargs)
+        except CaptureError as error:
+            yield Skipped(item.op, item.key, str(error), outcome="errored")
+            return
+        except Exception as error:
+            reason = f"{item.key} raised {type(error).__name__}: {error}"
+            yield Skipped(item.op, item.key, reason, outcome="errored")
+            return
+        program, values = captured.program, captured.values
+        note = "; ".join(filter(None, (subject.chosen, *captured.notes)))
+        yield Sample(item.op, program, values, item.key, note)
+        if len(program.calls) > 1:
+            yield from calls_alone(program, values, item.key)
+
+
+def load(spec: str) -> Subject:
+    """The callable that MODULE:NAME names, with arguments.
+
+    MODULE is an import path or a file ending in .py. NAME is a factory without arguments, or a
+    function, autograd.Function or nn.Module, for which small arguments are made up. Raises
+    UsageError that says what to do.
+    """
+    import torch
+
+    module_name, _, name = spec.rpartition(":")
+    if not module_name or not name:
+        raise UsageError(f"{spec!r} should be MODULE:NAME, as in my_package.layers:attention")
+    found = _attribute(_import(module_name), name, spec)
+    if isinstance(found, type) and issubclass(found, torch.nn.Module):
+        found = _call(found, spec, "make it without arguments")
+    if isinstance(found, type) and issubclass(found, torch.autograd.Function):
+        return _guess(found.apply, _required(found.forward)[1:], spec)
+    if isinstance(found, torch.nn.Module):
+        return _guess(found, _required(found.forward), spec)
+    if not callable(found):
+        raise UsageError(f"{spec} is a {type(found).__name__}, which cannot be called; {_ADVICE}")
+    required = _required(found)
+    if required:
+        return _guess(found, required, spec)
+    made = _call(found, spec, "call it without arguments")
+    if isinstance(made, tuple) and made and callable(made[0]):
+        return _from_factory(made, spec)
+    return Subject(found)
+
+
+def _import(name: str) -> ModuleType:
+    try:
+        if name.endswith(".py"):
+            path = Path(name).resolve()
+            location = importlib.util.spec_from_file_location(path.stem, path)
+            if location is None or location.loader is None:
+                raise ImportError(f"cannot load {path}")
+            module = importlib.util.module_from_spec(location)
+            sys.modules[path.stem] = module
+            location.loader.exec_module(module)
+            return module
+        if str(Path.cwd()) not in sys.path:
+            sys.path.insert(0, str(Path.cwd()))
+        return importlib.import_module(name)
+    except Exception as error:
+        raise UsageError(
+            f"importing {name} failed ({type(error).__name__}: {error}); "
+            "is it installed, in this folder, or on PYTHONPATH?"
+        ) from error
+
+
+def _attribute(module: ModuleType, name: str, spec: str) -> Any:
+    found: Any = module
+    for part in name.split("."):
+        if not hasattr(found, part):
+            close = difflib.get_close_matches(part, dir(found), 3)
+            hint = f"; did you mean {' or '.join(close)}?" if close else ""
+            raise UsageError(f"{spec}: {getattr(found, '__name__', found)} has no {part!r}{hint}")
+        found = getattr(found, part)
+    return found
+
+
+def _call(fn: Callable[[], Any], spec: str, what: str) -> Any:
+    try:
+        return fn()
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise UsageError(f"{spec}: could not {what} ({reason}); {_ADVICE}") from error
+
+
+def _from_factory(made: tuple[Any, ...], spec: str) -> Subject:
+    fn, *rest = made
+    args = rest[0] if rest else ()
+    kwargs = rest[1] if len(rest) > 1 else {}
+    fits = len(rest) <= 2 and isinstance(args, tuple | list) and isinstance(kwargs, dict)
+    if not fits:
+        kinds = ", ".join(type(part).__name__ for part in made)
+        raise UsageError(
+            f"{spec} returned ({kinds}); it should return (callable, args) with a tuple of "
+            "arguments, or (callable, args, kwargs) with a dict as well"
+        )
+    return Subject(fn, tuple(args), kwargs)
+
+
+def _required(fn: Callable[..., Any]) -> list[str]:
+    """The names of the positional parameters that have no default."""
+    try:
+        parameters = inspect.signature(fn).parameters.values()
+    except (TypeError, ValueError):  # a builtin says nothing
+        return ["input"]
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [p.name for p in parameters if p.kind in kinds and p.default is p.empty]
+
+
+def _guess(fn: Callable[..., Any], required: list[str], spec: str) -> Subject:
+    """Gaussian arguments of the first shape that the callable accepts."""
+    import torch
+
+    parameters = list(fn.parameters()) if isinstance(fn, torch.nn.Module) else []
+    dtype = parameters[0].dtype if parameters else torch.float64
+    width = next((p.shape[-1] for p in parameters if p.dim() > 1), 4)
+    reasons = []
+    for shape in ((3, width), (width, width), (2, 3, width), (width,), ()):
+        generator = torch.Generator().manual_seed(0)
+        args = tuple(
+            torch.randn(shape, generator=generator, dtype=dtype).requires_grad_() for _ in required
+        )
+        try:
+            fn(*args)
+        except Exception as error:
+            reasons.append(f"{list(shape)}: {type(error).__name__}: {error}")
+            continue
+        named = ", ".join(required)
+        return Subject(fn, args, {}, f"arguments made up: {named} = randn{list(shape)}")
+    raise UsageError(
+        f"{spec} takes ({', '.join(required)}), and no made-up arguments fit "
+        f"({str(reasons[0])[:200]}); {_ADVICE}"
+    )
