@@ -17,7 +17,6 @@ import importlib.resources
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from conformance.errors import UsageError
 from conformance.results import FAILING, UNDECIDED, Result
@@ -166,12 +165,3 @@ def judge(
         improvements=tuple(e for e, failed in met.items() if not failed and not e.flaky),
         missing=tuple(e for e in expectations if e not in met) if whole else (),
     )
-
-
-def of_journal(
-    header: Mapping[str, Any], results: Iterable[Result], *, complete: bool
-) -> Verdict:
-    """The verdict on the results of a journal, from its header."""
-    settings = header.get("settings", {})
-    whole = complete and not settings.get("expression") and settings.get("profile") != "smoke"
-    return judge(results, load(header.get("engine", "")), whole=whole)

@@ -30,6 +30,7 @@ class OpInfo:
     """One item an entry of op_db that supports autograd."""
 
     name = "opinfo"
+    items_name_ops = True  # the op of every sample is its item's
 
     def items(self, settings: Settings) -> list[Item]:
         """The entries, by name and variant."""

@@ -1,0 +1,61 @@
+"""What several commands share: lists of names, consoles, writing a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from conformance.errors import UsageError
+from conformance.expression import did_you_mean
+
+
+def names(
+    known: tuple[str, ...] = (),
+) -> Callable[[click.Context, click.Parameter, str | None], tuple[str, ...] | None]:
+    """A callback for an option of names joined by commas, from a fixed set where one is given."""
+
+    def split(
+        ctx: click.Context, param: click.Parameter, value: str | None
+    ) -> tuple[str, ...] | None:
+        if value is None:
+            return None
+        found = tuple(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
+        if not found:
+            raise click.BadParameter("no name is given", ctx, param)
+        for name in found:
+            if known and name not in known:
+                message = f"{name!r} is none of {', '.join(known)}{did_you_mean(name, known)}"
+                raise click.BadParameter(message, ctx, param)
+        return found
+
+    return split
+
+
+def talk() -> Console:
+    """The console for progress and hints."""
+    return Console(stderr=True)
+
+
+def data() -> Console:
+    """The console for what was asked for; a log gets lines that are not broken."""
+    console = Console()
+    return console if console.is_terminal else Console(width=160)
+
+
+def echo_json(value: Any) -> None:
+    """Print data for a machine."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file, making its folder; raises UsageError where that cannot be."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write {path} ({error.strerror}): choose another place") from error

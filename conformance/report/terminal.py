@@ -1,0 +1,109 @@
+"""The summary that ends a run, for a terminal or a log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.console import Console, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from conformance.progress import STYLES, tally
+from conformance.report.evidence import headline, lines
+from conformance.report.summary import Finding, Summary
+
+SHOWN = 5  # failures in full; the others are counted
+MISSING_SHOWN = 10
+SCRIPT_LINES = 60
+
+_STATES = {
+    "ok": "bold green",
+    "regression": "bold red",
+    "flaky": "bold red",
+    "nothing": "bold yellow",
+    "incomplete": "bold yellow",
+}
+
+
+def show(summary: Summary, console: Console) -> None:
+    """Print the summary."""
+    for part in _parts(summary):
+        console.print(part, highlight=False)
+
+
+def _parts(summary: Summary) -> Iterable[RenderableType]:
+    if summary.failures:
+        yield from _failures(summary)
+    yield _table(summary)
+    yield from _sentences(summary)
+    yield ""
+    trouble = summary.journal.trouble
+    if trouble:
+        yield Text(f"INCOMPLETE  {trouble}", style=_STATES["incomplete"])
+    name = "ok" if summary.verdict.name == "ok" else summary.verdict.name
+    yield Text.assemble((name.upper(), _STATES[name]), "  ", summary.headline)
+
+
+def _failures(summary: Summary) -> Iterable[RenderableType]:
+    shown = [finding for finding in summary.failures if finding.standing != "expected"][:SHOWN]
+    for number, finding in enumerate(shown):
+        yield from _finding(finding, summary, with_script=number == 0)
+    rest = len(summary.failures) - len(shown)
+    expected = len(summary.verdict.expected)
+    if rest > expected:
+        yield Text(f"... and {rest - expected:,} more; the HTML report has them all\n", "bold")
+
+
+def _finding(finding: Finding, summary: Summary, *, with_script: bool) -> Iterable[Text]:
+    result = finding.result
+    style = STYLES[result.outcome]
+    yield Text.assemble((f"{result.outcome} ", style), (headline(result), "bold"))
+    yield Text(f"  {result.case}", "bright_black")
+    for label, value in lines(result):
+        yield Text(f"  {label:<10} " + _indented(value, 13).lstrip())
+    script = str((result.repro or {}).get("script") or "").rstrip()
+    if script and with_script and script.count("\n") < SCRIPT_LINES:
+        yield Text("\n" + _indented(script, 4), "cyan")
+    elif script:
+        yield Text(f"  script     conformance repro {summary.journal.path} {result.case}")
+    yield Text()
+
+
+def _indented(text: str, by: int) -> str:
+    return "\n".join((" " * by + line).rstrip() for line in text.splitlines())
+
+
+def _table(summary: Summary) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bright_black")
+    table.add_column("source")
+    table.add_column("verified")
+    table.add_column("checks")
+    table.add_column("time", justify="right")
+    for source in summary.sources:
+        table.add_row(
+            f"[bold]{escape(source.name)}[/]",
+            source.sentence,
+            tally(source.counts, markup=True),
+            f"{source.seconds:,.0f} s",
+        )
+    return table
+
+
+def _sentences(summary: Summary) -> Iterable[RenderableType]:
+    if summary.missing:
+        shown = ", ".join(f"{name} ({n:,})" for name, n in summary.missing[:MISSING_SHOWN])
+        more = len(summary.missing) - MISSING_SHOWN
+        rest = f", and {more:,} more" if more > 0 else ""
+        yield Text(f"\nunsupported, by what the engine lacks (samples): {shown}{rest}")
+    for reason, count in summary.skipped[:MISSING_SHOWN]:
+        yield Text(f"left out: {count:,} samples: {reason}")
+    if summary.inconclusive:
+        yield Text(summary.inconclusive, STYLES["inconclusive"])
+    for expectation in summary.verdict.improvements:
+        yield Text(f"no longer fails: {expectation}", "green")
+    for expectation in summary.verdict.missing:
+        yield Text(f"expected to fail, but no case of it ran: {expectation}", "yellow")
+    if summary.slowest:
+        slow = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in summary.slowest[:3])
+        yield Text(f"slowest: {slow}", "bright_black")
