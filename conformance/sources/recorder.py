@@ -126,30 +126,27 @@ class Recorder(TorchFunctionMode):
     @contextmanager
     def recording(self) -> Iterator[Recorder]:
         """Record what runs inside; custom Functions and scripted functions too."""
-        apply = torch.autograd.Function.__dict__["apply"].__func__
         recorder = self
+        # Function.apply ends in its base's; patched there, an `f = F.apply` made earlier is seen
+        base: Any = torch.autograd.function._SingleLevelFunction
+        script_call = torch._C.ScriptFunction.__call__
 
         def recorded_apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
-            def original(*args: Any, **kwargs: Any) -> Any:
-                return apply(cls, *args, **kwargs)
-
             if recorder._busy:
-                return original(*args, **kwargs)
+                return super(base, cls).apply(*args, **kwargs)
             with recorder._handling():
-                return recorder._opaque(qualified(cls), original, args, kwargs)
-
-        call = torch._C.ScriptFunction.__call__
+                return recorder._opaque(qualified(cls), cls.apply, args, kwargs)
 
         def recorded_script(script: Any, *args: Any, **kwargs: Any) -> Any:
-            def original(*args: Any, **kwargs: Any) -> Any:
-                return call(script, *args, **kwargs)
+            def call(*args: Any, **kwargs: Any) -> Any:
+                return script_call(script, *args, **kwargs)
 
             if recorder._busy:
-                return original(*args, **kwargs)
+                return call(*args, **kwargs)
             with recorder._handling():
-                return recorder._opaque(script.qualified_name, original, args, kwargs)
+                return recorder._opaque(script.qualified_name, call, args, kwargs)
 
-        function = mock.patch.object(torch.autograd.Function, "apply", classmethod(recorded_apply))
+        function = mock.patch.object(base, "apply", classmethod(recorded_apply), create=True)
         script = mock.patch.object(torch._C.ScriptFunction, "__call__", recorded_script)
         with function, script, self:
             yield self
