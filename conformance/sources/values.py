@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,7 +100,7 @@ def permutation(choose: Choose, size: int) -> list[int]:
     return [rest.pop(choose.integer(0, len(rest) - 1)) for _ in range(size)]
 
 
-def lay(x: NDArray[np.float64], layout: str) -> NDArray[np.float64]:
+def lay(x: NDArray[Any], layout: str) -> NDArray[Any]:
     """The same values in another layout: dimensions reversed in memory, or every second element."""
     if layout == "transposed":
         return np.ascontiguousarray(x.T).T
