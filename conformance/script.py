@@ -244,7 +244,7 @@ def _backward(
         lines += [
             "}",
             "for name, gradient in zip(names, gradients):",
-            "    if name in expected and gradient is not None:",
+            "    if name in expected and gradient is not None and gradient.numel():",
             "        difference = (gradient - expected[name]).abs().max()",
             "        print('largest difference', name, difference)",
         ]

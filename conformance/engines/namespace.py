@@ -213,7 +213,10 @@ class NamespaceEngine:
         return isinstance(value, self.namespace.Tensor)
 
     def _find(self, path: str) -> Any:
-        return resolve(self.namespace, path)
+        try:
+            return resolve(self.namespace, path)
+        except AttributeError as error:
+            raise Unsupported(targets=(path,)) from error
 
     def _has(self, path: str, program: Program) -> bool:
         if path.startswith(OPAQUE):
@@ -221,7 +224,7 @@ class NamespaceEngine:
             return not self.standalone and all(c.opaque is not None for c in calls)
         try:
             self._resolve(path)
-        except AttributeError:
+        except Unsupported:
             return False
         return True
 
@@ -232,9 +235,6 @@ class NamespaceEngine:
         return [leaf for leaf in leaves_of(result) if self.is_tensor(leaf)]
 
     def _inputs(self, program: Program, values: Values, *, grad: bool) -> dict[str, Any]:
-        missing = self.missing(program)
-        if missing:
-            raise Unsupported(targets=missing)
         fresh = layout(program.inputs, values)
         tensors = {}
         for i in program.inputs:
@@ -267,7 +267,7 @@ class NamespaceEngine:
 
     def _call(self, call: Call, fill: Callable[[Any], Any], *, grad: bool) -> Any:
         args, kwargs = map_tree(fill, (call.args, call.kwargs))
-        function = call.opaque if call.opaque is not None else self._resolve(call.target)
+        function = self._function(call)
         try:
             if grad and not call.grad:
                 with self.namespace.no_grad():
@@ -280,6 +280,14 @@ class NamespaceEngine:
         except Exception as error:
             message = f"{self.name} raised {type(error).__name__} in {call.target}: {error}"
             raise EngineError(message, call=call.name) from error
+
+    def _function(self, call: Call) -> Callable[..., Any]:
+        if not call.target.startswith(OPAQUE):
+            function: Callable[..., Any] = self._resolve(call.target)
+            return function
+        if self.standalone or call.opaque is None:
+            raise Unsupported(targets=(call.target,))
+        return call.opaque
 
     def _fill(self, env: Mapping[str, Any], leaf: Any) -> Any:
         if isinstance(leaf, Symbol):

@@ -133,7 +133,8 @@ class Recorder(TorchFunctionMode):
 
         def recorded_apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
             if recorder._busy:
-                return super(base, cls).apply(*args, **kwargs)
+                parent: Any = super(base, cls)
+                return parent.apply(*args, **kwargs)
             with recorder._handling():
                 return recorder._opaque(qualified(cls), cls.apply, args, kwargs)
 
