@@ -13,10 +13,10 @@ from typing import NoReturn, final
 import numpy as np
 
 __all__ = [
-    "bfloat16", "bool", "can_cast", "cdouble", "cfloat", "chalf", "complex128", "complex32",
-    "complex64", "double", "dtype", "finfo", "float", "float16", "float32", "float64",
-    "get_default_dtype", "half", "iinfo", "int", "int16", "int32", "int64", "int8", "long",
-    "promote_types", "set_default_dtype", "short", "uint16", "uint32", "uint64", "uint8",
+    "bfloat16", "bool", "can_cast", "cdouble", "cfloat", "chalf", "complex32", "complex64",
+    "complex128", "double", "dtype", "finfo", "float", "float16", "float32", "float64",
+    "get_default_dtype", "half", "iinfo", "int", "int8", "int16", "int32", "int64", "long",
+    "promote_types", "set_default_dtype", "short", "uint8", "uint16", "uint32", "uint64",
 ]  # fmt: skip
 
 
@@ -287,6 +287,7 @@ def _combine(higher: dtype, lower: dtype) -> dtype:
 
 
 def default_complex() -> dtype:
+    """The complex dtype of Python's complex numbers."""
     if _default is bfloat16:
         raise RuntimeError("invalid default scalar type for complex")
     return _default.to_complex()
