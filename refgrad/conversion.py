@@ -6,6 +6,7 @@ Each takes the keywords of `factory.Options`; without `dtype` Python floats give
 from __future__ import annotations
 
 import warnings
+from array import array as Buffer
 from typing import Any, Unpack
 
 import numpy as np
@@ -111,7 +112,7 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
     """
     if not isinstance(ndarray, np.ndarray):
         raise TypeError(f"expected np.ndarray (got {type(ndarray).__name__})")
-    return finish(_checked(ndarray), {})
+    return finish(_checked(np.asarray(ndarray)), {})
 
 
 def asarray(
@@ -147,7 +148,7 @@ def asarray(
         if requires_grad and not made.requires_grad:
             return finish(made._array, {"requires_grad": True})
         return made
-    if isinstance(obj, (bytes, bytearray, memoryview)) or hasattr(obj, "__buffer__"):
+    if isinstance(obj, (bytes, bytearray, memoryview, Buffer)):
         made = frombuffer(obj, dtype=wanted or dtypes.get_default_dtype())
         return finish(made._array.copy() if copy else made._array,
                       {"requires_grad": bool(requires_grad)})

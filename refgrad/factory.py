@@ -143,8 +143,11 @@ def integer(name: str, argument: str, n: Any) -> int:
 
 
 def number(name: str, argument: str, x: Any) -> Any:
-    """A Python number from a number, a NumPy scalar or a 0-d tensor; TypeError for others."""
-    if isinstance(x, Tensor) and x.ndim == 0:
+    """A Python number from a number, a NumPy scalar or a 0-d tensor; TypeError for others.
+
+    A tensor that requires grad is refused: its gradient would be lost.
+    """
+    if isinstance(x, Tensor) and x.ndim == 0 and not x.requires_grad:
         return x.item()
     if isinstance(x, np.generic):
         x = x.item()

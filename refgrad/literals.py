@@ -125,14 +125,15 @@ def _scalar(x: Any) -> Any:
 
 def _convert(flat: list[Any], wanted: dtype) -> np.ndarray:
     target = wanted.numpy
+    for x in flat:
+        if type(x) not in _EXACT and not hasattr(x, "__float__") and not hasattr(x, "__index__"):
+            raise TypeError(f"must be a number, not {type(x).__name__}")
+        if isinstance(x, complex) and not wanted.is_complex:
+            raise TypeError(f"must be real number, not {type(x).__name__}")
     if wanted.is_complex:
         return np.array(flat, np.complex128).astype(target)
     if wanted.is_floating_point:
         return np.array(flat, np.float64).astype(target)
-    for x in flat:
-        if _is_sequence(x) or isinstance(x, (complex, *_TEXT)) or x is None:
-            name = type(x).__name__
-            raise TypeError(f"'{name}' object cannot be interpreted as an integer")
     if wanted is dtypes.bool:
         return np.array([bool(x) for x in flat])
     if wanted is dtypes.uint64:
