@@ -10,16 +10,31 @@ import warnings
 # PyTorch says nothing of overflow or of division by zero; only what refgrad itself computes is meant
 warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"refgrad\.")
 
+from math import e as e
+from math import inf as inf
+from math import nan as nan
+from math import pi as pi
+
 from refgrad import autograd as autograd
+from refgrad import nn as nn
 from refgrad import ops as ops
+from refgrad import random_methods as random_methods
 from refgrad.autograd import enable_grad as enable_grad
 from refgrad.autograd import inference_mode as inference_mode
 from refgrad.autograd import is_grad_enabled as is_grad_enabled
 from refgrad.autograd import no_grad as no_grad
 from refgrad.autograd import set_grad_enabled as set_grad_enabled
+from refgrad.conversion import *
+from refgrad.creation import *
 from refgrad.device import device as device
 from refgrad.dtypes import *
+from refgrad.layouts import *
 from refgrad.ops.casting import *
+from refgrad.ops.comparison import *
+from refgrad.ops.complexes import *
+from refgrad.ops.convolution import *
+from refgrad.ops.elementary import *
+from refgrad.ops.extremes import *
 from refgrad.ops.indexing import *
 from refgrad.ops.joining import *
 from refgrad.ops.pointwise import *
@@ -28,6 +43,8 @@ from refgrad.ops.reductions import *
 from refgrad.ops.scattering import *
 from refgrad.ops.shaping import *
 from refgrad.ops.triangles import *
+from refgrad.printing import set_printoptions as set_printoptions
+from refgrad.random import *
 from refgrad.size import Size as Size
 from refgrad.tensor import Tensor as Tensor
 

@@ -160,7 +160,7 @@ class Node:
         Raises:
             RuntimeError: naming the node, as PyTorch does.
         """
-        stale = self.written > self.seq
+        stale = self.out is not None and self.written > self.seq
         if not stale and self.args is not None:
             for value in self.args:
                 for t in value if isinstance(value, (tuple, list)) else (value,):

@@ -34,7 +34,7 @@ class Tensor:
     _grad: Any = None
     _base: Any = None  # the tensor that it is a view of
     _written = 0  # when its memory was last written in place
-    _version = 0
+    _writes = 0
     _hooks: Any = None
     _post_hooks: Any = None
     _retained = False
@@ -420,11 +420,17 @@ class Tensor:
         """Note a write to its memory, so that a backward pass that saved it can tell."""
         root = self if self._base is None else self._base
         Writes.last = root._written = next(clock)
-        root._version += 1
+        root._writes += 1
         if root._node is not None:
             root._node.written = root._written
         if self is not root and self._node is not None:
             self._node.written = root._written
+
+    @property
+    def _version(self) -> int:
+        """How often its memory was written in place, through itself or another view."""
+        root = self if self._base is None else self._base
+        return int(root._writes)
 
     def _alias(self, source: Any, several: bool = False) -> None:
         """Note that this result of a view op shares memory with `source`."""

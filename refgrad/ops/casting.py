@@ -8,10 +8,10 @@ import numpy as np
 
 from refgrad import dtypes
 from refgrad.device import device, usable
-from refgrad.ops.op import composite, op
+from refgrad.ops.op import METHODS, composite, op
 from refgrad.tensor import Tensor
 
-__all__ = ["clone", "is_complex", "is_floating_point", "is_tensor", "numel", "result_type"]
+__all__ = ["clone", "fill", "is_complex", "is_floating_point", "is_tensor", "numel", "result_type"]
 
 
 @op(node_name="ToCopyBackward0", method=False)
@@ -32,6 +32,37 @@ def clone(input, *, memory_format=None):  # type: ignore[no-untyped-def]
 
 
 clone.vjp(input=lambda g: g)
+
+
+@op(inplace=True)
+def fill(input: Any, value: Any) -> Any:
+    """A tensor like `input`, filled with `value`, a number or a 0-d tensor.
+
+    Raises:
+        RuntimeError: `value` has dimensions.
+    """
+    if getattr(value, "ndim", 0):
+        raise RuntimeError(
+            f"fill_ only supports 0-dimension value tensor but got tensor with {value.ndim} dimensions."
+        )
+    return np.full_like(input, value)
+
+
+fill.vjp(input=lambda g: np.zeros_like(g), value=lambda g: g)
+
+
+def _zero_(self: Any) -> Any:
+    """Fill with zeros, in place."""
+    return self.fill_(0)
+
+
+def _copy_(self: Any, src: Any, non_blocking: bool = False) -> Any:
+    """Take over the values of `src`, broadcast and cast, in place."""
+    self.check_writable()
+    return self.become(clone(to(src, self.dtype).expand(self.shape)))
+
+
+METHODS.update(zero_=_zero_, copy_=_copy_)
 
 
 @composite
