@@ -7,9 +7,15 @@ from typing import Any
 
 from refgrad.ops import (
     casting,
+    comparison,
+    complexes,
+    convolution,
+    elementary,
+    extremes,
     indexing,
     joining,
     operators,
+    padding,
     pointwise,
     products,
     protocol,
@@ -17,14 +23,21 @@ from refgrad.ops import (
     scattering,
     shaping,
     triangles,
+    windows,
 )
 from refgrad.ops.op import INPLACE, METHODS
 from refgrad.tensor import Tensor
 
 __all__ = [
     "casting",
+    "comparison",
+    "complexes",
+    "convolution",
+    "elementary",
+    "extremes",
     "indexing",
     "joining",
+    "padding",
     "pointwise",
     "products",
     "protocol",
@@ -32,6 +45,7 @@ __all__ = [
     "scattering",
     "shaping",
     "triangles",
+    "windows",
 ]
 
 

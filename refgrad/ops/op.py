@@ -29,7 +29,7 @@ from refgrad.ops.arrays import as_array
 from refgrad.tensor import Tensor, wrap
 
 _MISSING: Any = object()
-_ALIASES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "axes": "dim"}
+_ALIASES = {"exponent": "other", "axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "axes": "dim"}
 _SCALARS = frozenset((bool, int, float, complex))
 _REAL_SCALARS = frozenset((bool, int, float))
 
@@ -54,6 +54,8 @@ class Op:
     the first argument; `differentiable` how many of several results have a gradient (None: all);
     `variadic` the parameter that also takes loose positional integers.
     """
+
+    failures: tuple[type[Exception], ...] = (ValueError,)  # of a forward: torch's RuntimeError
 
     def __init__(
         self,
@@ -124,6 +126,8 @@ class Op:
             isinstance(e, Tensor) for v in values if type(v) in (list, tuple) for e in v
         )
         if self.promoted:
+            if not tensors:  # in a rule: 0-d results are NumPy's scalars there
+                values = [as_array(v) for v in values]
             self._promote(values)
         raws = [_raw(v) for v in values]
         out = self._forward(raws)
@@ -190,10 +194,10 @@ class Op:
             return self.forward(*raws)
         except np.exceptions.AxisError as error:
             raise IndexError(f"{self.name}(): Dimension out of range ({error})") from error
-        except ValueError as error:
-            raise RuntimeError(f"{self.name}(): {explain(error, raws)}") from error
         except np.linalg.LinAlgError as error:
             from refgrad.errors import LinAlgError
+        except self.failures as error:
+            raise RuntimeError(f"{self.name}(): {explain(error, raws)}") from error
 
             raise LinAlgError(f"{self.name}(): {error}") from error
 
@@ -302,12 +306,17 @@ class Op:
 class Unary(Op):
     """An elementwise op of one tensor, by a ufunc; the general call with everything else left out."""
 
-    def __init__(self, name: str, ufunc: Callable[..., Any], **options: Any) -> None:
+    failures = (ValueError, TypeError)  # a ufunc has no loop for the dtype
+
+    def __init__(
+        self, name: str, ufunc: Callable[..., Any], *, inplace: bool = True, **options: Any
+    ) -> None:
         def forward(input):  # type: ignore[no-untyped-def]
             return ufunc(input)
 
         forward.__name__ = name
-        super().__init__(forward, promote=("input",), inplace=True, **options)
+        forward.__doc__ = ufunc.__doc__
+        super().__init__(forward, promote=("input",), inplace=inplace, **options)
         self.ufunc = ufunc
         self.kinds = "fc" if self.floats else "fciub"
         if isinstance(ufunc, np.ufunc):
@@ -334,12 +343,17 @@ class Unary(Op):
 class Binary(Op):
     """An elementwise op of two operands that broadcast, by a ufunc."""
 
-    def __init__(self, name: str, ufunc: Callable[..., Any], **options: Any) -> None:
+    failures = (ValueError, TypeError)
+
+    def __init__(
+        self, name: str, ufunc: Callable[..., Any], *, inplace: bool = True, **options: Any
+    ) -> None:
         def forward(input, other):  # type: ignore[no-untyped-def]
             return ufunc(input, other)
 
         forward.__name__ = name
-        super().__init__(forward, promote=("input", "other"), inplace=True, **options)
+        forward.__doc__ = ufunc.__doc__
+        super().__init__(forward, promote=("input", "other"), inplace=inplace, **options)
         self.ufunc = ufunc
         if isinstance(ufunc, np.ufunc):
             UFUNCS.setdefault(ufunc, self)
@@ -361,7 +375,7 @@ class Binary(Op):
             return super().__call__(input, other)
         try:
             out = self.ufunc(x, y)
-        except ValueError as error:
+        except self.failures as error:
             raise RuntimeError(explain(error, (x, y))) from error
         if not isinstance(out, np.ndarray):
             out = as_array(out)
@@ -433,6 +447,16 @@ def composite(
     return function
 
 
+def alias(name: str, function: Any) -> Any:
+    """Offer `function` as a method under another name too, and return it."""
+    of = getattr(function, "__name__", None)
+    if METHODS.get(of) is function:  # type: ignore[arg-type]
+        METHODS[name] = function
+    if INPLACE.get(of) is function:  # type: ignore[arg-type]
+        INPLACE[name] = function
+    return function
+
+
 def promote(operands: Sequence[Any], floats: bool = False) -> list[Any]:
     """The operands (Tensors, arrays, Python numbers) in the dtype that PyTorch's promotion gives.
 
@@ -472,7 +496,7 @@ def promote(operands: Sequence[Any], floats: bool = False) -> list[Any]:
     return made
 
 
-def explain(error: ValueError, raws: Sequence[Any]) -> str:
+def explain(error: Exception, raws: Sequence[Any]) -> str:
     """NumPy's complaint in PyTorch's words, where shapes do not broadcast."""
     shapes = [r.shape for r in raws if hasattr(r, "shape")]
     if "broadcast" in str(error) and len(shapes) >= 2:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from refgrad.ops import pointwise, products
+from refgrad.ops import comparison, pointwise, products
 from refgrad.tensor import Tensor
 
 _OPERANDS = (Tensor, int, float, complex, np.ndarray, np.generic)
@@ -16,30 +16,30 @@ BINARY = {
     "add": pointwise._add,
     "sub": pointwise._sub,
     "mul": pointwise.mul,
-    "truediv": pointwise.div,
+    "truediv": pointwise._div,
     "floordiv": pointwise.floor_divide,
     "mod": pointwise.remainder,
     "pow": pointwise.pow,
     "matmul": products.matmul,
-    "and": pointwise.bitwise_and,
-    "or": pointwise.bitwise_or,
-    "xor": pointwise.bitwise_xor,
-    "lshift": pointwise.bitwise_left_shift,
-    "rshift": pointwise.bitwise_right_shift,
+    "and": comparison.bitwise_and,
+    "or": comparison.bitwise_or,
+    "xor": comparison.bitwise_xor,
+    "lshift": comparison.bitwise_left_shift,
+    "rshift": comparison.bitwise_right_shift,
 }
 COMPARISON = {
-    "eq": pointwise.eq,
-    "ne": pointwise.ne,
-    "lt": pointwise.lt,
-    "le": pointwise.le,
-    "gt": pointwise.gt,
-    "ge": pointwise.ge,
+    "eq": comparison.eq,
+    "ne": comparison.ne,
+    "lt": comparison.lt,
+    "le": comparison.le,
+    "gt": comparison.gt,
+    "ge": comparison.ge,
 }
 UNARY = {
     "neg": pointwise.neg,
     "pos": pointwise.positive,
     "abs": pointwise.abs,
-    "invert": pointwise.bitwise_not,
+    "invert": comparison.bitwise_not,
 }
 
 
@@ -84,3 +84,4 @@ def attach() -> None:
         setattr(Tensor, f"__{name}__", _binary(op))
     for name, op in UNARY.items():
         setattr(Tensor, f"__{name}__", _unary(op))
+    Tensor.__rdiv__ = Tensor.__rtruediv__  # type: ignore[attr-defined]

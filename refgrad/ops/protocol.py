@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from refgrad.ops.extremes import _where
 from refgrad.ops.indexing import index_select
 from refgrad.ops.joining import cat, stack
 from refgrad.ops.op import FUNCTIONS
@@ -135,3 +136,8 @@ def _(x: Any, k: int = 0) -> Any:
 @reads(np.take)
 def _(x: Any, indices: Any, axis: int) -> Any:
     return index_select(x, axis, indices)
+
+
+@reads(np.where)
+def _(condition: Any, x: Any, y: Any) -> Any:
+    return _where(condition, x, y)
