@@ -73,16 +73,16 @@ class Writer:
 
     def __init__(self, path: str | os.PathLike[str], *, append: bool = False) -> None:
         self.path = Path(path)
+        if self.path.exists() and not append:
+            raise JournalError(
+                f"{self.path} exists already: continue it with --resume, "
+                "choose another --journal, or remove it"
+            )
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if append:
                 _drop_cut_off_line(self.path)
             self._file: io.TextIOWrapper = self.path.open("a" if append else "x", encoding="utf-8")
-        except FileExistsError:
-            raise JournalError(
-                f"{self.path} exists already: continue it with --resume, "
-                "choose another --journal, or remove it"
-            ) from None
         except OSError as error:
             raise JournalError(
                 f"cannot write {self.path} ({error.strerror}): choose another place with --journal"
@@ -214,16 +214,14 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
     try:
         with path.open("rb") as file:
             for number, raw in enumerate(file, 1):
-                if not raw.strip():
-                    continue
+                if not raw.endswith(b"\n"):
+                    yield number, None
+                    return
                 try:
                     record = json.loads(raw)
                     if not isinstance(record, dict):
                         raise ValueError("not a JSON object")
                 except ValueError as error:
-                    if not raw.endswith(b"\n"):
-                        yield number, None
-                        return
                     if number == 1:
                         raise _not_a_journal(path, "its first line is no JSON object") from error
                     raise JournalError(

@@ -174,23 +174,20 @@ class _Run:
     def _items(self, expression: Expression) -> list[Item]:
         """What is to be run; raises UsageError for a word of -k that names nothing."""
         chosen: list[Item] = []
-        names: set[str] = set()
-        exact = True  # whether all names of ops are known from the items
+        names: dict[str, bool] = {}  # of ops, and whether the expression may choose them
+        complete = False  # whether a source told all its ops
         later = (*self.settings.chosen_checks, *self.settings.dtypes, self.settings.device)
         for name in self.settings.sources:
             source = self.load(name)
-            items = source.items(self.settings)
-            named = bool(getattr(source, "items_name_ops", False))
-            exact = exact and named
-            names.update(item.op for item in items)
-            chosen += [
-                item
-                for item in items
-                if not named or expression.may_match(f"{name}/{item.op}/", later)
-            ]
-        if not chosen and exact:
-            unknown = [word for word in expression.words if not any(word in n for n in names)]
-            hints = "".join(did_you_mean(word, names) for word in unknown)
+            told = bool(getattr(source, "items_name_ops", False))
+            complete = complete or told
+            for item in source.items(self.settings):
+                named = expression.may_match(f"{name}/{item.op}/", later)
+                names[item.op] = names.get(item.op, False) or named
+                if named or not told:
+                    chosen.append(item)
+        if expression and complete and not any(names.values()):
+            hints = "".join(did_you_mean(word, names) for word in expression.words)
             raise UsageError(f"-k {expression.text!r} matches none of {len(names)} ops{hints}")
         return chosen
 

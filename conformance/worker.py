@@ -305,8 +305,8 @@ def encode_result(result: Result, item: Item, sample: int) -> str:
 
 
 def item_name(item: Item) -> str:
-    """An item's name in the journal."""
-    return f"{item.source}/{item.key}"
+    """An item's name in the journal: no other item has it."""
+    return "/".join(dict.fromkeys((item.source, item.op, item.key)))
 
 
 def casualty_evidence(casualty: Casualty) -> dict[str, Any]:

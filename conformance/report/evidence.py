@@ -6,21 +6,6 @@ from typing import Any
 
 from conformance.results import Result
 
-# A diagnosis class (a slug) in a reader's words.
-DIAGNOSES = {
-    "sign": "wrong sign",
-    "factor": "a missing factor",
-    "missing-factor": "a missing factor",
-    "transposed": "transposed",
-    "not-reduced": "not summed over a broadcast dimension",
-    "zero": "zero where it should not be",
-    "nan": "nan where a number is due",
-    "kink": "at a kink",
-    "precision-floor": "at the floor of precision",
-    "nondeterministic": "differs from run to run",
-}
-
-
 def number(value: Any) -> str:
     """A value as a reader compares it: all digits of a float that matter."""
     if isinstance(value, bool) or value is None:
@@ -55,10 +40,11 @@ def headline(result: Result) -> str:
     return f"{result.op}, {result.check}" + (f", {where}" if where else "")
 
 
-def diagnosis(result: Result) -> str:
-    """The diagnosis in words, or nothing."""
-    slug = result.evidence.get("diagnosis")
-    return DIAGNOSES.get(str(slug), str(slug).replace("-", " ")) if slug else ""
+def wrong(result: Result) -> tuple[str, ...]:
+    """Whom the verdict ("engine wrong: ...") holds to be wrong: engine, reference, both, nobody."""
+    accused, found, _ = str(result.evidence.get("verdict", "")).partition(" wrong")
+    who = accused.split(" and ") if found else []
+    return tuple(name for name in ("engine", "reference") if name in who)
 
 
 def values(result: Result) -> list[tuple[str, str]]:
@@ -93,7 +79,8 @@ def facts(result: Result) -> list[tuple[str, str]]:
     rows = [
         ("where", position(result)),
         ("shape", number(evidence.get("shape", ""))),
-        ("diagnosis", diagnosis(result)),
+        ("diagnosis", str(evidence.get("diagnosis") or "").replace("-", " ")),
+        ("detail", str(evidence.get("description") or "")),
         ("first call", str(evidence.get("first_call") or "")),
         ("oracle", str(evidence.get("oracle") or "")),
         ("compared", f"{evidence['compared']:,} entries" if evidence.get("compared") else ""),

@@ -62,6 +62,7 @@ class Generated:
     """The source `generated`: as many Programs as `settings.generated`, spread over all ops."""
 
     name = "generated"
+    items_name_ops = True  # the op of every sample is its item's
 
     def items(self, settings: Settings) -> list[Item]:
         """Blocks of numbered Programs of one op: key "first-last"."""
