@@ -101,8 +101,8 @@ def standalone(
     stand in the script, compressed.
     """
     helpers: set[str] = set()
-    body = _inputs(program.inputs, values, values_file, helpers)
-    body += _calls(program.calls)
+    body = input_lines(program.inputs, values, values_file, helpers)
+    body += call_lines(program.calls)
     body += _backward(program, cotangents, expect, helpers)
     head = [engine_import, ""]
     if helpers:
@@ -121,9 +121,10 @@ def standalone(
     return "\n".join([*head, *body]) + "\n"
 
 
-def _inputs(
+def input_lines(
     inputs: tuple[Input, ...], values: Values, values_file: str | None, helpers: set[str]
 ) -> list[str]:
+    """Statements that make the inputs; what they need is added to `helpers`."""
     lines = []
     storages: dict[str, int] = {}
     for i in inputs:
@@ -131,7 +132,7 @@ def _inputs(
             storages[i.storage] = max(storages.get(i.storage, 0), i.offset + i.extent)
     made: set[str] = set()
     for i in inputs:
-        text = _tensor(values[i.name], i.dtype, i.name if values_file else None, helpers)
+        text = tensor(values[i.name], i.dtype, i.name if values_file else None, helpers)
         grad = ".requires_grad_()" if i.requires_grad else ""
         note = f"  # {', '.join(i.aliases)}" if i.aliases else ""
         strided = i.strides != contiguous(i.shape) and math.prod(i.shape) != 1
@@ -155,7 +156,8 @@ def _inputs(
     return lines
 
 
-def _tensor(array: Array, dtype: str, key: str | None, helpers: set[str]) -> str:
+def tensor(array: Array, dtype: str, key: str | None, helpers: set[str]) -> str:
+    """An expression that makes the tensor: of a literal, from a file (`key`), or unpacked."""
     if array.size <= 64 and array.size:
         return f"torch.tensor({expression(array.tolist())}, dtype=torch.{dtype})"
     if not array.size:
@@ -170,7 +172,8 @@ def _tensor(array: Array, dtype: str, key: str | None, helpers: set[str]) -> str
     return f"unpack({packed!r}, {array.dtype.name!r}, {array.shape}){cast}"
 
 
-def _calls(calls: tuple[Call, ...]) -> list[str]:
+def call_lines(calls: tuple[Call, ...]) -> list[str]:
+    """A statement for each call; the grad mode is kept."""
     lines: list[str] = []
     for call in calls:
         if call.target.startswith(OPAQUE):
@@ -217,7 +220,7 @@ def _backward(
         lines.append("cotangents = [torch.ones_like(output) for output in outputs]")
     else:
         texts = [
-            "None" if c is None else _tensor(np.asarray(c), np.asarray(c).dtype.name, None, helpers)
+            "None" if c is None else tensor(np.asarray(c), np.asarray(c).dtype.name, None, helpers)
             for c in cotangents
         ]
         lines += ["cotangents = [", *(f"    {text}," for text in texts), "]"]
@@ -240,7 +243,7 @@ def _backward(
         lines.append("expected = {")
         for name, array in expect.items():
             array = np.asarray(array)
-            lines.append(f"    {name!r}: {_tensor(array, array.dtype.name, None, helpers)},")
+            lines.append(f"    {name!r}: {tensor(array, array.dtype.name, None, helpers)},")
         lines += [
             "}",
             "for name, gradient in zip(names, gradients):",
