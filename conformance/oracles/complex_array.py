@@ -56,7 +56,7 @@ class ComplexArray(np.lib.mixins.NDArrayOperatorsMixin):
     @property
     def itemsize(self) -> int:
         """Bytes an element, of the dtype that it passes for."""
-        return self.dtype.itemsize
+        return int(self.dtype.itemsize)
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -79,12 +79,12 @@ class ComplexArray(np.lib.mixins.NDArrayOperatorsMixin):
         return self
 
     @property
-    def T(self) -> ComplexArray:
+    def T(self) -> Any:
         """The transpose."""
         return self._like(self.z.T)
 
     @property
-    def mT(self) -> ComplexArray:
+    def mT(self) -> Any:
         """The transpose of the last two dimensions."""
         return self._like(self.z.mT)
 
@@ -112,7 +112,7 @@ class ComplexArray(np.lib.mixins.NDArrayOperatorsMixin):
 
     # --- methods that forwards and rules use -----------------------------------------------------
 
-    def __getitem__(self, index: Any) -> ComplexArray:
+    def __getitem__(self, index: Any) -> Any:
         return self._like(self.z[table.plain(index)])
 
     def __setitem__(self, index: Any, value: Any) -> None:
@@ -127,23 +127,23 @@ class ComplexArray(np.lib.mixins.NDArrayOperatorsMixin):
             raise Unsupported("complex step: a conversion to complex")
         return self.z.real.astype(dtype)
 
-    def copy(self, order: Any = "C") -> ComplexArray:
+    def copy(self, order: Any = "C") -> Any:
         """A copy."""
         return self._like(self.z.copy(order))
 
-    def reshape(self, *shape: Any) -> ComplexArray:
+    def reshape(self, *shape: Any) -> Any:
         """The same elements in another shape."""
         return self._like(self.z.reshape(*shape))
 
-    def transpose(self, *axes: Any) -> ComplexArray:
+    def transpose(self, *axes: Any) -> Any:
         """The axes permuted."""
         return self._like(self.z.transpose(*axes))
 
-    def swapaxes(self, first: int, second: int) -> ComplexArray:
+    def swapaxes(self, first: int, second: int) -> Any:
         """Two axes exchanged."""
         return self._like(self.z.swapaxes(first, second))
 
-    def ravel(self) -> ComplexArray:
+    def ravel(self) -> Any:
         """The same elements in one dimension."""
         return self._like(self.z.ravel())
 
@@ -151,7 +151,7 @@ class ComplexArray(np.lib.mixins.NDArrayOperatorsMixin):
         """Itself."""
         return self
 
-    def sum(self, axis: Any = None, keepdims: bool = False) -> ComplexArray:
+    def sum(self, axis: Any = None, keepdims: bool = False) -> Any:
         """The sum over axes."""
         return self._like(self.z.sum(axis=axis, keepdims=keepdims))
 

@@ -447,9 +447,10 @@ def _nan_to_num(trace: Any, z: Any, copy: bool = True, **kwargs: Any) -> Any:
 _MOVES = (
     np.reshape, np.ravel, np.transpose, np.moveaxis, np.swapaxes, np.rollaxis, np.expand_dims,
     np.squeeze, np.broadcast_to, np.broadcast_arrays, np.concatenate, np.stack, np.vstack,
-    np.hstack, np.dstack, np.column_stack, np.split, np.array_split, np.tile, np.repeat, np.roll, np.flip,
-    np.fliplr, np.flipud, np.rot90, np.take, np.take_along_axis, np.put_along_axis, np.pad,
-    np.copy, np.diag, np.diagonal, np.diagflat, np.tril, np.triu, np.delete, np.insert, np.append, np.copyto,
+    np.hstack, np.dstack, np.column_stack, np.split, np.array_split, np.tile, np.repeat, np.roll,
+    np.flip, np.fliplr, np.flipud, np.rot90, np.take, np.take_along_axis, np.put_along_axis,
+    np.pad, np.copy, np.diag, np.diagonal, np.diagflat, np.tril, np.triu, np.delete, np.insert,
+    np.append, np.copyto,
     np.atleast_1d, np.atleast_2d, np.atleast_3d, np.meshgrid, np.compress, np.extract, np.choose,
     np.lib.stride_tricks.sliding_window_view, np.lib.stride_tricks.as_strided, np.permute_dims,
     np.matrix_transpose, np.linalg.matrix_transpose, np.linalg.diagonal, np.unstack,

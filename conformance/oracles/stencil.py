@@ -22,6 +22,7 @@ Function = Callable[[float], Array]
 FACTOR = 10.0  # bound over estimated error: 3 leaves some 5 % of the errors outside
 POOR = 1e-7  # a bound above this part of the derivative's scale is looked at from both sides
 NOISE = 1e-4  # wiggles below this part of the largest value may be noise, above it are the function
+CLEAN = 5  # steps that must agree, from near, to outweigh noise that was seen from farther
 FLAT = 3.0  # noise is seen where three steps differ by no more than this
 QUIET = 1e-11  # noise below this part of the largest value is rounding: smaller steps cannot help
 
@@ -162,7 +163,8 @@ class _Scan:
         self.weights = weights
         self.center = self.evaluate(0.0)
         self.outputs = len(self.center) if weights is None else len(weights)
-        self.size = self.project(np.abs(self.center), absolute=True)
+        self.center_size = self.project(np.abs(self.center), absolute=True)
+        self.size = self.center_size
         self.noise = np.zeros(self.outputs)  # the largest that any scan saw
         self.finite_at_center = bool(np.isfinite(self.center).all())
 
@@ -246,6 +248,8 @@ class _Scan:
                 smooth.append(low_noise)
                 rough.append(noise)
                 largest = np.fmax(largest, size)
+                if not self.size.all():  # zero at the point itself: as large as it gets beside it
+                    self.size = np.where(self.center_size > 0, self.center_size, size)
                 if len(hs) < 3:
                     continue
                 low, high = np.minimum.reduce(rough[-3:]), np.maximum.reduce(rough[-3:])
@@ -254,7 +258,7 @@ class _Scan:
                 self.noise = np.where(seen, np.fmax(self.noise, low), self.noise)
                 spread = np.ptp(np.stack(slopes[-3:]), axis=0)
                 least = np.fmin(least, spread + formula.amplification * high / hs[-2])
-                quiet = flat & (high <= QUIET * largest)
+                quiet = flat & (high <= QUIET * size)
                 if (quiet & (formula.amplification * low / h > 3 * least)).all():
                     break
             return self._judge(formula, np.array(hs), slopes, smooth, rough)
@@ -268,6 +272,7 @@ class _Scan:
         rough: list[Array],
     ) -> Estimate:
         near, far = _Best.nothing(self.outputs), _Best.nothing(self.outputs)
+        remembered = np.where(self._clean_from_near(slopes, smooth), 0.0, self.noise)
         for i in range(len(hs) - 2):
             three = slice(i, i + 3)
             noise = np.maximum.reduce(smooth[three])
@@ -277,7 +282,7 @@ class _Scan:
             gain = formula.amplification / hs[i + 1]
             spread = np.ptp(np.stack(slopes[three]), axis=0)
             near.offer(slopes[i + 1], spread + gain * noise)
-            far.offer(slopes[i + 1], spread + gain * np.maximum(noise, self.noise))
+            far.offer(slopes[i + 1], spread + gain * np.maximum(noise, remembered))
         reason = "" if np.isfinite(near.error).all() else "no three steps of the stencil are finite"
         bound = FACTOR * far.error
         between = np.abs(far.value - near.value)
@@ -286,6 +291,19 @@ class _Scan:
             bound = np.where(apart, bound + between, bound)
             reason = "the function looks different from near and from far: fine wiggles, or noise"
         return Estimate(far.value, bound, self.evaluations, reason)
+
+    def _clean_from_near(self, slopes: list[Array], smooth: list[Array]) -> Array:
+        """Whether some five steps in a row agree on a slope that is not zero, without noise, (k,).
+
+        What wiggles at larger steps is then the function, since rounded values vary no more finely
+        than they are rounded.
+        """
+        clean = np.zeros(self.outputs, bool)
+        for i in range(len(slopes) - CLEAN + 1):
+            few = np.stack(slopes[i : i + CLEAN])
+            quiet = np.maximum.reduce(smooth[i : i + CLEAN]) <= QUIET * self.size
+            clean |= quiet & (np.ptp(few, axis=0) < 1e-6 * np.abs(few[0]))
+        return clean
 
     def _step(self, formula: _Formula, h: float) -> tuple[Array, Array, Array, Array]:
         """Slope at step h, the values' noise read in two ways, and their size, each (k,)."""

@@ -1,0 +1,169 @@
+"""Who is wrong: every disagreement ends in one sentence, decided by a derivative without rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from conformance.errors import EngineError, Unsupported
+from conformance.oracles.directional import Opinion, by_complex_step, by_stencil
+from conformance.program import Array, Input
+
+if TYPE_CHECKING:
+    from conformance.checks.base import Case
+    from conformance.checks.compare import Difference
+    from conformance.diagnosis import Diagnosis
+
+DECISIVE = 0.1  # of the disagreement: a bound above it does not say who is right
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """The sentence, and the numerical derivative that it rests on, where one was taken."""
+
+    verdict: str
+    opinion: Opinion | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    def evidence(self) -> dict[str, Any]:
+        """The keys that a Result carries."""
+        evidence: dict[str, Any] = {"verdict": self.verdict, **self.more}
+        if self.opinion is not None:
+            evidence |= shown(self.opinion)
+        return evidence
+
+
+def shown(opinion: Opinion) -> dict[str, Any]:
+    """An Opinion as evidence."""
+    evidence: dict[str, Any] = {
+        "numerical": opinion.value,
+        "bound": opinion.bound,
+        "oracle": opinion.oracle,
+    }
+    if opinion.reason:
+        evidence["reason"] = opinion.reason
+    if opinion.kink is not None:
+        left, right = float(opinion.kink.left[0]), float(opinion.kink.right[0])
+        evidence["slopes"] = {"left": left, "right": right, "jump": opinion.kink.jump}
+    return evidence
+
+
+def by_form(difference: Difference, said: Diagnosis) -> Ruling:
+    """Where shape, dtype or presence differ there is nothing to measure."""
+    return Ruling(f"engine wrong: {said.sentence}")
+
+
+def entry(case: Case, leaf: Input, difference: Difference) -> Ruling:
+    """Decide on the worst entry of a leaf's gradient by the derivative with respect to it alone."""
+    assert difference.index is not None
+    value = case.values[leaf.name]
+    wide = np.complex128 if value.dtype.kind == "c" else np.float64
+    unit = np.zeros(value.shape, wide)
+    ours, theirs = complex(difference.left), complex(difference.right)
+    # of a complex entry, the part at which the two differ more
+    imaginary = wide is np.complex128 and abs((ours - theirs).imag) > abs((ours - theirs).real)
+    size = abs(value[difference.index])
+    step = float(size) if np.isfinite(size) and size > 1e-3 else 1.0
+    unit[difference.index] = step * (1j if imaginary else 1)
+    left, right = (ours.imag, theirs.imag) if imaginary else (ours.real, theirs.real)
+    opinions = opinions_on(case, case.steady_cotangents, {leaf.name: unit})
+    scaled = [_per_unit(o, step) for o in opinions]
+    return decide(left, right, scaled, case.reference.name)
+
+
+def opinions_on(
+    case: Case, cotangents: list[Array | None], tangents: Mapping[str, Array]
+) -> list[Opinion]:
+    """What the oracles without rules say along a direction, the strongest first."""
+    whole = {
+        leaf.name: tangents.get(leaf.name, np.zeros(leaf.shape)) for leaf in case.program.leaves
+    }
+    found = []
+    reason = ""
+    try:
+        found.append(by_complex_step(*case.numerical, cotangents, whole))
+    except (Unsupported, EngineError) as error:
+        reason = str(error)
+    try:
+        found.append(by_stencil(case.reference, *case.numerical, cotangents, whole))
+    except (Unsupported, EngineError) as error:
+        reason = f"{reason}; {error}" if reason else str(error)
+    return found or [Opinion(float("nan"), float("inf"), "none", reason)]
+
+
+def decide(ours: float, theirs: float, opinions: list[Opinion], reference: str) -> Ruling:
+    """The sentence for two values that differ, given numerical opinions on the same derivative."""
+    kinked = next((o for o in opinions if o.kink is not None), None)
+    if kinked is not None and kinked.kink is not None:
+        slack = 1e-9 * max(abs(ours), abs(theirs))
+        kink = kinked.kink
+        inside = kink.holds(np.array(ours), slack)
+        where = "the function jumps here" if kink.jump else "the function has a kink here"
+        if inside and kink.holds(np.array(theirs), slack):
+            text = f"both defensible (kink): {where}; the reference's convention is {theirs:.6g}"
+        elif inside:
+            text = f"reference wrong: {where}, and its value is outside the one-sided slopes"
+        else:
+            text = f"engine wrong: {where}, and its value is outside the one-sided slopes"
+        return Ruling(text, kinked)
+    gap = abs(ours - theirs)
+    gap = gap if np.isfinite(gap) else max(abs(ours), abs(theirs), 1e-300, key=_finite)
+    plain = [o for o in opinions if np.isfinite(o.value) and not o.ties]
+    sharp = [o for o in plain if o.bound <= DECISIVE * gap or not np.isfinite(gap)]
+    verdicts = {_side(ours, theirs, o): o for o in reversed(sharp)}
+    names = [v for v in verdicts if v]
+    if len(names) == 1:
+        opinion = verdicts[names[0]]
+        return Ruling(_SENTENCES[names[0]].format(reference=reference, o=opinion), opinion)
+    if len(names) > 1:
+        text = "inconclusive: the numerical oracles contradict each other"
+        both = {o.oracle: o.value for o in sharp}
+        return Ruling(text, sharp[0], {"oracles": both})
+    best = min(opinions, key=lambda o: o.bound)
+    if best.ties and not plain:
+        text = f"both defensible (kink): a switch is met exactly, {reference}'s convention counts"
+        return Ruling(text, best)
+    why = best.reason or f"the bound {best.bound:.1e} does not separate the two values"
+    return Ruling(f"inconclusive: {why}", best)
+
+
+_SENTENCES = {
+    "engine": "engine wrong: {o.oracle} gives {o.value:.10g} (bound {o.bound:.1e}), as {reference}",
+    "reference": "reference wrong: {o.oracle} gives {o.value:.10g} (bound {o.bound:.1e}), as the "
+    "engine",
+    "both": "engine and reference wrong: {o.oracle} gives {o.value:.10g} (bound {o.bound:.1e})",
+}
+
+
+def _side(ours: float, theirs: float, opinion: Opinion) -> str:
+    """Who is wrong, or nothing where the opinion does not say."""
+    gap = abs(ours - theirs)
+    slack = opinion.bound + (DECISIVE * gap if np.isfinite(gap) else 1e-6 * abs(opinion.value))
+    near_ours = abs(ours - opinion.value) <= slack
+    near_theirs = abs(theirs - opinion.value) <= slack
+    if near_ours and near_theirs:
+        return ""
+    if near_theirs:
+        return "engine"
+    return "reference" if near_ours else "both"
+
+
+def _finite(value: float) -> float:
+    return value if np.isfinite(value) else -1.0
+
+
+def _per_unit(opinion: Opinion, step: float) -> Opinion:
+    """An Opinion along `step` times a unit direction, as one along the unit."""
+    kink = opinion.kink
+    if kink is not None:
+        kink = replace(
+            kink,
+            left=kink.left / step,
+            right=kink.right / step,
+            left_bound=kink.left_bound / step,
+            right_bound=kink.right_bound / step,
+        )
+    return replace(opinion, value=opinion.value / step, bound=opinion.bound / step, kink=kink)

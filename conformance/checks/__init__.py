@@ -1,0 +1,81 @@
+"""Checks by name, and the one way to run those that a run has chosen on a sample."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+
+from conformance import engines
+from conformance.checks.base import Case, Check, Context, Finding, judge
+from conformance.checks.numerical import NumericalCheck
+from conformance.checks.second_order import ReverseOverReverse
+from conformance.checks.standalone import StandaloneCheck
+from conformance.checks.value import ValueCheck
+from conformance.checks.vjp import VjpCheck
+from conformance.engines.base import Engine
+from conformance.errors import UsageError
+from conformance.results import Result
+from conformance.settings import Settings
+from conformance.sources.base import Sample
+
+_CHECKS = {
+    c.name: c for c in (ValueCheck, VjpCheck, NumericalCheck, ReverseOverReverse, StandaloneCheck)
+}
+
+
+def names() -> tuple[str, ...]:
+    """Every check there is."""
+    return tuple(_CHECKS)
+
+
+def load(chosen: Iterable[str]) -> tuple[Check, ...]:
+    """The checks of these names; raises UsageError for one that does not exist."""
+    made: list[Check] = []
+    for name in chosen:
+        if name not in _CHECKS:
+            near = difflib.get_close_matches(name, _CHECKS, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise UsageError(f"no check is named {name!r}; there are {', '.join(_CHECKS)}{hint}")
+        made.append(_CHECKS[name]())
+    return tuple(made)
+
+
+def context_for(
+    settings: Settings, engine: Engine | None = None, reference: Engine | None = None
+) -> Context:
+    """What a worker needs to judge; raises UsageError where an engine or a check cannot load.
+
+    The check `standalone` is added to those chosen, where `settings.standalone` allows any.
+    """
+    chosen = load(settings.chosen_checks)
+    named = engine is None
+    if engine is None:
+        engine = engines.load(settings.engine)
+    if reference is None:
+        reference = engines.load(settings.reference)
+    if named and settings.standalone > 0 and not any(c.name == "standalone" for c in chosen):
+        chosen += (StandaloneCheck(),)
+    return Context(engine, reference, settings, chosen)
+
+
+def check_sample(sample: Sample, context: Context, source: str) -> Iterator[Result]:
+    """The results of every chosen check on one sample.
+
+    Where the engine lacks something there is one result, `unsupported`, with the missing targets.
+    """
+    case = context.case(sample, source)
+    missing = context.engine.missing(sample.program)
+    if missing:
+        reason = "lacks " + ", ".join(missing)
+        yield case.result(
+            "sample", Finding("unsupported", {"missing": list(missing), "reason": reason})
+        )
+        return
+    for check in context.checks:
+        for result in judge(check, case):
+            yield result
+            if result.outcome == "unsupported" and check.name != "rr":
+                return
+
+
+__all__ = ["Case", "Check", "Context", "Finding", "check_sample", "context_for", "load", "names"]

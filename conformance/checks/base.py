@@ -1,0 +1,252 @@
+"""What a check is: something that judges one sample and says what it found."""
+
+from __future__ import annotations
+
+import time
+import traceback
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from conformance.checks.compare import tolerance_for
+from conformance.engines.base import Engine, Run, Vjp
+from conformance.errors import EngineError, Unsupported
+from conformance.oracles.frozen import frozen
+from conformance.oracles.pairs import gaussian
+from conformance.oracles.torch_autograd import spread
+from conformance.program import Array, Program, Values
+from conformance.results import Result, case_id
+from conformance.settings import Settings
+from conformance.sources.base import Sample
+
+T = TypeVar("T")
+
+MODEL_CALLS = 50  # a Program of more calls is a model: its rounding adds up
+ERROR_LENGTH = 2000
+SCRIPT_ENTRIES = 20_000  # values beyond this are not written into a script
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check says of one sample; the harness makes a Result of it."""
+
+    outcome: str
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+
+class Check(Protocol):
+    """The port that every check implements."""
+
+    name: str
+
+    def run(self, case: Case) -> Iterator[Finding]:
+        """Judge one sample; Unsupported and EngineError of the engine pass through."""
+
+
+class ReferenceFailed(Exception):
+    """The reference could not run the Program, so there is nothing to compare with."""
+
+
+@dataclass
+class Context:
+    """What all checks of a run share: who is tested, who is asked, and how much."""
+
+    engine: Engine
+    reference: Engine
+    settings: Settings
+    checks: tuple[Check, ...]
+    isolation: Any = None  # checks.standalone.Isolation, where the engine claims to stand alone
+    met: set[tuple[str, str]] = field(default_factory=set)  # (source, op) already repeated alone
+
+    def case(self, sample: Sample, source: str) -> Case:
+        """The sample with what is computed of it once."""
+        return Case(self, sample, source)
+
+
+class Case:
+    """One sample under judgement; what several checks need of it is computed once."""
+
+    def __init__(self, context: Context, sample: Sample, source: str) -> None:
+        self.context = context
+        self.sample = sample
+        self.source = source
+        self.engine = context.engine
+        self.reference = context.reference
+        self.settings = context.settings
+
+    @property
+    def program(self) -> Program:
+        """The Program."""
+        return self.sample.program
+
+    @property
+    def values(self) -> Values:
+        """Its inputs' values."""
+        return self.sample.values
+
+    @cached_property
+    def digest(self) -> str:
+        """The case's middle part."""
+        return self.program.digest(self.values)
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of what is differentiated."""
+        of = self.program.leaves or self.program.inputs
+        return of[0].dtype if of else self.settings.dtypes[0]
+
+    @property
+    def loose(self) -> bool:
+        """Whether the Program is as long as a model."""
+        return len(self.program.calls) > MODEL_CALLS
+
+    def relative(self, dtype: Any) -> float:
+        """The tolerance beside a leaf's scale."""
+        return tolerance_for(dtype, loose=self.loose)
+
+    def rng(self, *labels: str) -> np.random.Generator:
+        """Random numbers that depend on the case, the seed and the labels alone."""
+        words = "/".join((self.digest, *labels))
+        return np.random.default_rng([self.settings.seed, zlib.crc32(words.encode())])
+
+    @cached_property
+    def reference_run(self) -> Run:
+        """The reference's outputs; raises ReferenceFailed."""
+        return self._of_reference(lambda: self.reference.run(self.program, self.values))
+
+    @cached_property
+    def cotangents(self) -> list[Array | None]:
+        """A Gaussian cotangent for each flat output; None for an integer one."""
+        rng = self.rng("cotangents")
+        return [
+            gaussian(rng, o.shape, o.dtype) if o.dtype.kind in "fc" else None
+            for o in self.reference_run.outputs
+        ]
+
+    @cached_property
+    def steady_cotangents(self) -> list[Array | None]:
+        """The same with zeros where an output is not finite."""
+        pairs = zip(self.cotangents, self.reference_run.outputs, strict=True)
+        return [None if c is None else np.where(np.isfinite(o), c, 0) for c, o in pairs]
+
+    @cached_property
+    def reference_vjp(self) -> Vjp:
+        """The reference's gradients; raises ReferenceFailed."""
+        return self._of_reference(
+            lambda: self.reference.vjp(self.program, self.values, self.cotangents)
+        )
+
+    @cached_property
+    def engine_vjp(self) -> Vjp:
+        """The engine's gradients with the same cotangents."""
+        return self.engine.vjp(self.program, self.values, self.cotangents)
+
+    @cached_property
+    def numerical(self) -> tuple[Program, Values]:
+        """The Program to differentiate numerically; raises Unsupported where there is none."""
+        return frozen(self.reference, self.program, self.values)
+
+    @cached_property
+    def spread(self) -> dict[str, Array]:
+        """How far an epsilon at the inputs moves the reference's gradients."""
+
+        def gradients(values: Values) -> Mapping[str, Array | None]:
+            try:
+                return self.reference.vjp(self.program, values, self.cotangents).gradients
+            except (EngineError, Unsupported):
+                return {}
+
+        reference = self.reference_vjp.gradients
+        return spread(gradients, self.program, self.values, reference, self.rng("spread"))
+
+    def alias(self, leaf: str) -> str:
+        """A leaf's name with the user's own, where there is one."""
+        names = next((i.aliases for i in self.program.inputs if i.name == leaf), ())
+        return f"{leaf} ({', '.join(names)})" if names else leaf
+
+    def result(self, check: str, finding: Finding, duration: float = 0.0) -> Result:
+        """The Result; what did not pass carries the Program and a script."""
+        op, settings = self.sample.op, self.settings
+        case = case_id(self.source, op, self.digest, check, self.dtype, settings.device)
+        evidence = dict(finding.evidence)
+        if self.sample.label:
+            evidence.setdefault("label", self.sample.label)
+        quiet = finding.outcome in ("passed", "unsupported")
+        return Result(
+            case,
+            op,
+            self.source,
+            check,
+            self.dtype,
+            settings.device,
+            finding.outcome,
+            duration,
+            evidence,
+            None if quiet else self.repro(),
+        )
+
+    def repro(self) -> dict[str, Any]:
+        """The Program as people read it, and a script that shows the gradients."""
+        return {"program": str(self.program), "script": self.script()}
+
+    def script(self) -> str:
+        """A standalone script; a sentence where the values are too many for one."""
+        entries = sum(v.size for v in self.values.values())
+        if entries > SCRIPT_ENTRIES:
+            return f"# {entries} values are too many for a script; save the Program instead\n"
+        refgrad = self.engine.name == "refgrad"
+        expect: dict[str, Array] = {}
+        cotangents = None
+        try:
+            cotangents = self.cotangents
+            found = self.reference_vjp.gradients
+            expect = {name: g for name, g in found.items() if g is not None}
+        except ReferenceFailed:
+            pass  # the script then prints what it gets
+        return self.program.script(
+            self.values,
+            engine_import="import refgrad as torch" if refgrad else "import torch",
+            cotangents=cotangents,
+            expect=expect or None,
+        )
+
+    def _of_reference(self, compute: Callable[[], T]) -> T:
+        try:
+            return compute()
+        except (EngineError, Unsupported) as error:
+            raise ReferenceFailed(f"the reference could not run it: {error}") from error
+
+
+def judge(check: Check, case: Case) -> Iterator[Result]:
+    """Run one check; what is raised on the way is a result too."""
+    started = time.perf_counter()
+    try:
+        for finding in check.run(case):
+            yield case.result(check.name, finding, time.perf_counter() - started)
+            started = time.perf_counter()
+    except Unsupported as error:
+        evidence = {"reason": error.reason, "missing": list(error.targets)}
+        yield case.result(check.name, Finding("unsupported", evidence))
+    except ReferenceFailed as error:
+        yield case.result(check.name, Finding("inconclusive", {"reason": str(error)}))
+    except Exception as error:
+        evidence = {"reason": one_line(error), "error": trimmed(error)}
+        if isinstance(error, EngineError) and error.call:
+            evidence["first_call"] = error.call
+        yield case.result(check.name, Finding("errored", evidence), time.perf_counter() - started)
+
+
+def one_line(error: BaseException) -> str:
+    """The class and the first line of an exception."""
+    first = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+def trimmed(error: BaseException) -> str:
+    """The end of its traceback."""
+    text = "".join(traceback.format_exception(error))
+    return text if len(text) <= ERROR_LENGTH else "...\n" + text[-ERROR_LENGTH:]

@@ -1,0 +1,133 @@
+"""One way to compare two arrays, with nan and inf as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from conformance.oracles.pairs import flat
+from conformance.oracles.torch_autograd import scale
+from conformance.program import Array
+
+# of the leaf's scale: what two right implementations in that dtype differ by at first look
+TOLERANCE = {"float64": 1e-12, "float32": 2e-6, "float16": 4e-3, "bfloat16": 3e-2}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The worst entry at which two arrays differ, or what keeps them from being compared.
+
+    `kind` is "none", "shape", "dtype", "nan" (not finite in one alone) or "value". `index` is into
+    the array; `error` and `tolerance` are absolute, and `count` is how many entries differ.
+    """
+
+    kind: str
+    index: tuple[int, ...] | None = None
+    left: Any = None
+    right: Any = None
+    error: float = 0.0
+    tolerance: float = 0.0
+    count: int = 0
+
+    @property
+    def severity(self) -> tuple[bool, float]:
+        """An order from bad to worse."""
+        return (self.kind != "value", self.error / self.tolerance if self.tolerance else np.inf)
+
+
+def tolerance_for(dtype: Any, *, loose: bool = False) -> float:
+    """The relative tolerance of a dtype; `loose` for the long chains of a model."""
+    dtype = np.dtype(dtype)
+    name = {"complex128": "float64", "complex64": "float32"}.get(dtype.name, dtype.name)
+    return TOLERANCE.get(name, 1e-12) * (100 if loose and name == "float64" else 1)
+
+
+def compare(
+    left: Array | None,
+    right: Array | None,
+    *,
+    relative: float,
+    absolute: Array | float = 0.0,
+    floor: float = 0.0,
+) -> Difference | None:
+    """The worst difference of left from right, or None.
+
+    An entry differs where |left - right| > relative * scale + absolute, the scale being the largest
+    magnitude on the right, or `floor` where that is more. `absolute` may have one value an entry
+    (of real and imaginary parts).
+    """
+    if left is None or right is None:
+        return None if left is right else Difference("none", left=left, right=right)
+    if left.shape != right.shape:
+        return Difference("shape", left=left.shape, right=right.shape)
+    if left.dtype != right.dtype:
+        return Difference("dtype", left=left.dtype.name, right=right.dtype.name)
+    if left.dtype.kind not in "fc":
+        unequal = (left != right).reshape(-1)
+        wide = np.zeros(1)
+        if not unequal.any():
+            return None
+        return _difference("value", left, right, unequal, unequal + wide[0], 0.0)
+    a, b = flat(left), flat(right)
+    with np.errstate(all="ignore"):
+        error = np.abs(a - b)
+        finite = np.isfinite(a) & np.isfinite(b)
+        same = ~finite & ((a == b) | (np.isnan(a) & np.isnan(b)))
+        tolerance = relative * max(scale(right), floor) + absolute
+        wrong = ~same & (~finite | (error > tolerance))
+    if not wrong.any():
+        return None
+    if (wrong & ~finite).any():
+        return _difference("nan", left, right, wrong & ~finite, (wrong & ~finite) * 1.0, 0.0)
+    return _difference("value", left, right, wrong, np.where(wrong, error, 0.0), tolerance)
+
+
+def _difference(
+    kind: str, left: Array, right: Array, wrong: Array, error: Array, tolerance: Any
+) -> Difference:
+    tolerances = np.broadcast_to(np.asarray(tolerance, float), wrong.shape)
+    excess = error / np.maximum(tolerances, np.finfo(float).tiny)
+    at = int(np.argmax(np.where(wrong, excess, -1.0)))
+    entry = at // 2 if left.dtype.kind == "c" else at
+    index = tuple(int(i) for i in np.unravel_index(entry, left.shape)) if left.ndim else ()
+    return Difference(
+        kind,
+        index,
+        left[index].item(),
+        right[index].item(),
+        float(error[at]) if kind == "value" else float("nan"),
+        float(tolerances[at]),
+        int(wrong.sum()),
+    )
+
+
+def measures(difference: Difference, dtype: Any) -> dict[str, Any]:
+    """The evidence that a Difference gives: index, values, absolute, relative and ULP error."""
+    evidence: dict[str, Any] = {
+        "engine": plain(difference.left),
+        "reference": plain(difference.right),
+    }
+    if difference.index is not None:
+        evidence["index"] = list(difference.index)
+    if difference.kind == "value":
+        size = abs(difference.right)
+        evidence["absolute"] = difference.error
+        evidence["tolerance"] = difference.tolerance
+        evidence["wrong_entries"] = difference.count
+        if size:
+            evidence["relative"] = difference.error / float(size)
+        if np.dtype(dtype).kind in "fc" and size and np.isfinite(size):
+            unit = np.spacing(np.asarray(size, np.empty(0, dtype).real.dtype))
+            evidence["ulp"] = float(difference.error / float(unit))
+    return evidence
+
+
+def plain(value: Any) -> Any:
+    """A number as data that JSON can hold; a complex one as its text."""
+    if isinstance(value, complex):
+        return str(value)
+    if isinstance(value, tuple):
+        return list(value)
+    return value

@@ -1,0 +1,215 @@
+"""numerical: the engine's gradient against a derivative that no rule had a part in.
+
+Along Gaussian directions, all leaves at once: first the complex step through refgrad's forward,
+which is exact; where that has no reading, or contradicts, or meets a switch, the stencil on the
+reference's forward with its measured bound. A poor bound is `inconclusive`, never a pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from conformance import arbitration
+from conformance.arbitration import shown
+from conformance.checks.base import Case, Finding
+from conformance.checks.compare import compare, tolerance_for
+from conformance.diagnosis import localise
+from conformance.errors import EngineError, Unsupported
+from conformance.oracles.directional import Opinion, by_complex_step, by_stencil
+from conformance.oracles.pairs import direction, flat, inner
+from conformance.oracles.torch_autograd import SPREADS
+from conformance.program import Array, Program, Values
+
+POOR = 1e-5  # a bound above this part of the terms' sum decides nothing
+LOCALISED = 4096  # leaves of more entries are not searched
+
+
+class NumericalCheck:
+    """Vector-Jacobian products contracted with directions."""
+
+    name = "numerical"
+
+    def run(self, case: Case) -> Iterator[Finding]:
+        """One finding for all directions: the worst."""
+        if not case.program.leaves or all(c is None for c in case.cotangents):
+            return
+        try:
+            program, values = case.numerical
+        except Unsupported as error:
+            yield Finding("inconclusive", {"reason": error.reason})
+            return
+        judged = _Judged(case, program, values)
+        findings = [
+            judged.along(case.rng("direction", str(n))) for n in range(case.settings.directions)
+        ]
+        order = ("failed", "inconclusive", "passed")
+        yield min(findings, key=lambda f: order.index(f.outcome))
+
+
+class _Judged:
+    """Both gradients, with cotangents that are zero where the function is not finite."""
+
+    def __init__(self, case: Case, program: Program, values: Values) -> None:
+        self.case = case
+        self.smooth = program, values  # what is differentiated numerically
+        self.cotangents = case.steady_cotangents
+        same = all(
+            a is b or (a is not None and b is not None and np.array_equal(a, b))
+            for a, b in zip(self.cotangents, case.cotangents, strict=True)
+        )
+        program, values = case.program, case.values
+        if same:
+            self.ours = case.engine_vjp.gradients
+            self.theirs = case.reference_vjp.gradients
+        else:
+            self.ours = case.engine.vjp(program, values, self.cotangents).gradients
+            self.theirs = case.reference.vjp(program, values, self.cotangents).gradients
+
+    def along(self, rng: np.random.Generator) -> Finding:
+        """Judge along one direction."""
+        case = self.case
+        tangents = direction(rng, case.program, case.values)
+        if not self._silence(tangents):
+            reason = "no entry of the gradient is finite"
+            return Finding("inconclusive", {"reason": reason})
+        wrong_shape = [
+            n for n, t in tangents.items()
+            if (g := self.ours.get(n)) is not None and g.shape != t.shape
+        ]  # fmt: skip
+        if wrong_shape:
+            names = ", ".join(wrong_shape)
+            text = f"engine wrong: the gradient of {names} has another shape than the leaf"
+            return Finding("failed", {"leaf": names, "diagnosis": "shape", "verdict": text})
+        ours, size = inner(self.ours, tangents)
+        theirs, size_theirs = inner(self.theirs, tangents)
+        size = max(size, size_theirs) if np.isfinite(size) else size_theirs
+        evidence: dict[str, Any] = {"engine": ours, "reference": theirs, "compared": 1}
+        slack = self._slack(size)
+        reason = ""
+        exact = None
+        try:
+            exact = by_complex_step(*self.smooth, self.cotangents, tangents)
+        except (Unsupported, EngineError) as error:
+            reason = str(error)
+        if exact is not None and not exact.ties and abs(ours - exact.value) <= exact.bound + slack:
+            return Finding("passed", evidence | shown(exact))
+        opinion = by_stencil(case.reference, *self.smooth, self.cotangents, tangents)
+        if reason:
+            evidence["fallback_reason"] = reason
+        return self._against(opinion, exact, ours, theirs, size, tangents, evidence)
+
+    def _against(
+        self,
+        opinion: Opinion,
+        exact: Opinion | None,
+        ours: float,
+        theirs: float,
+        size: float,
+        tangents: dict[str, Array],
+        evidence: dict[str, Any],
+    ) -> Finding:
+        case = self.case
+        slack = self._slack(size)
+        evidence = evidence | shown(opinion)
+        agrees = abs(ours - theirs) <= slack
+        if opinion.kink is not None:
+            text = "the function has a kink here; the gradient is the reference's convention"
+            if agrees:
+                return Finding("passed", evidence | {"diagnosis": "kink", "verdict": text})
+            ruling = arbitration.decide(ours, theirs, [opinion], case.reference.name)
+            return Finding("failed", evidence | {"diagnosis": "kink"} | ruling.evidence())
+        tied = exact is not None and exact.ties > 0 and agrees
+        if tied and not _settles(opinion, ours, slack, size):
+            text = "a switch is met exactly where it switches; the reference's convention is kept"
+            note = {"diagnosis": "kink", "verdict": text, "ties": exact.ties if exact else 0}
+            return Finding("passed", evidence | note)
+        error = abs(ours - opinion.value)
+        if error <= opinion.bound + slack or self._within_spread(error - opinion.bound, tangents):
+            if opinion.decides(size, POOR):
+                return Finding("passed", evidence)
+            if not agrees and exact is not None and not exact.ties and opinion.bound > slack:
+                opinion = exact
+            else:
+                why = opinion.reason or f"the bound is {opinion.bound:.1e} of {size:.1e}"
+                return Finding("inconclusive", evidence | {"reason": why})
+        if exact is not None and not exact.ties and _contradict(exact, opinion, slack):
+            why = "the complex step and the stencil contradict each other"
+            both = {"oracles": {exact.oracle: exact.value, opinion.oracle: opinion.value}}
+            return Finding("inconclusive", evidence | both | {"reason": why})
+        ruling = arbitration.decide(ours, theirs, [opinion], case.reference.name)
+        verdict = ruling.evidence()
+        if agrees:
+            sentence = f"engine and reference agree, and {opinion.oracle} gives another value"
+            verdict["verdict"] = f"engine and reference wrong: {sentence}"
+            verdict["diagnosis"] = "reference"
+        else:
+            verdict |= self._place(tangents)
+        error = abs(ours - opinion.value)
+        verdict |= {"absolute": error, "relative": error / abs(opinion.value or 1.0)}
+        return Finding("failed", evidence | verdict)
+
+    def _silence(self, tangents: dict[str, Array]) -> bool:
+        """Zero the directions in which a gradient is not finite in both; whether any is left."""
+        left = False
+        for name, tangent in tangents.items():
+            for gradient in (self.theirs.get(name), self.ours.get(name)):
+                if gradient is None or gradient.shape != tangent.shape:
+                    continue
+                if gradient is self.theirs.get(name):
+                    tangent[~np.isfinite(gradient)] = 0
+            left = left or bool(tangent.any()) or tangent.size == 0
+        return left
+
+    def _slack(self, size: float) -> float:
+        dtype = self.case.dtype if np.dtype(self.case.dtype).kind in "fc" else "float64"
+        return 10 * tolerance_for(dtype, loose=self.case.loose) * size
+
+    def _within_spread(self, excess: float, tangents: dict[str, Array]) -> bool:
+        """Whether rounding at the inputs alone moves the reference's gradient as far."""
+        moved = 0.0
+        for name, spread in self.case.spread.items():
+            if name in tangents:
+                moved += float(np.abs(spread * flat(tangents[name])).sum())
+        return excess <= SPREADS * moved
+
+    def _place(self, tangents: dict[str, Array]) -> dict[str, Any]:
+        """The leaf and the entries that are to blame, against the reference."""
+        for leaf in self.case.program.leaves:
+            ours, theirs = self.ours.get(leaf.name), self.theirs.get(leaf.name)
+            difference = compare(ours, theirs, relative=self.case.relative(leaf.dtype))
+            if difference is not None:
+                place = {"leaf": self.case.alias(leaf.name)}
+                if difference.index is not None:
+                    return place | {"index": list(difference.index)}
+                return place
+        return {}
+
+
+def _settles(opinion: Opinion, ours: float, slack: float, size: float) -> bool:
+    return opinion.decides(size, POOR) and abs(ours - opinion.value) <= opinion.bound + slack
+
+
+def _contradict(a: Opinion, b: Opinion, slack: float) -> bool:
+    return abs(a.value - b.value) > a.bound + b.bound + slack
+
+
+def entries(
+    case: Case, leaf: str, gradient: Array, cotangents: list[Array | None], slack: float
+) -> list[int]:
+    """The flat entries of one leaf at which a gradient contradicts the stencil, by bisection."""
+    shape = case.values[leaf].shape
+    rest = {i.name: np.zeros(i.shape) for i in case.program.leaves}
+
+    def disagreement(coordinates: Array) -> bool:
+        tangents = rest | {leaf: coordinates.reshape(shape)}
+        opinion = by_stencil(case.reference, *case.numerical, cotangents, tangents)
+        claimed = float((flat(gradient) * coordinates).sum())
+        return abs(claimed - opinion.value) > opinion.bound + slack
+
+    size = int(np.prod(shape))
+    if size > LOCALISED or np.iscomplexobj(case.values[leaf]):
+        return []
+    return localise(disagreement, size, case.rng("localise", leaf))

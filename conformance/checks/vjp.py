@@ -1,0 +1,106 @@
+"""vjp: the engine's gradient of every leaf against the reference's, entry by entry.
+
+One backward pass with one Gaussian cotangent compares all entries. Where a gradient differs, the
+derivative of that one entry, taken without any rule, says who is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from conformance import arbitration, diagnosis
+from conformance.checks.base import Case, Finding
+from conformance.checks.compare import Difference, compare, measures
+from conformance.checks.parting import first_call
+from conformance.oracles.torch_autograd import SPREADS
+from conformance.program import Array
+
+
+class VjpCheck:
+    """The gradients of the leaves."""
+
+    name = "vjp"
+
+    def run(self, case: Case) -> Iterator[Finding]:
+        """One finding for all leaves."""
+        if not case.program.leaves:
+            return
+        expected = case.reference_vjp.gradients
+        before = {name: array.copy() for name, array in case.values.items()}
+        found = case.engine_vjp.gradients
+        changed = [n for n, a in before.items() if not _same(a, case.values[n])]
+        if changed:
+            for name in changed:
+                np.copyto(case.values[name], before[name])
+            yield Finding("failed", _mutation(changed))
+            return
+        worst: tuple[str, Difference] | None = None
+        escalated = []
+        for leaf in case.program.leaves:
+            left, right = found.get(leaf.name), expected[leaf.name]
+            dtype = right.dtype if right is not None else np.dtype(leaf.dtype)
+            relative = case.relative(dtype)
+            difference = compare(left, right, relative=relative)
+            if difference is not None and difference.kind == "value":
+                allowed = SPREADS * case.spread[leaf.name]
+                difference = compare(left, right, relative=relative, absolute=allowed)
+                if difference is None:
+                    escalated.append(leaf.name)
+            if difference is not None and (
+                worst is None or difference.severity > worst[1].severity
+            ):
+                worst = leaf.name, difference
+        compared = sum(g.size for g in expected.values() if g is not None)
+        evidence: dict[str, Any] = {"compared": compared}
+        if worst is None:
+            if escalated:
+                evidence["tolerance_from"] = "spread of the reference's gradient under rounding"
+                evidence["leaves"] = escalated
+            yield Finding("passed", evidence)
+            return
+        name, difference = worst
+        yield Finding("failed", evidence | describe(case, name, difference))
+
+
+def describe(case: Case, name: str, difference: Difference) -> dict[str, Any]:
+    """The evidence for a leaf whose gradient differs: values, diagnosis, verdict, place."""
+    engine = case.engine_vjp.gradients.get(name)
+    reference = case.reference_vjp.gradients[name]
+    leaf = next(i for i in case.program.leaves if i.name == name)
+    evidence = measures(difference, leaf.dtype) if difference.kind != "none" else {}
+    evidence["leaf"] = case.alias(name)
+    evidence["shape"] = list(leaf.shape)
+    said = diagnosis.diagnose(engine, reference, tuple(leaf.shape), others=case.values)
+    if difference.kind in ("value", "nan") and said.slug in ("wrong", "single entry"):
+        again = case.engine.vjp(case.program, case.values, case.cotangents).gradients.get(name)
+        if compare(again, engine, relative=0.0) is not None:
+            said = diagnosis.NONDETERMINISTIC
+    evidence["diagnosis"] = said.slug
+    evidence["description"] = said.sentence
+    if difference.index is not None and engine is not None and reference is not None:
+        ruling = arbitration.entry(case, leaf, difference)
+    else:
+        ruling = arbitration.by_form(difference, said)
+    evidence |= ruling.evidence()
+    if len(case.program.calls) > 1:
+        place = first_call(case)
+        if place:
+            evidence["first_call"] = place
+    return evidence
+
+
+def _same(a: Array, b: Array) -> bool:
+    return np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
+
+
+def _mutation(changed: list[str]) -> dict[str, Any]:
+    names = ", ".join(changed)
+    return {
+        "leaf": names,
+        "diagnosis": "mutates inputs",
+        "description": f"the values of {names} were changed by the engine's backward pass",
+        "verdict": f"engine wrong: it changed the values that it was given ({names})",
+    }

@@ -1,0 +1,185 @@
+"""The derivative of a Program along a direction, contracted with cotangents, without any rule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from conformance.engines.base import Engine
+from conformance.errors import EngineError, ProgramError, Unsupported
+from conformance.oracles import complex_step
+from conformance.oracles.estimate import Estimate, Kink
+from conformance.oracles.pairs import contracted, flat
+from conformance.oracles.stencil import Ladder, derivative
+from conformance.program import Array, Input, Program, Symbol, Values, contiguous, layout, map_tree
+
+SCALE = 1.0  # a direction is in proportion to the values, so its parameter's scale is 1
+NOTHING = 1e-9  # a bound below this part of the function itself is that of a zero derivative
+EXACT = 1e-13  # the complex step's error beside the sum of its absolute terms
+WIDE = {
+    "float32": "float64",
+    "complex64": "complex128",
+    "float16": "float64",
+    "bfloat16": "float64",
+}
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """A derivative with a bound, and whose it is.
+
+    `ties` counts switches met on the way; `typical` is the size of the contracted function itself.
+    """
+
+    value: float
+    bound: float
+    oracle: str
+    reason: str = ""
+    kink: Kink | None = None
+    ties: int = 0
+    typical: float = 0.0
+
+    def decides(self, size: float, poor: float) -> bool:
+        """Whether the bound is small beside `size` (the terms' sum) or beside the function."""
+        return self.bound <= max(poor * max(size, abs(self.value)), NOTHING * self.typical)
+
+
+def by_complex_step(
+    program: Program,
+    values: Values,
+    cotangents: Sequence[Array | None],
+    tangents: Mapping[str, Array],
+) -> Opinion:
+    """Exact to rounding, through refgrad's forward.
+
+    Raises Unsupported and EngineError as `complex_step.directional` does.
+    """
+    found = complex_step.directional(program, values, tangents)
+    if len(found.tangents) != len(cotangents):
+        raise Unsupported("complex step: refgrad has another number of outputs")
+    for cotangent, value in zip(cotangents, found.values, strict=True):
+        if cotangent is not None and cotangent.shape != value.shape:
+            raise Unsupported("complex step: refgrad has an output of another shape")
+    total, size = contracted(cotangents, found.tangents)
+    return Opinion(total, EXACT * size, "complex step", ties=found.ties)
+
+
+def by_stencil(
+    engine: Engine,
+    program: Program,
+    values: Values,
+    cotangents: Sequence[Array | None],
+    tangents: Mapping[str, Array],
+    ladder: Ladder | None = None,
+) -> Opinion:
+    """By differences of an engine's forward, in float64 where the Program runs in it."""
+    program, values = _widest(engine, program, values)
+    weights = np.concatenate([flat(c) for c in cotangents if c is not None] or [np.zeros(0)])
+
+    def along(t: float) -> Array:
+        try:
+            outputs = engine.run(program, moved(program, values, tangents, t)).outputs
+        except EngineError:
+            if t == 0:
+                raise
+            return np.full(len(weights), np.nan)  # outside the domain
+        pairs = zip(outputs, cotangents, strict=True)
+        flats = [flat(o) for o, c in pairs if c is not None]
+        joined = np.concatenate(flats) if flats else np.zeros(0)
+        return joined if len(joined) == len(weights) else np.full(len(weights), np.nan)
+
+    estimate = derivative(along, SCALE, weights=weights[None], ladder=ladder)
+    return opinion(estimate, f"stencil on {engine.name}", _typical(weights, along(0.0)))
+
+
+def of_gradient(
+    engine: Engine,
+    program: Program,
+    values: Values,
+    cotangents: Sequence[Array | None],
+    tangents: Mapping[str, Array],
+    onto: Mapping[str, Array],
+    ladder: Ladder | None = None,
+) -> Opinion:
+    """The derivative along `tangents` of the inner product of an engine's gradient with `onto`."""
+    names = [i.name for i in program.leaves]
+    weights = np.concatenate([flat(onto[n]) for n in names] or [np.zeros(0)])
+
+    def along(t: float) -> Array:
+        try:
+            found = engine.vjp(program, moved(program, values, tangents, t), cotangents).gradients
+        except EngineError:
+            if t == 0:
+                raise
+            return np.full(len(weights), np.nan)
+        parts = []
+        for name in names:
+            gradient = found[name]
+            parts.append(flat(np.zeros_like(onto[name]) if gradient is None else gradient))
+        return np.concatenate(parts)
+
+    estimate = derivative(along, SCALE, weights=weights[None], ladder=ladder)
+    oracle = f"stencil on {engine.name}'s gradient"
+    return opinion(estimate, oracle, _typical(weights, along(0.0)))
+
+
+def opinion(estimate: Estimate, oracle: str, typical: float = 0.0) -> Opinion:
+    """An Estimate of one number as an Opinion."""
+    value, bound = float(estimate.value[0]), float(estimate.bound[0])
+    kink, reason = estimate.kink, estimate.reason
+    return Opinion(value, bound, oracle, reason, kink, typical=typical)
+
+
+def _typical(weights: Array, values: Array) -> float:
+    return float(np.abs(np.where(weights == 0, 0.0, weights * values)).sum())
+
+
+def moved(program: Program, values: Values, tangents: Mapping[str, Array], t: float) -> Values:
+    """The values with every leaf moved by t times its tangent; shared memory stays shared."""
+    fresh = layout(program.inputs, values)
+    for leaf in program.leaves:
+        if leaf.name in tangents and t != 0:
+            fresh[leaf.name] += (t * tangents[leaf.name]).astype(fresh[leaf.name].dtype)
+    return fresh
+
+
+def wide(program: Program, values: Values) -> tuple[Program, Values]:
+    """The same Program with float64 for every smaller float, and expanded leaves made whole."""
+
+    def symbol(leaf: Any) -> Any:
+        if isinstance(leaf, Symbol):
+            name = leaf.path.rpartition(".")[2]
+            return Symbol(f"torch.{WIDE[name]}") if name in WIDE else leaf
+        return leaf
+
+    def whole(i: Input) -> Input:
+        dtype = WIDE.get(i.dtype, i.dtype)
+        expanded = i.storage is None and 0 in i.strides
+        return replace(i, dtype=dtype, strides=contiguous(i.shape) if expanded else i.strides)
+
+    inputs = tuple(whole(i) for i in program.inputs)
+    if inputs == program.inputs and all(i.dtype not in WIDE for i in program.inputs):
+        return program, values
+    calls = tuple(
+        replace(c, args=map_tree(symbol, c.args), kwargs=map_tree(symbol, c.kwargs))
+        for c in program.calls
+    )
+    made = {
+        i.name: values[i.name].astype(i.dtype) if i.dtype in WIDE.values() else values[i.name]
+        for i in inputs
+    }
+    return Program(inputs, calls, program.outputs), layout(inputs, made)
+
+
+def _widest(engine: Engine, program: Program, values: Values) -> tuple[Program, Values]:
+    widened, wide_values = wide(program, values)
+    if widened is program:
+        return program, values
+    try:
+        engine.run(widened, wide_values)
+    except (EngineError, Unsupported, ProgramError):
+        return program, values
+    return widened, wide_values

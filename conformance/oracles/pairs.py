@@ -1,0 +1,70 @@
+"""Real numbers for complex ones: every inner product of the harness is Re(conj(a) b)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from conformance.program import Array, Program, Values
+
+
+def flat(array: Array) -> Array:
+    """All entries as float64 in one dimension; a complex one as its real and imaginary part."""
+    array = np.ascontiguousarray(array)
+    if array.dtype.kind == "c":
+        return array.astype(np.complex128, copy=False).reshape(-1).view(np.float64)
+    return array.astype(np.float64, copy=False).reshape(-1)
+
+
+def inner(a: Mapping[str, Array | None], b: Mapping[str, Array]) -> tuple[float, float]:
+    """The sum of a * b over the leaves of b, and that of its absolute terms."""
+    total = size = 0.0
+    for name, direction in b.items():
+        value = a.get(name)
+        if value is None:
+            continue
+        terms = flat(value) * flat(direction)
+        total += float(terms.sum())
+        size += float(np.abs(terms).sum())
+    return total, size
+
+
+def contracted(cotangents: Sequence[Array | None], tangents: Iterable[Any]) -> tuple[float, float]:
+    """The same for flat outputs; a zero cotangent silences what is not finite."""
+    total = size = 0.0
+    for cotangent, tangent in zip(cotangents, tangents, strict=True):
+        if cotangent is None or tangent is None:
+            continue
+        weights, values = flat(cotangent), flat(np.broadcast_to(tangent, cotangent.shape))
+        terms = np.where(weights == 0, 0.0, weights * values)
+        total += float(terms.sum())
+        size += float(np.abs(terms).sum())
+    return total, size
+
+
+def gaussian(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Array:
+    """Independent standard Gaussian entries."""
+    dtype = np.dtype(dtype)
+    made = rng.standard_normal(shape)
+    if dtype.kind == "c":
+        made = made + 1j * rng.standard_normal(shape)
+    return np.asarray(made).astype(dtype)
+
+
+def direction(rng: np.random.Generator, program: Program, values: Values) -> dict[str, Array]:
+    """A Gaussian direction for each leaf, in proportion to its values; 0 where one is not finite.
+
+    The dtypes are float64 and complex128 whatever the leaf's.
+    """
+    made = {}
+    for leaf in program.leaves:
+        value = values[leaf.name]
+        wide = np.complex128 if value.dtype.kind == "c" else np.float64
+        finite = np.isfinite(value)
+        size = np.abs(value[finite], dtype=np.float64) if finite.any() else np.zeros(1)
+        typical = float(np.sqrt(np.mean(np.minimum(size, 1e150) ** 2))) if size.size else 0.0
+        scale = max(typical, 1e-3) if typical else 1.0
+        made[leaf.name] = np.where(finite, gaussian(rng, value.shape, wide) * scale, 0)
+    return made

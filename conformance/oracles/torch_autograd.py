@@ -1,0 +1,67 @@
+"""The reference's gradient, and how far rounding alone can move it.
+
+Two right implementations of an ill-conditioned function differ by more than any fixed tolerance.
+How far is measured: the reference's gradient at inputs that are changed by an epsilon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from conformance.oracles.pairs import flat
+from conformance.program import Array, Program, Values, layout
+
+Gradients = Mapping[str, Array | None]
+
+DRAWS = 6
+SPREADS = 16.0  # a right gradient lies within this many spreads (NUMERICS: false alarms 4e-4)
+SWITCH = 1e-4  # a change above this part of the leaf's scale is a switch, not rounding
+
+
+def perturbed(program: Program, values: Values, rng: np.random.Generator) -> Values:
+    """The values with every float changed by a relative epsilon of its dtype, times a Gaussian."""
+    fresh = layout(program.inputs, values)
+    for i in program.inputs:
+        array = fresh[i.name]
+        if array.dtype.kind in "fc":
+            eps = np.finfo(array.dtype).eps
+            change = 1 + eps * rng.standard_normal(array.shape)
+            with np.errstate(all="ignore"):
+                array *= change.astype(array.real.dtype)
+    return fresh
+
+
+def spread(
+    gradients: Callable[[Values], Gradients],
+    program: Program,
+    values: Values,
+    reference: Gradients,
+    rng: np.random.Generator,
+) -> dict[str, Array]:
+    """For each leaf the largest change of each entry (of real and imaginary parts) when perturbed.
+
+    `gradients` is the reference's gradient as a function of the values. An entry counts at least
+    the leaf's median; a jump (a switch that the perturbation flips) counts nothing.
+    """
+    largest = {n: np.zeros(flat(g).shape) for n, g in reference.items() if g is not None}
+    for _ in range(DRAWS):
+        found = gradients(perturbed(program, values, rng))
+        for name, most in largest.items():
+            base, other = reference[name], found.get(name)
+            if base is None or other is None or other.shape != base.shape:
+                continue
+            with np.errstate(all="ignore"):
+                change = np.abs(flat(other) - flat(base))
+                limit = SWITCH * scale(base)
+            change = np.where(np.isfinite(change) & (change <= limit), change, 0.0)
+            np.maximum(most, change, out=most)
+    return {n: np.maximum(m, np.median(m)) if m.size else m for n, m in largest.items()}
+
+
+def scale(array: Array) -> float:
+    """The largest finite magnitude."""
+    numbers = np.abs(flat(array))
+    numbers = numbers[np.isfinite(numbers)]
+    return float(numbers.max()) if numbers.size else 0.0
