@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -44,14 +45,8 @@ _HOMES = (
     "torch._C._nn",
     "torch._VF",
 )
-_FORBIDDEN = {
-    "torch.compile",
-    "torch.from_file",
-    "torch.import_ir_module",
-    "torch.import_ir_module_from_buffer",
-    "torch.load",
-    "torch.save",
-}
+_FORBIDDEN = re.compile(r"torch\.(compile|fork|from_file|import_ir|load$|parse_|save|set_)")
+_FOREIGN = {"torch", "torch._utils", "torch._utils_internal", "torch.random", "torch.serialization"}
 _DIFFERENTIATES = "torch.autograd.grad"
 _METHODS = {"__get__", "__set__"}
 
@@ -62,7 +57,7 @@ def allowed(path: str) -> bool:
     if name in _METHODS:
         home, _, name = home.rpartition(".")
         return home == "torch.Tensor"
-    return home in _HOMES and path not in _FORBIDDEN
+    return home in _HOMES and not _FORBIDDEN.match(path)
 
 
 def resolve(namespace: Any, path: str) -> Any:
@@ -75,8 +70,9 @@ def resolve(namespace: Any, path: str) -> Any:
     found = namespace
     for part in path.split(".")[1:]:
         found = getattr(found, part)
-    if isinstance(found, ModuleType):
-        raise ProgramError(f"{path!r} is a module, not a function or constant")
+    foreign = isinstance(found, FunctionType) and found.__module__ in _FOREIGN
+    if foreign or isinstance(found, ModuleType | type):
+        raise ProgramError(f"a Program may not name {path!r}")
     return found
 
 

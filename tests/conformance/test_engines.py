@@ -1,0 +1,179 @@
+"""Engines: loading by name, what a Program may name, running and differentiating."""
+
+from __future__ import annotations
+
+import types
+
+import numpy as np
+import pytest
+
+from conformance import engines
+from conformance.engines.base import ALL, Engine
+from conformance.engines.namespace import NamespaceEngine, allowed, resolve
+from conformance.engines.torch import TorchEngine
+from conformance.errors import EngineError, ProgramError, Unsupported, UsageError
+from conformance.program import Call, Input, Program, Ref, Symbol, layout
+
+torch = pytest.importorskip("torch")
+
+
+def cube(x: np.ndarray) -> Program:
+    calls = (
+        Call("v0", "torch.mul", (Ref("x0"), Ref("x0"))),
+        Call("v1", "torch.mul", (Ref("v0"), Ref("x0"))),
+    )
+    return Program((Input.of("x0", x, requires_grad=True),), calls, Ref("v1"))
+
+
+X = np.array([1.0, -2.0, 0.5])
+
+
+def test_run_keeps_what_is_asked() -> None:
+    engine = TorchEngine()
+    run = engine.run(cube(X), {"x0": X}, keep=("v0",))
+    assert np.array_equal(run.outputs[0], X**3)
+    assert list(run.kept) == ["v0"]
+    assert np.array_equal(run.kept["v0"][0], X**2)
+
+
+def test_derivatives() -> None:
+    engine = TorchEngine()
+    one, t = np.ones(3), np.array([1.0, 2.0, 3.0])
+    vjp = engine.vjp(cube(X), {"x0": X}, [t], keep=ALL)
+    assert np.allclose(vjp.gradients["x0"], 3 * X**2 * t)  # type: ignore[arg-type]
+    assert np.allclose(vjp.kept["v0"][0], X * t)  # type: ignore[arg-type]
+    hvp = engine.hvp(cube(X), {"x0": X}, [one], {"x0": t})
+    assert np.allclose(hvp["x0"], 6 * X * t)  # type: ignore[arg-type]
+    assert np.allclose(engine.jvp(cube(X), {"x0": X}, {"x0": t})[0], 3 * X**2 * t)
+
+
+def test_values_are_not_written_into() -> None:
+    x = np.ones(2)
+    program = Program((Input.of("x0", x),), (Call("v0", "torch.Tensor.mul_", (Ref("x0"), 2)),), ())
+    TorchEngine().run(program, {"x0": x})
+    assert np.array_equal(x, np.ones(2))
+
+
+def test_aliasing_inputs_alias_in_the_engine() -> None:
+    inputs = (
+        Input("x0", "float64", (2, 2), (2, 1), storage="s"),
+        Input("x1", "float64", (2,), (1,), storage="s"),
+    )
+    values = layout(inputs, {"x0": np.ones((2, 2)), "x1": np.ones(2)})
+    program = Program(inputs, (Call("v0", "torch.Tensor.mul_", (Ref("x1"), 5)),), Ref("x0"))
+    assert TorchEngine().run(program, values).outputs[0].tolist() == [[5, 5], [1, 1]]
+
+
+def test_a_gradient_that_does_not_arise_is_none() -> None:
+    inputs = (Input.of("x0", X, requires_grad=True), Input.of("x1", X, requires_grad=True))
+    program = Program(inputs, (Call("v0", "torch.sin", (Ref("x0"),)),), (Ref("v0"), Ref("v0")))
+    vjp = TorchEngine().vjp(program, {"x0": X, "x1": X}, [None, np.ones(3)])
+    assert vjp.gradients["x1"] is None
+    vjp = TorchEngine().vjp(program, {"x0": X, "x1": X}, [None, None])
+    assert vjp.gradients["x0"] is None
+
+
+def test_lazy_zeros_and_low_precision_cross_the_boundary() -> None:
+    calls = (
+        Call("v0", "torch.Tensor.to", (Ref("x0"), Symbol("torch.bfloat16"))),
+        Call("v1", "torch.linalg.slogdet", (Ref("x1"),)),
+    )
+    inputs = (
+        Input.of("x0", X, requires_grad=True),
+        Input.of("x1", np.eye(2), requires_grad=True),
+    )
+    program = Program(inputs, calls, (Ref("v0"), Ref("v1")))
+    values = {"x0": X, "x1": np.eye(2)}
+    outputs = TorchEngine().run(program, values).outputs
+    assert [o.dtype.name for o in outputs] == ["float32", "float64", "float64"]
+    vjp = TorchEngine().vjp(program, values, [np.ones(3), None, np.array(1.0)])
+    assert vjp.gradients["x1"] is not None
+
+
+def test_failures_name_the_call_and_the_cause() -> None:
+    program = Program((Input.of("x0", X),), (Call("v0", "torch.mm", (Ref("x0"), 3)),), Ref("v0"))
+    with pytest.raises(EngineError, match=r"TypeError in torch\.mm") as caught:
+        TorchEngine().run(program, {"x0": X})
+    assert caught.value.call == "v0"
+
+
+def test_what_is_missing_is_unsupported() -> None:
+    class Few:
+        Tensor = torch.Tensor
+        mul = torch.mul
+        float64 = torch.float64
+        autograd = types.SimpleNamespace(grad=torch.autograd.grad)
+        from_numpy = torch.from_numpy
+        no_grad = torch.no_grad
+
+        @staticmethod
+        def sin(x: object) -> object:
+            raise NotImplementedError("only on Sundays")
+
+    engine = NamespaceEngine(Few)
+    assert engine.missing(cube(X)) == ()
+    calls = (Call("v0", "torch.cos", (Ref("x0"),), {"dtype": Symbol("torch.float16")}),)
+    lacking = Program(cube(X).inputs, calls, Ref("v0"))
+    assert engine.missing(lacking) == ("torch.cos", "torch.float16")
+    with pytest.raises(Unsupported) as caught:
+        engine.vjp(lacking, {"x0": X}, [X])
+    assert caught.value.targets
+    raising = Program(cube(X).inputs, (Call("v0", "torch.sin", (Ref("x0"),)),), Ref("v0"))
+    with pytest.raises(Unsupported, match="Sundays"):
+        engine.vjp(raising, {"x0": X}, [X])
+    with pytest.raises(Unsupported, match="forward"):
+        engine.jvp(cube(X), {"x0": X}, {"x0": X})
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "torch.load",
+        "torch.from_file",
+        "torch.hub.load",
+        "torch.os.system",
+        "torch.os",
+        "torch.compile",
+        "torch._import_dotted_name",
+        "torch.PyTorchFileWriter",
+        "torch.manual_seed",
+        "torch.set_default_dtype",
+        "torch.Tensor.__class__",
+        "torch.nn.functional.importlib",
+    ],
+)
+def test_a_program_cannot_name_what_reaches_outside(path: str) -> None:
+    with pytest.raises((ProgramError, AttributeError)):
+        resolve(torch, path)
+
+
+@pytest.mark.parametrize(
+    "path", ["torch.mul", "torch.Tensor.T.__get__", "torch.float64", "torch.autograd.grad"]
+)
+def test_what_a_program_may_name(path: str) -> None:
+    assert allowed(path)
+    assert resolve(torch, path) is not None
+
+
+def test_loading_by_name() -> None:
+    assert isinstance(engines.load("torch"), Engine)
+    assert engines.load("direct:conformance.engines.torch:TorchEngine").name == "torch"
+    assert set(engines.available()) == {"refgrad", "torch"}
+    assert engines.available()["torch"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("jax", "there are refgrad, torch"),
+        ("direct:nothing", "direct:MODULE:NAME"),
+        ("direct:no.such.module:E", "no.such"),
+        ("direct:conformance.engines.torch:Nope", "no 'Nope'"),
+        ("direct:conformance.program:Program", "failed"),
+        ("direct:conformance.program:OPAQUE", "not an Engine"),
+        ("direct:builtins:dict", "without name"),
+    ],
+)
+def test_what_cannot_load_says_why(name: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        engines.load(name)

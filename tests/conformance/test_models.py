@@ -1,0 +1,65 @@
+"""The captured models: recorded whole, proved, and call by call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from conformance.engines.torch import TorchEngine
+from conformance.program import Program
+from conformance.settings import MODELS, Settings
+from conformance.sources import Sample, Skipped, load
+from conformance.sources.base import Item
+
+pytest.importorskip("transformers")
+
+
+@pytest.mark.parametrize("key", MODELS)
+def test_a_model_becomes_a_program(key: str, tmp_path: Path) -> None:
+    source = load("captured")
+    item = Item("captured", key, f"model.{key}")
+    whole, *alone = list(source.samples(item, Settings()))
+    assert isinstance(whole, Sample)
+    assert whole.op == f"model.{key}"
+    program, values = whole.program, whole.values
+    assert {i.dtype for i in program.inputs} <= {"float64", "int64", "bool"}
+    assert all(i.aliases for i in program.leaves)
+    assert len(program.targets) < 33
+
+    program.save(tmp_path / "m.json", values)
+    again, loaded = Program.load(tmp_path / "m.json")
+    assert again == program
+    engine = TorchEngine()
+    one = [engine.run(program, values).outputs[0] * 0 + 1]
+    a = engine.vjp(program, values, one).gradients
+    b = engine.vjp(again, loaded, one).gradients
+    for name, gradient in a.items():
+        assert (gradient is None) == (b[name] is None)
+        assert gradient is None or gradient.tobytes() == b[name].tobytes()  # type: ignore[union-attr]
+
+    assert all(isinstance(s, Sample) for s in alone)
+    assert {s.op for s in alone} == set(program.targets)
+
+
+def test_items_follow_the_settings() -> None:
+    items = load("captured").items(Settings(models=("bert",)))
+    assert items == [Item("captured", "bert", "model.bert")]
+
+
+def test_tied_weights_of_gpt2_have_both_names() -> None:
+    item = Item("captured", "gpt2", "model.gpt2")
+    whole = next(iter(load("captured").samples(item, Settings())))
+    assert isinstance(whole, Sample)
+    assert ("transformer.wte.weight", "lm_head.weight") in {i.aliases for i in whole.program.leaves}
+
+
+def test_an_unknown_model_or_no_transformers_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = load("captured")
+    (found,) = source.samples(Item("captured", "t5", "model.t5"), Settings())
+    assert isinstance(found, Skipped)
+    assert "gpt2" in found.reason
+    monkeypatch.setitem(__import__("sys").modules, "transformers", None)
+    (found,) = source.samples(Item("captured", "gpt2", "model.gpt2"), Settings())
+    assert isinstance(found, Skipped)
+    assert "pip install" in found.reason
