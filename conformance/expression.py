@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from conformance.errors import UsageError
 
 _TOKEN = re.compile(r"\s*(\(|\)|[^\s()]+)")
-_HEX = re.compile(r"[0-9a-f]+\Z")
+_DIGEST = re.compile(r"[0-9a-f]{6,}\Z")  # shorter words, such as add, are no part of a digest
 
 # What a word says of a name of which only the beginning is known: True, False or not yet (None).
 _Judge = Callable[[str], bool | None]
@@ -43,25 +43,31 @@ class Expression:
         self._evaluate(collect)
         return tuple(found)
 
-    def matches(self, name: str) -> bool:
-        """Whether a complete name is chosen."""
-        name = name.lower()
-        return self._evaluate(lambda word: word.lower() in name) is True
+    def matches(self, case: str, digest: str) -> bool:
+        """Whether a case is chosen; only long words and those with a slash look at its digest."""
+        case = case.lower()
+        bare = case.replace(f"/{digest}/", "/", 1)
+        return (
+            self._evaluate(lambda word: word.lower() in (case if _looks_at_digest(word) else bare))
+            is True
+        )
 
-    def may_match(self, beginning: str, later: Iterable[str] = ()) -> bool:
-        """Whether a name that starts so can be chosen, whatever follows.
+    def may_match(self, beginning: str, later: Iterable[str] = (), *, digest: str = "") -> bool:
+        """Whether a case whose name starts with "source/op/" can be chosen.
 
-        `later` holds what is known to follow somewhere (names of checks, dtypes); a digest may too.
+        `digest` is the part that follows, where it is known; `later` holds what follows somewhere
+        behind it: names of checks, dtypes, devices.
         """
         beginning = beginning.lower()
         rest = [part.lower() for part in later]
 
         def judge(word: str) -> bool | None:
             word = word.lower()
-            if word in beginning:
+            if word in (f"{beginning}{digest}/" if _looks_at_digest(word) else beginning):
                 return True
-            open_ended = "/" in word or _HEX.match(word) or any(word in part for part in rest)
-            return None if open_ended else False
+            if "/" in word or any(word in part for part in rest):
+                return None
+            return None if _DIGEST.match(word) and not digest else False
 
         return self._evaluate(judge) is not False
 
@@ -75,6 +81,10 @@ class Expression:
         if parser.token is not None:
             raise parser.error()
         return value
+
+
+def _looks_at_digest(word: str) -> bool:
+    return "/" in word or bool(_DIGEST.match(word.lower()))
 
 
 class _Parser:
@@ -142,6 +152,6 @@ def near(word: str, names: Iterable[str], count: int = 3) -> list[str]:
 
 
 def did_you_mean(word: str, names: Iterable[str]) -> str:
-    """" (did you mean 'a', 'b'?)", or nothing."""
+    """ " (did you mean 'a', 'b'?)", or nothing."""
     found = near(word, names)
     return f" (did you mean {', '.join(map(repr, found))}?)" if found else ""

@@ -233,9 +233,7 @@ class Pool:
             yield Lost(task.item, task.casualty)
         else:
             digest = work.name_digest(task.item.key, str(at.sample))
-            yield Lost(
-                task.item, work.Casualty(at.sample, outcome, error, task.item.op, digest)
-            )
+            yield Lost(task.item, work.Casualty(at.sample, outcome, error, task.item.op, digest))
 
 
 @contextlib.contextmanager

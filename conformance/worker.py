@@ -222,7 +222,8 @@ class _Server:
             self._report(item, number, self._skipped(item, sample))
             return
         digest = sample.program.digest(sample.values)
-        if not self._expression.may_match(f"{item.source}/{sample.op}/{digest}/", self._later):
+        start = f"{item.source}/{sample.op}/"
+        if not self._expression.may_match(start, self._later, digest=digest):
             return
         self._send(Judging(number, sample.op, digest, os.fstat(2).st_size))
         began = time.perf_counter()
@@ -238,7 +239,7 @@ class _Server:
             self._report(item, number, result)
 
     def _report(self, item: Item, number: int, result: Result) -> None:
-        if not self._expression.matches(result.case):
+        if not self._expression.matches(result.case, result.digest):
             return
         try:
             line = encode_result(result, item, number)

@@ -6,6 +6,7 @@ from typing import Any
 
 from conformance.results import Result
 
+
 def number(value: Any) -> str:
     """A value as a reader compares it: all digits of a float that matter."""
     if isinstance(value, bool) or value is None:

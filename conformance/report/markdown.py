@@ -51,9 +51,11 @@ def _finding(finding: Finding) -> list[str]:
     result = finding.result
     out = [f"### {result.outcome}: {_text(headline(result))}", "", *_fence(result.case), ""]
     for label, value in lines(result):
-        out += [f"- {label}:", "", *_indent(_fence(value)), ""] if "\n" in value else [
-            f"- {label}: {_text(value)}"
-        ]
+        out += (
+            [f"- {label}:", "", *_indent(_fence(value)), ""]
+            if "\n" in value
+            else [f"- {label}: {_text(value)}"]
+        )
     script = (result.repro or {}).get("script")
     if script:
         out += ["", "<details><summary>script</summary>", "", *_fence(str(script), "python")]

@@ -128,9 +128,7 @@ WORST_FIRST = (
 assert set(WORST_FIRST) == set(OUTCOMES)
 
 
-def summarise(
-    journal: Journal, expectations: Sequence[Expectation] | None = None
-) -> Summary:
+def summarise(journal: Journal, expectations: Sequence[Expectation] | None = None) -> Summary:
     """Gather a journal; the expectations are those of its engine unless given."""
     if expectations is None:
         expectations = load(journal.header.get("engine", ""))
