@@ -16,8 +16,10 @@ from math import nan as nan
 from math import pi as pi
 
 from refgrad import autograd as autograd
+from refgrad import linalg as linalg
 from refgrad import nn as nn
 from refgrad import ops as ops
+from refgrad import special as special
 from refgrad import random_methods as random_methods
 from refgrad.autograd import enable_grad as enable_grad
 from refgrad.autograd import inference_mode as inference_mode
@@ -29,19 +31,28 @@ from refgrad.creation import *
 from refgrad.device import device as device
 from refgrad.dtypes import *
 from refgrad.layouts import *
+from refgrad.ops.adaptive import *
 from refgrad.ops.casting import *
 from refgrad.ops.comparison import *
 from refgrad.ops.complexes import *
 from refgrad.ops.convolution import *
+from refgrad.ops.determinants import *
 from refgrad.ops.elementary import *
 from refgrad.ops.extremes import *
+from refgrad.ops.factorisations import *
 from refgrad.ops.indexing import *
 from refgrad.ops.joining import *
+from refgrad.ops.padding import *
 from refgrad.ops.pointwise import *
+from refgrad.ops.pooling import *
 from refgrad.ops.products import *
 from refgrad.ops.reductions import *
+from refgrad.ops.resizing import *
 from refgrad.ops.scattering import *
 from refgrad.ops.shaping import *
+from refgrad.ops.solving import *
+from refgrad.ops.special_functions import *
+from refgrad.ops.spectra import *
 from refgrad.ops.triangles import *
 from refgrad.printing import set_printoptions as set_printoptions
 from refgrad.random import *

@@ -32,8 +32,12 @@ log1p = unary("log1p", np.log1p, lambda g, input: g / (1 + input), floats=True)
 sin = unary("sin", np.sin, lambda g, input: g * np.cos(input), floats=True)
 cos = unary("cos", np.cos, lambda g, input: -g * np.sin(input), floats=True)
 tan = unary("tan", np.tan, lambda g, out: g * (1 + out * out), floats=True)
-asin = unary("asin", np.arcsin, lambda g, input: g / np.sqrt((1 - input) * (1 + input)), floats=True)
-acos = unary("acos", np.arccos, lambda g, input: -g / np.sqrt((1 - input) * (1 + input)), floats=True)
+asin = unary(
+    "asin", np.arcsin, lambda g, input: g / np.sqrt((1 - input) * (1 + input)), floats=True
+)
+acos = unary(
+    "acos", np.arccos, lambda g, input: -g / np.sqrt((1 - input) * (1 + input)), floats=True
+)
 atan = unary("atan", np.arctan, lambda g, input: g / (1 + input * input), floats=True)
 
 sinh = unary("sinh", np.sinh, lambda g, input: g * np.cosh(input), floats=True)
@@ -50,7 +54,11 @@ acosh = unary(
 atanh = unary("atanh", np.arctanh, lambda g, input: g / ((1 - input) * (1 + input)), floats=True)
 
 arcsin, arccos, arctan = alias("arcsin", asin), alias("arccos", acos), alias("arctan", atan)
-arcsinh, arccosh, arctanh = alias("arcsinh", asinh), alias("arccosh", acosh), alias("arctanh", atanh)
+arcsinh, arccosh, arctanh = (
+    alias("arcsinh", asinh),
+    alias("arccosh", acosh),
+    alias("arctanh", atanh),
+)
 
 
 def _sigmoid(x: Any) -> Any:
@@ -71,7 +79,10 @@ atan2 = binary(
 )  # fmt: skip
 arctan2 = alias("arctan2", atan2)
 hypot = binary(
-    "hypot", np.hypot, lambda g, input, out: g * (input / out), lambda g, other, out: g * (other / out)
+    "hypot",
+    np.hypot,
+    lambda g, input, out: g * (input / out),
+    lambda g, other, out: g * (other / out),
 )
 
 # e^x / (e^x + e^y) is a sigmoid of x - y: neither e^x nor, both infinite, x - out is of use

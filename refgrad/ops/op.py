@@ -29,7 +29,14 @@ from refgrad.ops.arrays import as_array
 from refgrad.tensor import Tensor, wrap
 
 _MISSING: Any = object()
-_ALIASES = {"exponent": "other", "axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "axes": "dim"}
+_ALIASES = {
+    "exponent": "other",
+    "axis": "dim",
+    "keepdims": "keepdim",
+    "x": "input",
+    "a": "input",
+    "axes": "dim",
+}
 _SCALARS = frozenset((bool, int, float, complex))
 _REAL_SCALARS = frozenset((bool, int, float))
 
@@ -196,10 +203,10 @@ class Op:
             raise IndexError(f"{self.name}(): Dimension out of range ({error})") from error
         except np.linalg.LinAlgError as error:
             from refgrad.errors import LinAlgError
-        except self.failures as error:
-            raise RuntimeError(f"{self.name}(): {explain(error, raws)}") from error
 
             raise LinAlgError(f"{self.name}(): {error}") from error
+        except self.failures as error:
+            raise RuntimeError(f"{self.name}(): {explain(error, raws)}") from error
 
     def _promote(self, values: list[Any]) -> None:
         """Bring the promoted arguments (or the tensors of a list) to their common dtype."""
@@ -232,7 +239,9 @@ class Op:
                 wanted = [isinstance(t, Tensor) and t._requires_grad for t in v]
                 links.append(
                     (
-                        tuple((t._node or t) if w else None for t, w in zip(v, wanted, strict=True)),
+                        tuple(
+                            (t._node or t) if w else None for t, w in zip(v, wanted, strict=True)
+                        ),
                         rule,
                         tuple(t._array.shape if isinstance(t, Tensor) else () for t in v),
                         tuple(t._array.dtype if isinstance(t, Tensor) else None for t in v),
@@ -283,7 +292,9 @@ class Op:
         """The saved result of `node` as Tensors that hang on it."""
         if isinstance(node, MultiNode):
             return tuple(
-                wrap(a, Output(node, i)) if i < len(node.specs) and a.dtype.kind in "fc" else wrap(a)
+                wrap(a, Output(node, i))
+                if i < len(node.specs) and a.dtype.kind in "fc"
+                else wrap(a)
                 for i, a in enumerate(node.out)
             )
         if type(node.out) is tuple:
@@ -335,7 +346,9 @@ class Unary(Op):
         if input._requires_grad and state.enabled and self.rules:
             save = (x,) if self.saved else None
             link = (input._node or input, self.rules[0][1], x.shape, x.dtype)
-            node = Node(self, (link,), save, args if save else None, out if self.saves_out else None)
+            node = Node(
+                self, (link,), save, args if save else None, out if self.saves_out else None
+            )
             return wrap(out, node)
         return wrap(out)
 
@@ -525,5 +538,3 @@ def _raw(value: Any) -> Any:
 
 def _flat(values: Sequence[Any]) -> Sequence[Any]:
     return [e for v in values for e in (v if type(v) in (list, tuple) else (v,))]
-
-

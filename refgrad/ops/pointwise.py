@@ -80,7 +80,9 @@ def _scaled(name: str, other: Any, alpha: Any) -> Any:
     if alpha == 1:
         return other
     if isinstance(alpha, float) and isinstance(other, Tensor) and other._array.dtype.kind in "iub":
-        raise RuntimeError("For integral input tensors, argument alpha must not be a floating point number.")
+        raise RuntimeError(
+            "For integral input tensors, argument alpha must not be a floating point number."
+        )
     return mul(other, alpha)
 
 
@@ -123,15 +125,23 @@ for _function in (add, sub, div, true_divide):
     METHODS[_function.__name__] = INPLACE[_function.__name__] = _function
 subtract, multiply, divide = alias("subtract", sub), alias("multiply", mul), alias("divide", div)
 
-addcmul = op(lambda input, tensor1, tensor2, *, value=1: input + value * (tensor1 * tensor2),
-             name="addcmul", promote=("input", "tensor1", "tensor2"), inplace=True)
+addcmul = op(
+    lambda input, tensor1, tensor2, *, value=1: input + value * (tensor1 * tensor2),
+    name="addcmul",
+    promote=("input", "tensor1", "tensor2"),
+    inplace=True,
+)
 addcmul.vjp(
     input=lambda g: g,
     tensor1=lambda g, tensor2, value: g * (tensor2 * value),
     tensor2=lambda g, tensor1, value: g * (tensor1 * value),
 )
-addcdiv = op(lambda input, tensor1, tensor2, *, value=1: input + value * (tensor1 / tensor2),
-             name="addcdiv", promote=("input", "tensor1", "tensor2"), inplace=True)
+addcdiv = op(
+    lambda input, tensor1, tensor2, *, value=1: input + value * (tensor1 / tensor2),
+    name="addcdiv",
+    promote=("input", "tensor1", "tensor2"),
+    inplace=True,
+)
 addcdiv.vjp(
     input=lambda g: g,
     tensor1=lambda g, tensor2, value: g * (value / tensor2),
@@ -210,7 +220,9 @@ def float_power(input: Any, exponent: Any) -> Any:
 INPLACE["float_power"] = float_power
 square = unary("square", np.square, lambda g, input: g * (2 * input))
 sqrt = unary("sqrt", np.sqrt, lambda g, out: 0.5 * g / out, floats=True)
-rsqrt = unary("rsqrt", lambda x: 1 / np.sqrt(x), lambda g, out: -0.5 * g * (out * out * out), floats=True)
+rsqrt = unary(
+    "rsqrt", lambda x: 1 / np.sqrt(x), lambda g, out: -0.5 * g * (out * out * out), floats=True
+)
 reciprocal = unary("reciprocal", np.reciprocal, lambda g, out: -g * (out * out), floats=True)
 
 # --- signs and parts -----------------------------------------------------------------------------
@@ -226,7 +238,9 @@ def _by_sgn(g: Any, input: Any, out: Any) -> Any:
 
 neg = unary("neg", np.negative, lambda g: -g)
 positive = unary("positive", np.positive, lambda g: g)
-abs = unary("abs", np.abs, lambda g, input: g * np.sign(np.conj(input)))  # d|z| = Re(conj(z/|z|) dz)
+abs = unary(
+    "abs", np.abs, lambda g, input: g * np.sign(np.conj(input))
+)  # d|z| = Re(conj(z/|z|) dz)
 sign = unary("sign", np.sign, flat)
 sgn = unary("sgn", lambda x: np.sign(x), _by_sgn)
 UFUNCS[np.sign] = sgn  # right for complex numbers too
@@ -262,7 +276,9 @@ def frexp(input):
     return frexp_result(*np.frexp(input))
 
 
-frexp.vjp(input=lambda g, out: _times_power(g, -out[1]))  # 2^-e may overflow where the result does not
+frexp.vjp(
+    input=lambda g, out: _times_power(g, -out[1])
+)  # 2^-e may overflow where the result does not
 
 
 @op(method=False)
@@ -272,6 +288,8 @@ def _times_power(input, exponent):
 
 
 _times_power.vjp(input=lambda g, exponent: _times_power(g, exponent))
+
+
 @composite
 def ldexp(input: Any, other: Any) -> Any:
     """input * 2**other."""
