@@ -15,7 +15,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -224,44 +224,9 @@ class Program:
         `all_values` has each input's array and each call's flat results, by name. A tensor
         requires grad where a gradient reached it in the whole Program.
         """
-        call = next((c for c in self.calls if c.name == call_name), None)
-        if call is None:
-            raise ProgramError(f"no call is named {call_name!r}; see print(program)")
-        differentiable = self._differentiable()
-        known = {i.name: i for i in self.inputs}
-        inputs: dict[Ref, Input] = {}
-        values: Values = {}
-        for ref in call.refs:
-            if ref in inputs:
-                continue
-            name = f"x{len(inputs)}"
-            if ref.name in known:
-                inputs[ref] = replace(known[ref.name], name=name, storage=None, offset=0)
-                values[name] = np.asarray(all_values[ref.name])
-                continue
-            results = all_values[ref.name]
-            flat = results if isinstance(results, tuple) else (results,)
-            array = _element(flat, ref)
-            floating = array.dtype.kind in "fc"
-            grad = floating and ref.name in differentiable
-            inputs[ref] = Input.of(name, array, requires_grad=grad)
-            values[name] = array
+        from conformance import excerpt
 
-        def rename(ref: Ref) -> Ref:
-            return Ref(inputs[ref].name)
-
-        args, kwargs = map_refs(rename, (call.args, call.kwargs))
-        alone = replace(call, name="v0", args=args, kwargs=kwargs, grad=True)
-        made = tuple(inputs.values())
-        calls: tuple[Call, ...] = (alone,)
-        outputs: Ref | tuple[Ref, ...]
-        if alone.in_place:  # a leaf cannot be written into; its copy can
-            calls, outputs = _cloned_first(alone, {i.name for i in made if i.requires_grad})
-        else:
-            paths = {r for c in self.calls for r in c.refs} | set(refs(self.outputs))
-            used = sorted({r.path for r in paths if r.name == call_name and r.path}, key=repr)
-            outputs = tuple(Ref("v0", p) for p in used) if used else Ref("v0")
-        return Program(made, calls, outputs), layout(made, values)
+        return excerpt.isolate(self, call_name, all_values)
 
     def live(self) -> Program:
         """The same Program without calls that no output needs.
@@ -308,38 +273,6 @@ class Program:
             if ref.name not in seen:
                 raise ProgramError(f"the output {ref.name} is never made")
         return self
-
-    def _differentiable(self) -> set[str]:
-        names = {i.name for i in self.leaves}
-        for call in self.calls:
-            name = call.target.rpartition(".")[2]
-            stops = not call.grad or name in ("detach", "detach_")
-            if not stops and any(r.name in names for r in call.refs):
-                names.add(call.name)
-        return names
-
-
-def _cloned_first(call: Call, leaves: set[str]) -> tuple[tuple[Call, ...], Ref]:
-    """An in-place call alone: leaves are cloned first, and what it writes into is returned."""
-    clones: dict[str, Call] = {}
-    for ref in call.refs:
-        if ref.name in leaves and ref.name not in clones:
-            clones[ref.name] = Call(f"v{len(clones)}", "torch.clone", (ref,))
-
-    def clone(ref: Ref) -> Ref:
-        return Ref(clones[ref.name].name) if ref.name in clones else ref
-
-    args, kwargs = map_refs(clone, (call.args, call.kwargs))
-    alone = replace(call, name=f"v{len(clones)}", args=args, kwargs=kwargs)
-    written = next(refs(kwargs.get("out", args)))
-    return (*clones.values(), alone), written
-
-
-def _element(flat: tuple[Array, ...], ref: Ref) -> Array:
-    index = ref.path[0] if ref.path else 0
-    if len(ref.path) > 1 or not isinstance(index, int) or not 0 <= index < len(flat):
-        raise ProgramError(f"{ref} has no place among {len(flat)} flat results")
-    return np.asarray(flat[index])
 
 
 # Trees: tuples, lists and dicts of anything; depth first, in order.
