@@ -70,8 +70,10 @@ def resolve(namespace: Any, path: str) -> Any:
     found = namespace
     for part in path.split(".")[1:]:
         found = getattr(found, part)
+    if isinstance(found, ModuleType):  # a module of that name is not the function
+        raise AttributeError(f"{path!r} is a module")
     foreign = isinstance(found, FunctionType) and found.__module__ in _FOREIGN
-    if foreign or isinstance(found, ModuleType | type):
+    if foreign or isinstance(found, type):
         raise ProgramError(f"a Program may not name {path!r}")
     return found
 
