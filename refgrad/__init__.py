@@ -48,6 +48,7 @@ from refgrad.ops.pooling import *
 from refgrad.ops.products import *
 from refgrad.ops.reductions import *
 from refgrad.ops.resizing import *
+from refgrad.ops.scans import *
 from refgrad.ops.scattering import *
 from refgrad.ops.shaping import *
 from refgrad.ops.solving import *

@@ -15,7 +15,7 @@ from refgrad.ops.extremes import _where
 from refgrad.ops.indexing import index_select
 from refgrad.ops.joining import cat, stack
 from refgrad.ops.op import FUNCTIONS
-from refgrad.ops.reductions import sum
+from refgrad.ops.reductions import any, mean, sum
 from refgrad.ops.shaping import (
     broadcast_to,
     flip,
@@ -141,3 +141,13 @@ def _(x: Any, indices: Any, axis: int) -> Any:
 @reads(np.where)
 def _(condition: Any, x: Any, y: Any) -> Any:
     return _where(condition, x, y)
+
+
+@reads(np.any)
+def _(x: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
+    return any(x, axis, keepdims)
+
+
+@reads(np.mean)
+def _(x: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
+    return mean(x, axis, keepdims)
