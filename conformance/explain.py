@@ -1,0 +1,215 @@
+"""A failure explained: shrunk to a few calls, and a short script that was seen to fail.
+
+Called in the worker for a sample whose check failed. The reduction runs in a child process, since
+a Program that is no longer sensible can crash an engine or hang.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import pickle
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from conformance import script
+from conformance.errors import ConformanceError
+from conformance.program import Array, Program, Values, refs
+from conformance.reduce import reduce
+
+if TYPE_CHECKING:
+    from conformance.checks.base import Case, Check, Finding
+
+T = TypeVar("T")
+
+SECONDS = 10.0  # for a reduction, and for a script
+PRINTED = 2000  # characters of what a script printed that are kept
+_IMPORTS = {"refgrad": "import refgrad as torch", "torch": "import torch"}
+
+
+def explain(case: Case, check: Check, finding: Finding) -> dict[str, Any]:
+    """What a failed Result's `repro` holds: the shrunk Program, its script, and what it printed.
+
+    `verified` says that the script was run and exited 1; it is False for an engine from outside,
+    whose import the reader has to put in.
+    """
+
+    from conformance.checks.base import ReferenceFailed
+
+    def candidate(program: Program, values: Values) -> Case:
+        sample = replace(case.sample, program=program, values=values)
+        return case.context.case(sample, case.source)
+
+    def fails(program: Program, values: Values) -> bool:
+        try:
+            return any(f.outcome == finding.outcome for f in check.run(candidate(program, values)))
+        except ReferenceFailed:
+            return False
+
+    shrunk = in_child(lambda: reduce(case.program, case.values, fails, reference=case.reference))
+    small = candidate(*shrunk) if shrunk is not None else case
+    repro: dict[str, Any] = {"program": str(small.program), "verified": False}
+    try:
+        text = _script(small, check.name, finding)
+    except ConformanceError:  # the engine raises: the script is what shows it
+        text = None
+    if text is None:
+        return repro | {"script": small.script()}
+    repro["script"] = text
+    if case.engine.name in _IMPORTS:
+        code, printed = run(text)
+        repro |= {"verified": code == 1, "printed": printed, "exit": code}
+    return repro
+
+
+def _script(case: Case, check: str, finding: Finding) -> str | None:
+    """A script that compares the one that is wrong with the other; None where they agree."""
+    program, values = case.program, case.values
+    wrong, right = case.engine, case.reference
+    if str(finding.evidence.get("verdict")).startswith("reference wrong"):
+        wrong, right = right, wrong
+    engine_import = _IMPORTS.get(wrong.name, "import torch  # put the engine's import here")
+    outputs = right.run(program, values).outputs
+    if len(outputs) != len(list(refs(program.outputs))):
+        return None
+    if check == "value":
+        expected = {str(n): y for n, y in enumerate(outputs)}
+        ours = wrong.run(program, values).outputs
+        differ = _largest({str(n): y for n, y in enumerate(ours)}, expected)
+        return comparison(program, values, None, expected, engine_import, differ / 2)
+    plain: list[Array | None] = [np.ones_like(y) if y.dtype.kind in "fc" else None for y in outputs]
+    for cotangents in (plain, case.cotangents):
+        gradients = right.vjp(program, values, cotangents).gradients
+        known = {name: g for name, g in gradients.items() if g is not None}
+        found = wrong.vjp(program, values, cotangents).gradients
+        scale = max((float(np.abs(g).max(initial=0)) for g in known.values()), default=0.0)
+        differ = _largest(found, known)
+        if differ > 1e-12 * scale:
+            return comparison(program, values, cotangents, known, engine_import, differ / 2)
+    return None
+
+
+def _largest(found: Mapping[str, Array | None], right: Mapping[str, Array]) -> float:
+    """The largest difference of any entry; infinite where shape, presence or nan differ."""
+    largest = 0.0
+    for name, expected in right.items():
+        y = found.get(name)
+        if y is None or y.shape != expected.shape:
+            return np.inf
+        same = (y == expected) | ((y != y) & (expected != expected))
+        with np.errstate(invalid="ignore"):
+            error = np.where(
+                same, 0.0, np.abs(np.subtract(y, expected, dtype=np.result_type(y, 1.0)))
+            )
+        largest = max(largest, float(np.where(np.isnan(error), np.inf, error).max(initial=0.0)))
+    return largest
+
+
+def comparison(
+    program: Program,
+    values: Values,
+    cotangents: list[Array | None] | None,
+    expected: Mapping[str, Array],
+    engine_import: str = "import torch",
+    tolerance: float = 1e-9,
+) -> str | None:
+    """A standalone script that exits 1 where an entry is off by more than the tolerance, else 0.
+
+    It compares gradients by input name; or, where `cotangents` is None, outputs by their number.
+    None where an array is too large to stand in a short script.
+    """
+    helpers: set[str] = set()
+    lines = script.input_lines(program.inputs, values, None, helpers)
+    lines += script.call_lines(program.calls)
+    outputs = [str(ref) for ref in refs(program.outputs)]
+    lines.append(f"found = {{{', '.join(f'{str(n)!r}: {y}' for n, y in enumerate(outputs))}}}")
+    if cotangents is not None:
+        pairs = [(y, c) for y, c in zip(outputs, cotangents, strict=True) if c is not None]
+        leaves = [i.name for i in program.leaves]
+        weights = [
+            f"torch.ones_like({y})"
+            if (c == 1).all()
+            else script.tensor(c, c.dtype.name, None, helpers)
+            for y, c in pairs
+        ]
+        lines[-1] = f"outputs, leaves = [{', '.join(y for y, _ in pairs)}], [{', '.join(leaves)}]"
+        lines.append(f"cotangents = [{', '.join(weights)}]")
+        lines.append(
+            "gradients = torch.autograd.grad(outputs, leaves, cotangents, allow_unused=True)"
+        )
+        lines.append(f"found = dict(zip({leaves}, gradients))")
+    right = ", ".join(
+        f"{name!r}: {script.expression(np.asarray(y).tolist())}" for name, y in expected.items()
+    )
+    bound = "float('inf')" if not np.isfinite(tolerance) else f"{tolerance:.1g}"
+    lines += [
+        f"expected = {{{right}}}",
+        "wrong = 0",
+        "for name, right in expected.items():",
+        "    ours = found[name] if found[name] is None else found[name].detach().numpy()",
+        "    print(name, 'is', ours, 'and should be', right)",
+        "    wrong |= ours is None or ours.shape != numpy.shape(right) or not numpy.allclose(",
+        f"        ours, right, rtol=0, atol={bound}, equal_nan=True)",
+        "sys.exit(int(wrong))",
+    ]
+    if helpers - {"numpy"}:
+        return None
+    head = ["import sys", "", "import numpy", engine_import, ""]
+    return "\n".join([*head, *lines]) + "\n"
+
+
+def run(text: str, seconds: float = SECONDS) -> tuple[int | None, str]:
+    """A script's exit code (None: it did not end in time) and the end of what it printed."""
+    command = [sys.executable, "-"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    try:
+        done = subprocess.run(
+            command,
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            env=environment,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return None, f"no end after {seconds:g} s"
+    return done.returncode, (done.stdout + done.stderr)[-PRINTED:]
+
+
+def in_child(compute: Callable[[], T], seconds: float = SECONDS) -> T | None:
+    """What `compute` returns in a forked process; None where that crashes, raises or hangs."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            faulthandler.disable()  # a crash here is an answer
+            os.close(reader)
+            data = pickle.dumps(compute())
+            with os.fdopen(writer, "wb") as pipe:
+                pipe.write(len(data).to_bytes(8, "big") + data)
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(writer)
+    end = time.monotonic() + seconds
+    data = b""
+    with os.fdopen(reader, "rb", buffering=0) as pipe:
+        while select.select([pipe], [], [], max(end - time.monotonic(), 0.0))[0]:
+            part = pipe.read(1 << 16)
+            if not part:
+                break
+            data += part
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    whole = len(data) > 8 and len(data) - 8 == int.from_bytes(data[:8], "big")
+    return pickle.loads(data[8:]) if whole else None

@@ -1,0 +1,101 @@
+"""A failure's explanation: a shrunk Program, and a script that fails where the bug is."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conformance import checks
+from conformance.choose import Seeded
+from conformance.engines import load
+from conformance.errors import EngineError
+from conformance.explain import comparison, explain, in_child, run
+from conformance.program import Call, Input, Program, Ref
+from conformance.settings import Settings
+from conformance.sources import Sample
+from conformance.sources.generated import draw
+from conformance.sources.grammar import OPS
+from tests.conformance.wrong_rules import WrongRule
+
+X = np.array([0.5, -1.5])
+SINE = Program(
+    (Input.of("x0", X, requires_grad=True),),
+    (Call("v0", "torch.sin", (Ref("x0"),)),),
+    Ref("v0"),
+)
+ONES = [np.ones(2)]
+
+
+@pytest.mark.parametrize("engine", ["import torch", "import refgrad as torch"])
+def test_a_script_exits_1_where_the_gradient_is_wrong_and_0_where_not(engine: str) -> None:
+    for expected, code in ((np.cos(X), 0), (np.cos(X) + 1e-6, 1), (np.full(2, np.nan), 1)):
+        text = comparison(SINE, {"x0": X}, ONES, {"x0": expected}, engine)
+        assert text is not None
+        assert len(text.splitlines()) <= 25
+        found, printed = run(text)
+        assert found == code, printed
+        assert "x0 is" in printed
+
+
+def test_a_script_compares_outputs_too() -> None:
+    for expected, code in ((np.sin(X), 0), (np.sin(X)[:1], 1)):
+        text = comparison(SINE, {"x0": X}, None, {"0": expected}, "import refgrad as torch")
+        assert text is not None
+        assert run(text)[0] == code
+
+
+def test_a_large_array_does_not_stand_in_a_short_script() -> None:
+    x = np.linspace(0.0, 1.0, 100)
+    large = Program((Input.of("x0", x, requires_grad=True),), SINE.calls, SINE.outputs)
+    assert comparison(large, {"x0": x}, [np.ones(100)], {"x0": np.cos(x)}) is None
+
+
+def test_a_failing_sample_is_shrunk_and_its_script_holds_what_is_right() -> None:
+    engine = WrongRule("torch.matmul", lambda g, x: 1.01 * g)
+    context = checks.context_for(Settings(checks=("vjp",), standalone=0), engine)
+    (check,) = checks.load(["vjp"])
+    for number in range(20):
+        program, values = draw(Seeded(number), OPS["matmul"])
+        case = context.case(Sample("matmul", program, values), "generated")
+        finding = next(check.run(case))
+        if finding.outcome == "failed":
+            break
+    repro = explain(case, check, finding)
+    assert repro["program"].count("torch.") == 1
+    assert "torch.matmul" in repro["program"]
+    assert not repro["verified"]
+    assert len(repro["script"].splitlines()) <= 25
+    assert run(repro["script"])[0] == 0
+
+
+def test_the_script_was_seen_to_fail_where_the_engine_can_be_imported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(WrongRule, "name", "refgrad")
+    engine = WrongRule("torch.sin", lambda g, x: -g)
+    context = checks.context_for(Settings(checks=("vjp",), standalone=0), engine)
+    (check,) = checks.load(["vjp"])
+    case = context.case(Sample("sin", SINE, {"x0": X}), "generated")
+    repro = explain(case, check, next(check.run(case)))
+    assert "import refgrad as torch" in repro["script"]
+    assert repro["exit"] == 0  # refgrad is right, so the script says so
+    assert not repro["verified"]
+
+
+def test_a_child_that_crashes_raises_or_hangs_gives_nothing() -> None:
+    def fail() -> Any:
+        raise EngineError("no")
+
+    assert in_child(lambda: SINE) == SINE
+    assert in_child(os.abort) is None
+    assert in_child(fail) is None
+    assert in_child(lambda: time.sleep(60), seconds=0.2) is None
+    assert load("torch").run(SINE, {"x0": X}).outputs
+
+
+def test_a_script_that_hangs_is_stopped() -> None:
+    assert run("while True: pass", seconds=0.5)[0] is None
