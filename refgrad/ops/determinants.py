@@ -1,0 +1,148 @@
+"""Determinants, right at singular matrices too, and the matrix exponential."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.linalg
+
+from refgrad.ops.matrices import check_matrix, is_complex
+from refgrad.ops.op import composite, op
+from refgrad.ops.solving import unchecked_inverse
+
+__all__ = ["det", "logdet", "matrix_exp", "slogdet"]
+
+
+class Slogdet(NamedTuple):
+    """The sign (or phase) of a determinant and the logarithm of its absolute value."""
+
+    sign: Any
+    logabsdet: Any
+
+
+@op
+def det(A: Any) -> Any:
+    """The determinant."""
+    check_matrix("linalg.det", A)
+    return np.linalg.det(A)
+
+
+# d det = <C, dA> with C the cofactors; det A^-T, which they are elsewhere, is 0/0 at singular A
+det.vjp(A=lambda g, A: g[..., None, None] * _cofactors(A))
+
+
+def _turned(A: Any) -> tuple[Any, Any, Any, Any]:
+    """A = U S V^H as (det(U) det(V^H), conj(U), S, conj(V^H)): cofactors of A are those of S, turned."""
+    U, S, Vh = np.linalg.svd(A)
+    return np.linalg.det(U) * np.linalg.det(Vh), np.conj(U), S, np.conj(Vh)
+
+
+def _without_each(s: Any) -> Any:
+    """The products of all elements but one, for each; quotients would fail at zeros."""
+    one = np.ones_like(s[..., :1])
+    before = np.concatenate((one, np.cumprod(s, -1)[..., :-1]), -1)
+    after = np.concatenate((np.cumprod(s[..., ::-1], -1)[..., ::-1][..., 1:], one), -1)
+    return before[..., : s.shape[-1]] * after[..., : s.shape[-1]]
+
+
+@op(method=False)
+def _cofactors(A: Any) -> Any:
+    """The matrix of cofactors, d det / dA."""
+    c, U, S, Vh = _turned(A)
+    return c[..., None, None] * np.matmul(U * _without_each(S)[..., None, :], Vh)
+
+
+_cofactors.vjp(A=lambda g, A: _second(A, g))  # the Hessian of det is symmetric
+
+
+@op(method=False)
+def _second(A: Any, E: Any) -> Any:
+    """The Hessian of det at A, applied to E.
+
+    With F = U^H E V, in the basis of the singular vectors, and P_ij the product of the singular
+    values without the i-th and the j-th: sum_j P_ij F_jj on the diagonal, -P_ij F_ji beside it.
+    """
+    c, U, S, Vh = _turned(A)
+    n = S.shape[-1]
+    if n < 2:
+        return np.zeros_like(np.matmul(A, E))
+    eye = np.eye(n, dtype=np.bool_)
+    P = np.stack([_without_each(np.where(eye[i], 1.0, S)) for i in range(n)], -2)
+    P = np.where(eye, 0.0, P).astype(S.dtype)
+    F = np.matmul(U.mT, np.matmul(E, Vh.mT))
+    diagonal = np.matmul(P, np.diagonal(F, 0, -2, -1)[..., None])
+    return c[..., None, None] * np.matmul(U, np.matmul(np.where(eye, diagonal, -P * F.mT), Vh))
+
+
+def _third(A: Any, X: Any, Y: Any) -> Any:
+    """The third derivative of det along X and Y, by W = A^-1: it needs an invertible A.
+
+    d^3 det [X, Y, Z] = det (tr X tr Y tr Z - tr X tr YZ - tr Y tr XZ - tr Z tr XY + tr XYZ + tr XZY),
+    where X stands for WX and so on.
+    """
+    W = unchecked_inverse(A)
+    X, Y = np.matmul(W, X), np.matmul(W, Y)
+    XY = np.matmul(X, Y)
+    x, y, xy = (_trace(M) for M in (X, Y, XY))
+    inner = (x * y - xy) * W - np.matmul(x * Y + y * X - XY - np.matmul(Y, X), W)
+    return (det(A)[..., None, None] * inner).mT
+
+
+def _trace(M: Any) -> Any:
+    return np.sum(np.diagonal(M, 0, -2, -1), axis=-1)[..., None, None]
+
+
+_second.vjp(A=lambda g, A, E: _third(A, g, E), E=lambda g, A: _second(A, g))
+
+
+@op(differentiable=2, method=False)
+def _slogdet(A: Any) -> Any:
+    check_matrix("linalg.slogdet", A)
+    sign, logabsdet = np.linalg.slogdet(A)
+    return sign, logabsdet
+
+
+def _slogdet_back(g: Any, A: Any, out: Any) -> Any:
+    """d log det = tr(A^-1 dA): its real part is d log|det|, its imaginary part turns the sign."""
+    turn, scale = g
+    if is_complex(turn):
+        scale = scale + (turn * out[0]).imag * 1j  # 1j first would make a Python number
+    return scale[..., None, None] * unchecked_inverse(A).mT
+
+
+_slogdet.vjp(A=_slogdet_back)
+
+
+@composite
+def slogdet(A: Any) -> Slogdet:
+    """The sign (the phase, if complex) and the logarithm of the absolute value of the determinant."""
+    return Slogdet(*_slogdet(A))
+
+
+@composite
+def logdet(input: Any) -> Any:
+    """The logarithm of the determinant; nan where a real one is negative."""
+    sign, logabsdet = _slogdet(input)
+    if input.is_complex():
+        return logabsdet + np.log(sign)
+    return logabsdet.masked_fill(sign < 0, float("nan"))
+
+
+@op
+def matrix_exp(A: Any) -> Any:
+    """The exponential of square matrices."""
+    check_matrix("linalg.matrix_exp", A)
+    return scipy.linalg.expm(A) if A.size else np.copy(A)
+
+
+def _exp_back(g: Any, A: Any) -> Any:
+    """exp [[A^T, g], [0, A^T]] has the derivative of exp at A^T along g at its upper right."""
+    n = A.shape[-1]
+    g, A = np.broadcast_to(g, A.shape), A.mT
+    upper = np.concatenate((A, g), -1)
+    lower = np.concatenate((np.zeros_like(A), A), -1)
+    return matrix_exp(np.concatenate((upper, lower), -2))[..., :n, n:]
+
+
+matrix_exp.vjp(A=_exp_back)

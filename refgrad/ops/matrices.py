@@ -1,0 +1,84 @@
+"""What the families of linear algebra share; each runs on arrays and on Tensors alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from refgrad import dtypes
+
+
+def values(x: Any) -> Any:
+    """The array of a Tensor; an array itself."""
+    return getattr(x, "_array", x)
+
+
+def is_complex(x: Any) -> bool:
+    """Whether `x`, an array or a Tensor, has a complex dtype."""
+    return bool(values(x).dtype.kind == "c")
+
+
+def conj(x: Any) -> Any:
+    """The conjugate; a real `x` itself, without a copy."""
+    return np.conj(x) if is_complex(x) else x
+
+
+def adjoint(x: Any) -> Any:
+    """The conjugate transpose of the last two dimensions."""
+    return conj(x.mT)
+
+
+def ratio(num: Any, den: Any) -> Any:
+    """num / den, where 0 / 0 is 0: a direction that the loss does not use has no part in it."""
+    return num / (den + ((values(num) == 0) & (values(den) == 0)))
+
+
+def on_diagonal(d: Any) -> Any:
+    """Matrices with the last dimension of `d` on their diagonal."""
+    eye = np.eye(d.shape[-1], dtype=np.bool_)
+    return np.where(eye, d[..., None, :], np.zeros_like(d)[..., None, :])
+
+
+def off_diagonal(x: Any) -> Any:
+    """`x` with zeros on its diagonal."""
+    return np.where(np.eye(x.shape[-1], dtype=np.bool_), np.zeros_like(x), x)
+
+
+def differences(d: Any) -> Any:
+    """The matrices d_j - d_i."""
+    return d[..., None, :] - d[..., :, None]
+
+
+def check_matrix(name: str, A: Any, *, square: bool = True) -> None:
+    """Raise RuntimeError unless `A` is a batch of (square) matrices of floats or complex numbers."""
+    if A.ndim < 2:
+        raise RuntimeError(f"{name}: The input tensor A must have at least 2 dimensions.")
+    if square and A.shape[-1] != A.shape[-2]:
+        raise RuntimeError(
+            f"{name}: A must be batches of square matrices, but they are {A.shape[-2]} by "
+            f"{A.shape[-1]} matrices"
+        )
+    check_inexact(name, A)
+
+
+def check_inexact(name: str, A: Any) -> None:
+    """Raise RuntimeError unless `A` has a floating or complex dtype."""
+    dtype = values(A).dtype
+    if dtype.kind not in "fc":
+        kind = dtypes.from_numpy(dtype).name.capitalize().replace("Int64", "Long")
+        raise RuntimeError(
+            f"{name}: Expected a floating point or complex tensor as input. Got {kind}"
+        )
+
+
+def check_invariant(name: str, phases: Any) -> None:
+    """Raise RuntimeError where a loss depends on the phase of complex eigen- or singular vectors.
+
+    `phases` is its derivative by these phases; vectors are only determined up to them.
+    """
+    if not np.allclose(values(phases), 0.0, rtol=1e-2, atol=1e-2):
+        raise RuntimeError(
+            f"{name}: The vectors in the complex case are specified up to multiplication by "
+            "e^{i phi}. The specified loss function depends on this quantity, so it is ill-defined."
+        )

@@ -1,0 +1,411 @@
+"""Inverses and systems of linear equations."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.linalg
+
+from refgrad.errors import LinAlgError
+from refgrad.ops.matrices import adjoint, check_inexact, check_matrix, conj
+from refgrad.ops.op import composite, op
+from refgrad.tensor import wrap
+
+__all__ = [
+    "cholesky_inverse", "cholesky_solve", "inverse", "pinverse", "triangular_solve",
+]  # fmt: skip
+
+
+class InvEx(NamedTuple):
+    """An inverse and, for each matrix, 0 or the place of a zero pivot."""
+
+    inverse: Any
+    info: Any
+
+
+class SolveEx(NamedTuple):
+    """A solution and, for each matrix, 0 or the place of a zero pivot."""
+
+    result: Any
+    info: Any
+
+
+class TriangularSolve(NamedTuple):
+    """A solution and the matrix that was given."""
+
+    solution: Any
+    cloned_coefficient: Any
+
+
+class Lstsq(NamedTuple):
+    """A least-squares solution, and what is known of it."""
+
+    solution: Any
+    residuals: Any
+    rank: Any
+    singular_values: Any
+
+
+# --- inverses ------------------------------------------------------------------------------------
+
+
+@op(method=False, node_name="LinalgInvExBackward0")
+def inv(A: Any) -> Any:
+    """The inverse of square matrices.
+
+    Raises:
+        LinAlgError: one is singular.
+    """
+    check_matrix("linalg.inv", A)
+    try:
+        return np.linalg.inv(A)
+    except np.linalg.LinAlgError:
+        k = int(np.max(zero_pivots(A)))
+        raise LinAlgError(
+            f"linalg.inv: The diagonal element {k} is zero, the inversion could not be completed "
+            "because the input matrix is singular."
+        ) from None
+
+
+def _inverse_back(g: Any, Y: Any) -> Any:
+    """d A^-1 = -A^-1 dA A^-1."""
+    return -np.matmul(Y.mT, np.matmul(g, Y.mT))
+
+
+inv.vjp(A=lambda g, out: _inverse_back(g, out))
+
+
+@op(method=False)
+def unchecked_inverse(A: Any) -> Any:
+    """The inverse of square matrices; nan for those that are singular."""
+    try:
+        return np.linalg.inv(A)
+    except np.linalg.LinAlgError:
+        singular = zero_pivots(A)[..., None, None] > 0
+        safe = np.where(singular, np.eye(A.shape[-1], dtype=A.dtype), A)
+        return np.where(singular, np.nan, np.linalg.inv(safe)).astype(A.dtype)
+
+
+unchecked_inverse.vjp(A=lambda g, out: _inverse_back(g, out))
+
+
+def zero_pivots(A: Any) -> Any:
+    """For each matrix the place, from 1, of the first zero pivot of its LU factorisation; 0 if none."""
+    (getrf,) = scipy.linalg.get_lapack_funcs(("getrf",), (A,))
+    info = np.zeros(A.shape[:-2], dtype=np.int32)
+    if A.shape[-1]:
+        for i in np.ndindex(info.shape):
+            info[i] = getrf(A[i])[2]
+    return info
+
+
+@composite(method=False)
+def inv_ex(A: Any, *, check_errors: bool = False) -> InvEx:
+    """The inverse of square matrices, and where each fails instead of an error."""
+    check_matrix("linalg.inv_ex", A)
+    info = zero_pivots(A._array)
+    return InvEx((inv if check_errors else unchecked_inverse)(A), wrap(info))
+
+
+@composite
+def inverse(input: Any) -> Any:
+    """The inverse of square matrices, as `linalg.inv`."""
+    return inv(input)
+
+
+# --- systems -------------------------------------------------------------------------------------
+
+
+@op(method=False)
+def _solve(A: Any, B: Any, checked: Any = True) -> Any:
+    """The X with A X = B."""
+    try:
+        return np.linalg.solve(A, B)
+    except np.linalg.LinAlgError:
+        if checked:
+            raise LinAlgError(
+                "linalg.solve: The solver failed because the input matrix is singular."
+            ) from None
+        return np.matmul(unchecked_inverse(A), B)
+
+
+# A dX = dB - dA X
+_solve.vjp(
+    A=lambda g, out, A, checked: -np.matmul(_solve(A.mT, g, checked), out.mT),
+    B=lambda g, A, checked: _solve(A.mT, g, checked),
+)
+
+
+def _is_vector(A: Any, B: Any) -> bool:
+    return B.ndim == 1 or (A.ndim - 1 == B.ndim and tuple(B.shape) == tuple(A.shape[:-1]))
+
+
+def _check_system(name: str, A: Any, B: Any, left: bool) -> None:
+    if A.dtype != B.dtype:
+        raise RuntimeError(
+            f"{name}: Expected A and B to have the same dtype, but found A of type {A.dtype} and B "
+            f"of type {B.dtype} instead"
+        )
+    side = -2 if left else -1
+    if A.shape[-2] != B.shape[side]:
+        raise RuntimeError(
+            f"{name}: Incompatible shapes of A and B for the equation {'AX = B' if left else 'XA = B'}"
+            f" ({A.shape[-2]}x{A.shape[-1]} and {B.shape[-2]}x{B.shape[-1]})"
+        )
+
+
+@composite(method=False)
+def solve(A: Any, B: Any, *, left: bool = True) -> Any:
+    """The X with A X = B, or X A = B unless `left`; B may be vectors.
+
+    Raises:
+        LinAlgError: A is singular.
+        RuntimeError: the shapes or dtypes do not fit.
+    """
+    return _solve_either("linalg.solve", A, B, left, True)
+
+
+def _solve_either(name: str, A: Any, B: Any, left: bool, checked: bool) -> Any:
+    check_matrix(name, A)
+    if _is_vector(A, B):
+        if not left:
+            raise RuntimeError(
+                f"{name}: Vector broadcasting of the left hand side is not supported for left=False."
+            )
+        B = B[..., None]
+        _check_system(name, A, B, True)
+        return _solve(A, B, checked)[..., 0]
+    _check_system(name, A, B, left)
+    return _solve(A, B, checked) if left else _solve(A.mT, B.mT, checked).mT
+
+
+@composite(method=False)
+def solve_ex(A: Any, B: Any, *, left: bool = True, check_errors: bool = False) -> SolveEx:
+    """The solution as `solve`, and where each matrix fails instead of an error."""
+    result = _solve_either("linalg.solve_ex", A, B, left, check_errors)
+    return SolveEx(result, wrap(zero_pivots(A._array)))
+
+
+# --- triangular systems --------------------------------------------------------------------------
+
+
+@op(method=False)
+def _solve_triangular(A: Any, B: Any, upper: Any, unitriangular: Any) -> Any:
+    """The X with A X = B, A read as a triangle; a zero on its diagonal gives inf."""
+    if type(A) is not np.ndarray or type(B) is not np.ndarray:  # trsm does not dispatch
+        side = (np.triu if upper else np.tril)(A, (1 if upper else -1) * bool(unitriangular))
+        return np.linalg.solve(side + np.eye(A.shape[-1]) if unitriangular else side, B)
+    (trsm,) = scipy.linalg.get_blas_funcs(("trsm",), (A, B))
+    batch = np.broadcast_shapes(A.shape[:-2], B.shape[:-2])
+    X = np.empty(batch + B.shape[-2:], dtype=B.dtype)
+    if X.size:
+        A, B = np.broadcast_to(A, batch + A.shape[-2:]), np.broadcast_to(B, X.shape)
+        for i in np.ndindex(batch):
+            X[i] = trsm(1.0, A[i], B[i], lower=not upper, diag=unitriangular)
+    return X
+
+
+def _triangle_back(g: Any, X: Any, A: Any, upper: bool, unitriangular: bool) -> Any:
+    """A dX = dB - dA X, for dA within the triangle."""
+    full = -np.matmul(_solve_triangular(A.mT, g, not upper, unitriangular), X.mT)
+    return np.triu(full, int(unitriangular)) if upper else np.tril(full, -int(unitriangular))
+
+
+_solve_triangular.vjp(
+    A=lambda g, out, A, upper, unitriangular: _triangle_back(g, out, A, upper, unitriangular),
+    B=lambda g, A, upper, unitriangular: _solve_triangular(A.mT, g, not upper, unitriangular),
+)
+
+
+def substitute(A: Any, B: Any, upper: bool, left: bool = True, unitriangular: bool = False) -> Any:
+    """The X with A X = B, or X A = B, for triangular A; on arrays and on Tensors."""
+    if left:
+        return _solve_triangular(A, B, upper, unitriangular)
+    return _solve_triangular(A.mT, B.mT, not upper, unitriangular).mT
+
+
+@composite(method=False)
+def solve_triangular(
+    A: Any, B: Any, *, upper: bool, left: bool = True, unitriangular: bool = False
+) -> Any:
+    """The X with A X = B, or X A = B unless `left`, for triangular A.
+
+    Only the triangle of A that `upper` names is read, without its diagonal if `unitriangular`.
+    """
+    check_matrix("linalg.solve_triangular", A)
+    if B.ndim < 2:
+        raise RuntimeError(
+            "linalg.solve_triangular: The input tensor B must have at least 2 dimensions."
+        )
+    _check_system("linalg.solve_triangular", A, B, left)
+    return substitute(A, B, upper, left, unitriangular)
+
+
+@composite
+def triangular_solve(
+    input: Any, A: Any, upper: bool = True, transpose: bool = False, unitriangular: bool = False
+) -> TriangularSolve:
+    """The X with A X = input, for triangular A; A^T X = input if `transpose`."""
+    check_matrix("triangular_solve", A)
+    _check_system("triangular_solve", A, input, True)
+    M = A.mT if transpose else A
+    return TriangularSolve(substitute(M, input, upper != transpose, True, unitriangular), A.clone())
+
+
+@composite
+def cholesky_solve(input: Any, L: Any, upper: bool = False) -> Any:
+    """The X with A X = input, from the Cholesky factor `L` of A."""
+    check_matrix("cholesky_solve", L)
+    if input.ndim < 2:
+        raise RuntimeError("cholesky_solve: b should have at least 2 dimensions, but has "
+                           f"{input.ndim} dimensions instead")  # fmt: skip
+    _check_system("cholesky_solve", L, input, True)
+    H = adjoint(L)
+    first, last = (H, L) if upper else (L, H)
+    return substitute(last, substitute(first, input, False), True)
+
+
+@composite
+def cholesky_inverse(input: Any, upper: bool = False) -> Any:
+    """The inverse of A, from its Cholesky factor `input`."""
+    check_matrix("cholesky_inverse", input)
+    return cholesky_solve(wrap(np.eye(input.shape[-1], dtype=input._array.dtype)), input, upper)
+
+
+# --- pseudo-inverse and least squares ------------------------------------------------------------
+
+
+def _cutoff(S: Any, shape: Any, atol: Any, rtol: Any) -> Any:
+    """Below which singular values count as zero: the larger of atol and rtol times the largest."""
+    if rtol is None:
+        small = np.finfo(S.dtype).eps * max(shape[-2:])
+        rtol = small if atol is None else np.where(np.asarray(atol) > 0, 0.0, small)
+    atol = np.asarray(0.0 if atol is None else atol)[..., None]
+    largest = np.max(S, axis=-1, keepdims=True, initial=0.0)
+    return np.maximum(atol, np.asarray(rtol)[..., None] * largest)
+
+
+@op(method=False)
+def _pinv(A: Any, atol: Any, rtol: Any, hermitian: Any) -> Any:
+    if hermitian:
+        S, U = np.linalg.eigh(A)
+        U, Vh = U * np.sign(S)[..., None, :], np.conj(U.mT)
+        S = np.abs(S)
+    else:
+        U, S, Vh = np.linalg.svd(A, full_matrices=False)
+    keep = S > _cutoff(S, A.shape, atol, rtol)
+    inverse = np.where(keep, 1 / np.where(keep, S, 1), 0).astype(S.dtype)
+    return np.matmul(np.conj(Vh.mT) * inverse[..., None, :], np.conj(U.mT))
+
+
+def _pinv_back(g: Any, P: Any, A: Any) -> Any:
+    """dP = -P dA P + P P^H dA^H (1 - A P) + (1 - P A) dA^H P^H P (Golub and Pereyra 1973)."""
+    H, G = adjoint(P), conj(g)  # PyTorch's gradient: a rule with dA^H is not holomorphic
+    K = np.matmul(adjoint(G), P)
+    KH = np.matmul(K, H)
+    made = KH - np.matmul(A, np.matmul(P, KH)) - adjoint(np.matmul(P, K))
+    return conj(made + np.matmul(np.matmul(H, P), adjoint(G) - np.matmul(K, A)))
+
+
+_pinv.vjp(A=lambda g, out, A: _pinv_back(g, out, A))
+
+
+@composite(method=False)
+def pinv(
+    A: Any, rcond: Any = None, hermitian: bool = False, *, atol: Any = None, rtol: Any = None
+) -> Any:
+    """The pseudo-inverse; singular values up to max(atol, rtol * the largest) count as zero.
+
+    `rcond` is an older name of `rtol`.
+    """
+    check_matrix("linalg.pinv", A, square=hermitian)
+    return _pinv(A, atol, rtol if rcond is None else rcond, hermitian)
+
+
+@composite
+def pinverse(input: Any, rcond: float = 1e-15) -> Any:
+    """The pseudo-inverse, as `linalg.pinv`."""
+    return pinv(input, rtol=rcond)
+
+
+@op(method=False)
+def _lstsq(A: Any, B: Any, rcond: Any) -> Any:
+    """The least-squares solution of least norm, the ranks and the singular values."""
+    U, S, Vh = np.linalg.svd(A, full_matrices=False)
+    keep = S > _cutoff(S, A.shape, None, rcond)
+    inverse = np.where(keep, 1 / np.where(keep, S, 1), 0).astype(S.dtype)
+    X = np.matmul(np.conj(Vh.mT), inverse[..., None] * np.matmul(np.conj(U.mT), B))
+    return X, np.asarray(np.sum(keep, axis=-1)), S
+
+
+_lstsq.vjp(  # X = P B with the pseudo-inverse P
+    A=lambda g, A, B, rcond: _pinv_back(np.matmul(g, B.mT), _pinv(A, None, rcond, False), A),
+    B=lambda g, A, rcond: np.matmul(_pinv(A, None, rcond, False).mT, g),
+)
+
+
+@composite(method=False)
+def lstsq(A: Any, B: Any, rcond: float | None = None, *, driver: str | None = None) -> Lstsq:
+    """The X of least norm that minimises |A X - B|; B may be vectors.
+
+    The residuals are there where A is tall and of full rank; the singular values for the drivers
+    "gelsd" and "gelss"; no ranks for "gels", which takes A to be of full rank.
+    """
+    if driver not in (None, "gels", "gelsy", "gelsd", "gelss"):
+        raise RuntimeError(
+            "torch.linalg.lstsq: parameter `driver` should be one of (gels, gelsy, gelsd, gelss)"
+        )
+    check_matrix("linalg.lstsq", A, square=False)
+    check_inexact("linalg.lstsq", B)
+    vector = _is_vector(A, B)
+    M = B[..., None] if vector else B
+    if M.ndim < 2 or A.shape[-2] != M.shape[-2]:
+        raise RuntimeError("torch.linalg.lstsq: input.size(-2) should match other.size(-2)")
+    X, rank, S = _lstsq(A, M, rcond)
+    m, n = A.shape[-2:]
+    empty = np.zeros(0, dtype=S._array.dtype)
+    residuals = wrap(empty)
+    if m > n and driver != "gelsy" and bool(np.all(rank._array == n)):
+        rest = np.matmul(A, X) - M
+        residuals = (rest * conj(rest)).real.sum(-2)
+    return Lstsq(
+        X[..., 0] if vector else X,
+        residuals,
+        wrap(np.zeros(0, dtype=np.int64)) if driver == "gels" else rank,
+        S if driver in ("gelsd", "gelss") else wrap(empty),
+    )
+
+
+# --- tensors as matrices -------------------------------------------------------------------------
+
+
+@composite(method=False)
+def tensorinv(A: Any, ind: int = 2) -> Any:
+    """The inverse of A as a map from its last dimensions to its first `ind`."""
+    if ind <= 0:
+        raise RuntimeError(f"Expected a strictly positive integer for 'ind', but got {ind}")
+    rows, columns = tuple(A.shape[:ind]), tuple(A.shape[ind:])
+    n = math.prod(rows)
+    if n != math.prod(columns):
+        raise RuntimeError(
+            "Expected self to satisfy the requirement prod(self.shape[ind:]) == "
+            f"prod(self.shape[:ind]), but got {math.prod(columns)} != {n}"
+        )
+    return inv(A.reshape(n, n)).reshape(*columns, *rows)
+
+
+@composite(method=False)
+def tensorsolve(A: Any, B: Any, dims: Any = None) -> Any:
+    """The X with tensordot(A, X, X.ndim) = B; `dims` of A are moved last first."""
+    if dims is not None:
+        A = A.movedim(tuple(dims), tuple(range(A.ndim - len(dims), A.ndim)))
+    shape = tuple(A.shape[B.ndim :])
+    n = math.prod(shape)
+    if n != math.prod(A.shape[: B.ndim]):
+        raise RuntimeError(
+            "Expected self to satisfy the requirement prod(self.shape[other.ndim:]) == "
+            f"prod(self.shape[:other.ndim]), but got {n} != {math.prod(A.shape[: B.ndim])}"
+        )
+    return solve(A.reshape(n, n), B.reshape(-1)).reshape(shape)
