@@ -146,7 +146,9 @@ def _names() -> dict[Any, str]:
 
 @functools.cache
 def _defaults(function: Any) -> dict[str, Any]:
-    parameters = inspect.signature(function).parameters.values()
+    # max_pool2d and its like choose between two functions; the plain one has the signature
+    plain = inspect.getclosurevars(function).nonlocals.get("if_false", function)
+    parameters = inspect.signature(plain).parameters.values()
     return {p.name: p.default for p in parameters if p.default is not p.empty}
 
 
@@ -154,6 +156,7 @@ def _without_defaults(
     function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> dict[str, Any]:
     """Drop keyword arguments that say what the function, written in Python, assumes anyway."""
+    kwargs = {key: value for key, value in kwargs.items() if key != "out" or value is not None}
     if not kwargs or not isinstance(function, types.FunctionType):
         return kwargs
     defaults = _defaults(function)

@@ -55,6 +55,8 @@ def lines(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> list[str]:
         (lambda x: x.to(torch.float32), "torch.Tensor.to(x0, torch.float32)"),
         (lambda x: F.softmax(x, -1), "torch.nn.functional.softmax(x0, dim=-1)"),
         (lambda x: F.relu(x), "torch.nn.functional.relu(x0)"),
+        (lambda x: F.max_pool1d(x, 2), "torch.nn.functional.max_pool1d(x0, 2)"),
+        (lambda x: torch.lu(x[:, :2])[0], "torch.lu(v0)"),
         (lambda x: F.conv1d(x[None], x[None]), "torch.nn.functional.conv1d(v0, v1)"),
         (lambda x: torch.linalg.svdvals(x), "torch.linalg.svdvals(x0)"),
         (lambda x: torch.special.expit(x), "torch.special.expit(x0)"),
