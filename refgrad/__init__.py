@@ -6,10 +6,6 @@
 from __future__ import annotations
 
 import warnings
-
-# PyTorch says nothing of overflow or of division by zero; only what refgrad itself computes is meant
-warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"refgrad\.")
-
 from math import e as e
 from math import inf as inf
 from math import nan as nan
@@ -19,8 +15,8 @@ from refgrad import autograd as autograd
 from refgrad import linalg as linalg
 from refgrad import nn as nn
 from refgrad import ops as ops
-from refgrad import special as special
 from refgrad import random_methods as random_methods
+from refgrad import special as special
 from refgrad.autograd import enable_grad as enable_grad
 from refgrad.autograd import inference_mode as inference_mode
 from refgrad.autograd import is_grad_enabled as is_grad_enabled
@@ -61,3 +57,6 @@ from refgrad.size import Size as Size
 from refgrad.tensor import Tensor as Tensor
 
 __version__ = "0.1.0"
+
+# PyTorch says nothing of overflow or division by zero; only what refgrad computes is meant.
+warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"refgrad\.")

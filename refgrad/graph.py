@@ -36,7 +36,7 @@ class Rule:
     a new array, `g`, or a view of `g`: never a saved array itself.
     """
 
-    __slots__ = ("function", "needs", "raw", "graph", "saves")
+    __slots__ = ("function", "graph", "needs", "raw", "saves")
 
     def __init__(
         self, function: Callable[..., Any], needs: tuple[str, ...], index: dict[str, int]
@@ -102,16 +102,16 @@ class Node:
     """One recorded operation."""
 
     __slots__ = (
-        "op",
-        "seq",
-        "links",
-        "raws",
+        "__weakref__",
         "args",
-        "out",
-        "written",
         "freed",
         "hooks",
-        "__weakref__",
+        "links",
+        "op",
+        "out",
+        "raws",
+        "seq",
+        "written",
     )
 
     op: Any
@@ -171,8 +171,8 @@ class Node:
         if stale:
             raise RuntimeError(
                 "one of the variables needed for gradient computation has been modified by an "
-                f"inplace operation: a tensor saved by {self.name()} was written after it. Clone it "
-                "before the write, or use the out-of-place operation."
+                f"inplace operation: a tensor saved by {self.name()} was written after it. Clone "
+                "it before the write, or use the out-of-place operation."
             )
 
     def release(self) -> None:
@@ -184,7 +184,7 @@ class Node:
 class Output:
     """One result of an op with several: it hands its gradient to the op's node at its place."""
 
-    __slots__ = ("parent", "index", "seq", "hooks")
+    __slots__ = ("hooks", "index", "parent", "seq")
 
     def __init__(self, parent: Node, index: int) -> None:
         self.parent = parent
@@ -203,7 +203,7 @@ class Output:
 
 
 class AccumulateGrad:
-    """The node PyTorch shows for a leaf: gradients that reach it are added to the leaf's `.grad`."""
+    """The node PyTorch shows for a leaf: gradients that reach it are added to its `.grad`."""
 
     def __init__(self, variable: Any) -> None:
         self.variable = variable

@@ -60,7 +60,7 @@ class no_grad(_Mode):
         made = super().__new__(cls)
         if function is None:
             return made
-        made.__init__()
+        _Mode.__init__(made)
         return made(function)
 
 

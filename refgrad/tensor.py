@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from refgrad import dtypes
+from refgrad.device import cpu, device
 from refgrad.graph import AccumulateGrad, Output, Writes, clock
 from refgrad.mode import state
-from refgrad.device import cpu, device
 from refgrad.size import Size
 
 LEAF_WRITE = "a leaf Variable that requires grad is being used in an in-place operation."
@@ -75,6 +75,8 @@ class Tensor:
         """The number of dimensions."""
         return int(self._array.ndim)
 
+    ndimension = dim
+
     def numel(self) -> int:
         """The number of elements."""
         return int(self._array.size)
@@ -95,6 +97,21 @@ class Tensor:
     def is_cuda(self) -> bool:
         """Whether its memory is on a CUDA device."""
         return False
+
+    @property
+    def is_cpu(self) -> bool:
+        """Whether its memory is the host's."""
+        return True
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether only some elements are stored: never."""
+        return False
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all elements."""
+        return int(self._array.nbytes)
 
     @property
     def itemsize(self) -> int:
@@ -171,24 +188,6 @@ class Tensor:
         made: Tensor = self.adjoint()
         return made
 
-    @property
-    def real(self) -> Tensor:
-        """The real part; itself for real dtypes."""
-        from refgrad.ops import pointwise
-
-        return pointwise.real(self) if self._array.dtype.kind == "c" else self
-
-    @property
-    def imag(self) -> Tensor:
-        """The imaginary part.
-
-        Raises:
-            RuntimeError: the dtype is not complex.
-        """
-        from refgrad.ops import pointwise
-
-        return pointwise.imag(self)
-
     # --- reading ---------------------------------------------------------------------------------
 
     def cpu(self) -> Tensor:
@@ -219,7 +218,8 @@ class Tensor:
         """
         if self._requires_grad and not force:
             raise RuntimeError(
-                "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead."
+                "Can't call numpy() on Tensor that requires grad. "
+                "Use tensor.detach().numpy() instead."
             )
         return self._array
 
@@ -255,7 +255,7 @@ class Tensor:
         )
 
     def __format__(self, spec: str) -> str:
-        if self._array.ndim == 0 and not self._requires_grad:
+        if self._array.ndim == 0:
             return format(self._array.item(), spec)
         return object.__format__(self, spec)
 
@@ -392,7 +392,9 @@ class Tensor:
         from refgrad.autograd.hooks import Handle
 
         if not self._requires_grad or self._node is not None:
-            raise RuntimeError("post accumulate grad hooks cannot be registered on non-leaf tensors")
+            raise RuntimeError(
+                "post accumulate grad hooks cannot be registered on non-leaf tensors"
+            )
         return Handle(self, "_post_hooks", hook)
 
     def retain_grad(self) -> None:
@@ -417,7 +419,7 @@ class Tensor:
     # --- in-place writes -------------------------------------------------------------------------
 
     def mark_written(self) -> None:
-        """Note a write to its memory, so that a backward pass that saved it can tell."""
+        """Note a write to its memory, so that a pass that saved it can tell."""
         root = self if self._base is None else self._base
         Writes.last = root._written = next(clock)
         root._writes += 1
@@ -468,13 +470,14 @@ class Tensor:
         if made._array.dtype != self._array.dtype:
             if not dtypes.can_cast(made.dtype, self.dtype):
                 raise RuntimeError(
-                    f"result type {made.dtype!r} can't be cast to the desired output type {self.dtype!r}"
+                    f"result type {made.dtype!r} can't be cast to the desired output type "
+                    f"{self.dtype!r}"
                 )
             made = made.to(self.dtype)
         if made._requires_grad and self._base is not None:
             raise RuntimeError(
-                "refgrad does not record in-place writes to a view yet: write to the tensor that it "
-                "is a view of by index, or use the out-of-place operation"
+                "refgrad does not record in-place writes to a view yet: write to the tensor that "
+                "it is a view of by index, or use the out-of-place operation"
             )
         np.copyto(self._array, made._array)
         self.mark_written()
@@ -488,7 +491,7 @@ class Tensor:
         self.check_writable()
         self.become(setitem(self.snapshot(), index, value))
 
-    # --- NumPy's protocols: a rule, run on Tensors, is recorded ------------------------------------
+    # --- NumPy's protocols: a rule, run on Tensors, is recorded ----------------------------------
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         array = self.numpy()

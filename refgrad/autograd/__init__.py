@@ -90,7 +90,9 @@ def grad(
     if is_grads_batched:
         raise NotImplementedError("is_grads_batched: call grad once for each cotangent")
     if materialize_grads and allow_unused is False:
-        raise ValueError("Expected allow_unused to be True or not passed when materialize_grads=True")
+        raise ValueError(
+            "Expected allow_unused to be True or not passed when materialize_grads=True"
+        )
     roots, leaves = tensors_of(outputs), tensors_of(inputs)
     for t in leaves:
         if not t._requires_grad:
@@ -110,25 +112,18 @@ def grad(
                 )
             found.append(g)
             continue
-        if t._array.dtype.kind == "c":
+        complex_valued = t._array.dtype.kind == "c"
+        if complex_valued:
             g = np.conj(g)
-        g = g if create_graph else wrap(as_array(g))
+        if not create_graph:
+            array = as_array(g)
+            own = complex_valued or (t._node is None and t not in grads.shared)
+            g = wrap(array if own else array.copy())
         for hook in tuple(t._hooks or ()):
             changed = hook(g)
             g = g if changed is None else changed
         found.append(g)
-    if not create_graph:
-        _unshare(found)
     return tuple(found)
-
-
-def _unshare(found: list[Any]) -> None:
-    """Give each gradient memory of its own: one may be a view of another, or of the cotangent."""
-    for i, g in enumerate(found):
-        if g is not None and (g._array.base is not None or not g._array.flags.writeable):
-            found[i] = wrap(g._array.copy())
-        elif g is not None and any(o is not None and o._array is g._array for o in found[:i]):
-            found[i] = wrap(g._array.copy())
 
 
 def _target(t: Tensor) -> Any:
@@ -140,15 +135,15 @@ def _walk(
 ) -> Any:
     before, state.enabled = state.enabled, record
     try:
-        return walk(starts, wanted=wanted, retain=record if retain is None else retain, record=record)
+        return walk(
+            starts, wanted=wanted, retain=record if retain is None else retain, record=record
+        )
     finally:
         state.enabled = before
 
 
-def _starts(
-    roots: Sequence[Tensor], cotangents: Any, record: bool
-) -> list[tuple[Any, Any]]:
-    """Where a backward pass starts: each root's target with its cotangent, conjugated if complex."""
+def _starts(roots: Sequence[Tensor], cotangents: Any, record: bool) -> list[tuple[Any, Any]]:
+    """Where a backward pass starts: each root's target and cotangent, conjugated if complex."""
     given = [None] * len(roots) if cotangents is None else list(tensors_of(cotangents))
     if len(given) != len(roots):
         raise RuntimeError(
@@ -174,8 +169,7 @@ def _starts(
         else:
             if not isinstance(cotangent, Tensor):
                 raise TypeError(
-                    "gradients can be either Tensors or None, but got "
-                    f"{type(cotangent).__name__}"
+                    f"gradients can be either Tensors or None, but got {type(cotangent).__name__}"
                 )
             if cotangent._array.shape != array.shape:
                 raise RuntimeError(

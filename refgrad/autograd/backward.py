@@ -17,15 +17,15 @@ from refgrad.ops.arrays import as_array, cast, unbroadcast
 from refgrad.tensor import wrap
 
 FREED = (
-    "Trying to backward through the graph a second time, or through saved tensors that were already "
-    "freed. The saved values of a graph are freed by backward() and autograd.grad(): pass "
+    "Trying to backward through the graph a second time, or through saved tensors that were "
+    "already freed. The saved values of a graph are freed by backward() and autograd.grad(): pass "
     "retain_graph=True to the first of them if the graph is needed again."
 )
 
 
-def reachable(roots: Sequence[Any]) -> list[Node | Output]:
+def reachable(roots: Sequence[Any]) -> list[Any]:
     """The nodes below `roots`, oldest first; leaves are left out."""
-    order = [r for r in dict.fromkeys(roots) if isinstance(r, (Node, Output))]
+    order: list[Any] = [r for r in dict.fromkeys(roots) if isinstance(r, (Node, Output))]
     seen: set[Any] = set(order)
     stack = list(order)
     while stack:
@@ -37,7 +37,7 @@ def reachable(roots: Sequence[Any]) -> list[Node | Output]:
                 order.append(parent)
                 stack.append(parent)
             continue
-        for link in node.links:  # type: ignore[union-attr]
+        for link in node.links:
             target = link[0]
             for t in target if type(target) is tuple else (target,):
                 if t not in seen:
@@ -49,7 +49,7 @@ def reachable(roots: Sequence[Any]) -> list[Node | Output]:
     return order
 
 
-def leading_to(order: Sequence[Node | Output], wanted: set[Any]) -> set[Any]:
+def leading_to(order: Sequence[Any], wanted: set[Any]) -> set[Any]:
     """Those of `order` (oldest first) from which a wanted target can be reached, and `wanted`."""
     needed = set(wanted)
     for node in order:
@@ -57,7 +57,7 @@ def leading_to(order: Sequence[Node | Output], wanted: set[Any]) -> set[Any]:
             if node.parent in needed:
                 needed.add(node)
             continue
-        for link in node.links:  # type: ignore[union-attr]
+        for link in node.links:
             target = link[0]
             if any(t in needed for t in (target if type(target) is tuple else (target,))):
                 needed.add(node)
@@ -71,7 +71,7 @@ class Gradients:
     The first gradient of a target is stored; the next is added, in place once the sum is our own.
     """
 
-    __slots__ = ("of", "shared", "record")
+    __slots__ = ("of", "record", "shared")
 
     def __init__(self, record: bool) -> None:
         self.of: dict[Any, Any] = {}
@@ -94,7 +94,7 @@ class Gradients:
 def walk(
     starts: Sequence[tuple[Any, Any]], *, wanted: set[Any] | None, retain: bool, record: bool
 ) -> Gradients:
-    """Send the seeds in `starts` (target, gradient) back; return the gradients of leaves and wanted.
+    """Send the seeds in `starts` (target, gradient) back; return what reaches leaves and wanted.
 
     Gradients are arrays, or Tensors with `record`. `wanted` None means every leaf.
 
@@ -105,7 +105,7 @@ def walk(
     for target, seed in starts:
         grads.add(target, seed)
     order = reachable([target for target, _ in starts])
-    needed = None if wanted is None else leading_to(order, wanted)
+    needed: Any = None if wanted is None else leading_to(order, wanted)
     found: dict[Any, Any] = {}
     of, shared = grads.of, grads.shared
     while order:
@@ -119,13 +119,14 @@ def walk(
         if wanted is not None:
             if node in wanted:
                 found[node] = g
-            if node not in needed:  # type: ignore[operator]
+            if node not in needed:
                 continue
         if type(node) is Output:
             parts = of.get(node.parent)
             if parts is None:
                 parts = of[node.parent] = [None] * node.parent.op.outputs_of(node.parent)
-            parts[node.index] = g
+            before = parts[node.index]  # of the forward, and of a rule that read `out`
+            parts[node.index] = g if before is None else before + g
             continue
         if node.freed:
             raise RuntimeError(FREED)
@@ -173,7 +174,7 @@ def _fit(r: Any, shape: Any, dtype: Any, record: bool) -> Any:
 
 
 def _call_hook(hook: Any, g: Any, record: bool) -> Any:
-    """What a tensor hook makes of `g`; it sees PyTorch's gradient, the conjugate for complex ones."""
+    """What a tensor hook makes of `g`; it sees PyTorch's gradient, conjugated if complex."""
     before, state.enabled = state.enabled, record
     try:
         given = g if record else wrap(as_array(g))

@@ -43,7 +43,7 @@ def wrap_dim(dim: Any, ndim: int) -> int:
     Raises:
         IndexError: it is outside [-ndim, ndim), with 0-d arrays read as 1-d.
     """
-    dim = operator.index(dim)
+    dim = int(operator.index(dim))
     span = max(ndim, 1)
     if not -span <= dim < span:
         raise IndexError(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import builtins
 from typing import Any
 
 import numpy as np
 
 from refgrad import dtypes
 from refgrad.device import device, usable
+from refgrad.ops.arrays import unbroadcast
 from refgrad.ops.op import METHODS, composite, op
 from refgrad.tensor import Tensor
 
@@ -15,7 +17,7 @@ __all__ = ["clone", "fill", "is_complex", "is_floating_point", "is_tensor", "num
 
 
 @op(node_name="ToCopyBackward0", method=False)
-def to_dtype(input, dtype):  # type: ignore[no-untyped-def]
+def to_dtype(input: Any, dtype: Any) -> Any:
     """A copy in another dtype; the backward pass casts the gradient back."""
     if input.dtype.kind == "c" and dtype.numpy.kind != "c":
         input = input.real
@@ -26,7 +28,7 @@ to_dtype.vjp(input=lambda g: g)
 
 
 @op
-def clone(input, *, memory_format=None):  # type: ignore[no-untyped-def]
+def clone(input: Any, *, memory_format: Any = None) -> Any:
     """A copy."""
     return np.copy(input)
 
@@ -93,8 +95,8 @@ def to(input: Any, *args: Any, **kwargs: Any) -> Any:
             target = arg.dtype
         elif isinstance(arg, (str, device)):
             where = arg
-        elif isinstance(arg, bool):
-            copy = copy or arg is True and arg is args[-1] and len(args) > 2
+        elif isinstance(arg, builtins.bool):
+            copy = copy or (arg is True and arg is args[-1] and len(args) > 2)
     if where is not None:
         usable(where)
     if target is None or target is input.dtype:
@@ -117,6 +119,8 @@ half = _cast("half", dtypes.float16)
 int = _cast("int", dtypes.int32)
 long = _cast("long", dtypes.int64)
 short = _cast("short", dtypes.int16)
+byte = _cast("byte", dtypes.uint8)
+char = _cast("char", dtypes.int8)
 cfloat = _cast("cfloat", dtypes.complex64)
 cdouble = _cast("cdouble", dtypes.complex128)
 _bool = _cast("bool", dtypes.bool)
@@ -165,3 +169,41 @@ def result_type(tensor1: Any, tensor2: Any) -> dtypes.dtype:
         return dtypes.PYTHON_TYPES[type(x)], dtypes.SCALAR
 
     return dtypes.result_type(described(tensor1), described(tensor2))
+
+
+@composite
+def sum_to_size(input: Any, *size: Any) -> Any:
+    """`input` summed over the dimensions along which `size` would broadcast to its shape.
+
+    Raises:
+        RuntimeError: `size` does not broadcast to it.
+    """
+    shape = tuple(size[0]) if len(size) == 1 and not isinstance(size[0], builtins.int) else size
+    lead = input.ndim - len(shape)
+    pairs = zip(shape, input.shape[builtins.max(lead, 0) :], strict=True)
+    if lead < 0 or any(a not in (1, b) for a, b in pairs):
+        raise RuntimeError(
+            f"size {{{list(shape)}}} is not expandable to size {{{list(input.shape)}}}."
+        )
+    return unbroadcast(input, shape)
+
+
+@composite
+def type(input: Any, dtype: Any = None) -> Any:
+    """`input` in another dtype; without one the name of its tensor type, "torch.FloatTensor"."""
+    if dtype is None:
+        return f"torch.{_TYPES[input.dtype]}Tensor"
+    if isinstance(dtype, str):
+        names = {f"torch.{name}Tensor": d for d, name in _TYPES.items()}
+        if dtype not in names:
+            raise ValueError(f"invalid type: {dtype!r}")
+        dtype = names[dtype]
+    return to(input, dtype)
+
+
+_TYPES = {
+    dtypes.float32: "Float", dtypes.float64: "Double", dtypes.float16: "Half",
+    dtypes.int64: "Long", dtypes.int32: "Int", dtypes.int16: "Short", dtypes.int8: "Char",
+    dtypes.uint8: "Byte", dtypes.bool: "Bool",
+    dtypes.complex64: "ComplexFloat", dtypes.complex128: "ComplexDouble",
+}  # fmt: skip

@@ -142,7 +142,7 @@ def _getitem_method(self: Tensor, index: Any) -> Any:
     return getitem(self, index)
 
 
-Tensor.__getitem__ = _getitem_method  # type: ignore[attr-defined]
+setattr(Tensor, "__getitem__", _getitem_method)  # noqa: B010
 
 
 # --- along a dimension ---------------------------------------------------------------------------
@@ -270,5 +270,3 @@ def take_along_dim(input: Any, indices: Any, dim: Any = None) -> Any:
     places = np.where(indices._array < 0, indices._array + a[d], indices._array)
     indices = expand(wrap(places), (*common[:d], b[d], *common[d:]))
     return gather(input, d, indices)
-
-

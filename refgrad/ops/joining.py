@@ -195,7 +195,9 @@ def chunk(input: Any, chunks: int, dim: int = 0) -> Any:
 
 unsafe_split = composite(lambda tensor, split_size, dim=0: split(tensor, split_size, dim),
                          name="unsafe_split")  # fmt: skip
-unsafe_chunk = composite(lambda input, chunks, dim=0: chunk(input, chunks, dim), name="unsafe_chunk")
+unsafe_chunk = composite(
+    lambda input, chunks, dim=0: chunk(input, chunks, dim), name="unsafe_chunk"
+)
 
 
 @composite

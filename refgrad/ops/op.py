@@ -322,7 +322,7 @@ class Unary(Op):
     def __init__(
         self, name: str, ufunc: Callable[..., Any], *, inplace: bool = True, **options: Any
     ) -> None:
-        def forward(input):  # type: ignore[no-untyped-def]
+        def forward(input: Any) -> Any:
             return ufunc(input)
 
         forward.__name__ = name
@@ -361,7 +361,7 @@ class Binary(Op):
     def __init__(
         self, name: str, ufunc: Callable[..., Any], *, inplace: bool = True, **options: Any
     ) -> None:
-        def forward(input, other):  # type: ignore[no-untyped-def]
+        def forward(input: Any, other: Any) -> Any:
             return ufunc(input, other)
 
         forward.__name__ = name

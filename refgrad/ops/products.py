@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from refgrad.ops.arrays import wrap_dim, wrap_dims
+from refgrad.ops.casting import fill
 from refgrad.ops.op import UFUNCS, composite, op
 from refgrad.ops.pointwise import mul
 from refgrad.ops.shaping import broadcast_tensors, permute, reshape, unsqueeze
@@ -138,9 +139,8 @@ def _plus(input: Any, product: Any, beta: Any, alpha: Any) -> Any:
     if not (product.is_floating_point() or product.is_complex()):
         beta, alpha = int(beta), int(alpha)
     product = product if alpha == 1 else product * alpha
-    if beta == 0:
-        return product
-    return (input if beta == 1 else input * beta) + product
+    scaled = input if beta == 1 else input * beta if beta else fill(input, 0)
+    return scaled + product
 
 
 @composite
@@ -225,8 +225,8 @@ def tensordot(a: Any, b: Any, dims: Any = 2, out: None = None) -> Any:
             raise RuntimeError(f"tensordot expects dims >= 0, but got dims={dims}")
         first, second = tuple(range(a.ndim - dims, a.ndim)), tuple(range(dims))
     else:
-        first, second = (d if isinstance(d, Sequence) else (d,) for d in dims)
-        first, second = wrap_dims(tuple(first), a.ndim), wrap_dims(tuple(second), b.ndim)
+        of_a, of_b = (tuple(d) if isinstance(d, Sequence) else (d,) for d in dims)
+        first, second = wrap_dims(of_a, a.ndim), wrap_dims(of_b, b.ndim)
     for i, j in zip(first, second, strict=True):  # a length of 1 broadcasts
         if a.shape[i] == 1 != b.shape[j]:
             b = b.sum(j, keepdim=True)
@@ -294,7 +294,9 @@ def _contract_back(g: Any, equation: Any, operands: Any) -> list[Any]:
     """Each operand gets g contracted with the others; a label of its own alone is spread."""
     inputs, output = equation.split("->")
     labels = inputs.split(",")
-    sizes = {c: n for s, x in zip(labels, operands, strict=True) for c, n in zip(s, x.shape, strict=True)}
+    sizes = {
+        c: n for s, x in zip(labels, operands, strict=True) for c, n in zip(s, x.shape, strict=True)
+    }
     for s, x in zip(labels, operands, strict=True):
         sizes |= {c: n for c, n in zip(s, x.shape, strict=True) if n != 1}
     found = []
@@ -319,7 +321,7 @@ _contract.vjp(operands=_contract_back)
 
 
 @composite(method=False)
-def einsum(equation: str, *operands: Any) -> Any:
+def einsum(equation: Any, *operands: Any) -> Any:
     """Sums of products as Einstein writes them: labels that the right side lacks are summed over.
 
     Raises:
@@ -390,5 +392,3 @@ def _from_sublists(args: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
     if len(args) % 2:
         equation += "->" + spelled(args[-1])
     return equation, operands
-
-

@@ -20,7 +20,10 @@ __all__ = [
 def along(index: Any, dim: int) -> tuple[Any, ...]:
     """The index that reads element `index[i, j, k]` of dimension `dim` at place (i, j, k)."""
     n = index.ndim
-    grid = [np.reshape(np.arange(s), (1,) * i + (s,) + (1,) * (n - i - 1)) for i, s in enumerate(index.shape)]
+    grid = [
+        np.reshape(np.arange(s), (1,) * i + (s,) + (1,) * (n - i - 1))
+        for i, s in enumerate(index.shape)
+    ]
     grid[dim] = index
     return tuple(grid)
 
@@ -40,7 +43,9 @@ def _prepared(input: Any, dim: Any, index: Any) -> tuple[int, Any]:
     if index.min() < 0 or index.max() >= n:
         bad = index[(index < 0) | (index >= n)].flat[0]
         raise RuntimeError(f"index {bad} is out of bounds for dimension {d} with size {n}")
-    if any(i != d and a > b for i, (a, b) in enumerate(zip(index.shape, input.shape, strict=False))):
+    if any(
+        i != d and a > b for i, (a, b) in enumerate(zip(index.shape, input.shape, strict=False))
+    ):
         raise RuntimeError(
             f"Size does not match at dimension: expected index {list(index.shape)} to be no larger "
             f"than self {list(input.shape)} apart from dimension {d}"
@@ -86,9 +91,7 @@ def _part(g: Any, shape: tuple[int, ...], dim: Any, index: Any) -> Any:
     return put_at(np.zeros_like(g, shape=shape), tuple(slice(n) for n in index.shape), used)
 
 
-scatter_add.vjp(
-    input=lambda g: g, src=lambda g, shape, dim, index: _part(g, shape, dim, index)
-)
+scatter_add.vjp(input=lambda g: g, src=lambda g, shape, dim, index: _part(g, shape, dim, index))
 
 
 @op(method=False)
@@ -185,7 +188,9 @@ def _reduce_slots(
     same = order[..., :, None] == order[..., None, :]
     rank = np.moveaxis(np.sum(np.tril(same, -1), axis=-1), -1, d)
     depth = int(rank.max(initial=-1)) + 2
-    low, high = (-np.inf, np.inf) if dtype.kind == "f" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    low, high = (
+        (-np.inf, np.inf) if dtype.kind == "f" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    )
     neutral = {"prod": 1, "amax": low, "amin": high}[reduce]
     slots = wrap(np.full((*input.shape, depth), neutral, dtype=dtype))
     own = input if include_self else input.masked_fill(hit, neutral)
@@ -198,7 +203,9 @@ def _reduce_slots(
 def index_add(input: Any, dim: int, index: Any, source: Any, *, alpha: Any = 1) -> Any:
     """`input` with alpha * source's slices along `dim` added where `index` points."""
     if input.ndim == 0:
-        return put_at(input.reshape(1), (index.reshape(-1),), source.reshape(-1) * alpha).reshape(())
+        return put_at(input.reshape(1), (index.reshape(-1),), source.reshape(-1) * alpha).reshape(
+            ()
+        )
     d = wrap_dim(dim, input.ndim)
     if source.dtype is not input.dtype:
         raise RuntimeError("index_add_(): self and source expected to have the same dtype")

@@ -140,9 +140,7 @@ def unflatten(input: Any, dim: int, sizes: Any) -> Any:
             f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of dim {dim} "
             f"({shape[dim]}) in the input tensor"
         )
-    return reshape(
-        input, (*shape[:dim], *solve_size(sizes, shape[dim]), *shape[dim + 1 :])
-    )
+    return reshape(input, (*shape[:dim], *solve_size(sizes, shape[dim]), *shape[dim + 1 :]))
 
 
 @op(view=True, node_name="TransposeBackward0")
@@ -165,9 +163,7 @@ def t(input: Any) -> Any:
         RuntimeError: `input` has more than two dimensions.
     """
     if input.ndim > 2:
-        raise RuntimeError(
-            f"t() expects a tensor with <= 2 dimensions, but self is {input.ndim}D"
-        )
+        raise RuntimeError(f"t() expects a tensor with <= 2 dimensions, but self is {input.ndim}D")
     return transpose(input, 0, 1) if input.ndim == 2 else reshape(input, input.shape)
 
 

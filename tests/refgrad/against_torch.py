@@ -90,10 +90,16 @@ def differ(ours: Any, theirs: torch.Tensor | None, what: str) -> str | None:
     scale = max(float(np.abs(b[finite]).max(initial=0.0)), 1e-3)  # below that it is rounding
     error = float(np.abs(a[finite] - b[finite]).max(initial=0.0)) / scale
     single = b.dtype in (np.float32, np.complex64)
-    return f"{what}: off by {error:.1e} of its scale" if error > (1e-5 if single else TOLERANCE) else None
+    return (
+        f"{what}: off by {error:.1e} of its scale"
+        if error > (1e-5 if single else TOLERANCE)
+        else None
+    )
 
 
-def gradients(module: Any, outputs: list[Any], inputs: list[Any], rng: Any, order: int) -> list[Any]:
+def gradients(
+    module: Any, outputs: list[Any], inputs: list[Any], rng: Any, order: int
+) -> list[Any]:
     """The vjps of orders 1 to `order`, along random cotangents that both engines share."""
     found = []
     for k in range(order):
@@ -105,8 +111,12 @@ def gradients(module: Any, outputs: list[Any], inputs: list[Any], rng: Any, orde
             seed = rng.standard_normal(tuple(o.shape))
             if o.is_complex():
                 seed = seed + 1j * rng.standard_normal(tuple(o.shape))
-            seed = np.asarray(seed, dtype=o.detach().resolve_conj().numpy().dtype
-                              if module is torch else o.detach().numpy().dtype)
+            seed = np.asarray(
+                seed,
+                dtype=o.detach().resolve_conj().numpy().dtype
+                if module is torch
+                else o.detach().numpy().dtype,
+            )
             seeds.append(module.from_numpy(seed))
         outputs = list(
             module.autograd.grad(
@@ -117,36 +127,51 @@ def gradients(module: Any, outputs: list[Any], inputs: list[Any], rng: Any, orde
     return found
 
 
-def disagreements(entry: Any, dtype: Any = torch.float64, order: int = 2, limit: int | None = None) -> Iterator[str]:
+def disagreements(
+    entry: Any, dtype: Any = torch.float64, order: int = 2, limit: int | None = None
+) -> Iterator[str]:
     """What differs between refgrad and torch over the samples of one entry of op_db.
 
     Values, dtypes and shapes of results, first-order gradients, and second-order ones.
     """
     function = resolve(entry.name)
     torch.manual_seed(0)
-    differentiable = entry.supports_autograd and dtype in entry.dtypes and (
-        dtype.is_floating_point or dtype.is_complex
+    differentiable = (
+        entry.supports_autograd
+        and dtype in entry.dtypes
+        and (dtype.is_floating_point or dtype.is_complex)
     )
     for i, sample in enumerate(entry.sample_inputs("cpu", dtype, requires_grad=differentiable)):
         if limit is not None and i >= limit:
             return
         given = (sample.input, sample.args, sample.kwargs)
-        where = f"{entry.name}{'.' + entry.variant_test_name if entry.variant_test_name else ''}[{i}]"
+        where = (
+            f"{entry.name}{'.' + entry.variant_test_name if entry.variant_test_name else ''}[{i}]"
+        )
         if sum(t.numel() for t in leaves(list(given), torch.Tensor)) > 200_000:
             continue
         ours_given = convert(list(given))
         try:
             input, args, kwargs = ours_given
-            ours = entry.gradcheck_wrapper(function, input, *args, **kwargs) if differentiable else function(input, *args, **kwargs)
+            ours = (
+                entry.gradcheck_wrapper(function, input, *args, **kwargs)
+                if differentiable
+                else function(input, *args, **kwargs)
+            )
             ours = sample.output_process_fn_grad(ours)
             theirs = sample.output_process_fn_grad(
-                entry.gradcheck_wrapper(entry.op, given[0], *given[1], **given[2]) if differentiable else entry.op(given[0], *given[1], **given[2])
+                entry.gradcheck_wrapper(entry.op, given[0], *given[1], **given[2])
+                if differentiable
+                else entry.op(given[0], *given[1], **given[2])
             )
             mine, yours = leaves(ours, refgrad.Tensor), leaves(theirs, torch.Tensor)
             if len(mine) != len(yours):
                 yield f"{where}: {len(mine)} results instead of {len(yours)}"
                 continue
-            found = [differ(a, b, f"result {j}") for j, (a, b) in enumerate(zip(mine, yours, strict=True))]
+            found = [
+                differ(a, b, f"result {j}")
+                for j, (a, b) in enumerate(zip(mine, yours, strict=True))
+            ]
             if differentiable:
                 k = order if entry.supports_gradgrad else 1
                 of_mine = [t for t in leaves(ours_given, refgrad.Tensor) if t.requires_grad]
@@ -175,7 +200,11 @@ def main(names: list[str]) -> None:
             if names:
                 print(f"{entry.name}: refgrad lacks it")
             continue
-        for dtype in (torch.float64, *((torch.int64,) if names else ()), *((torch.complex128,) if names else ())):
+        for dtype in (
+            torch.float64,
+            *((torch.int64,) if names else ()),
+            *((torch.complex128,) if names else ()),
+        ):
             if dtype not in entry.dtypes:
                 continue
             found = list(disagreements(entry, dtype))

@@ -35,7 +35,8 @@ def assert_same(ours: Any, theirs: Any) -> None:
         tolerance = 1e-12 if theirs.dtype in (np.float64, np.complex128) else 1e-5
         np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
     elif isinstance(theirs, list):
-        assert isinstance(ours, list) and len(ours) == len(theirs)
+        assert isinstance(ours, list)
+        assert len(ours) == len(theirs)
         for a, b in zip(ours, theirs, strict=True):
             assert_same(a, b)
     elif isinstance(theirs, dict):

@@ -33,7 +33,9 @@ def dtypes_of(entry: Any) -> list[Any]:
     return [d for d in wanted if d in entry.dtypes]
 
 
-@pytest.mark.parametrize("entry", ENTRIES, ids=lambda e: f"{e.name}-{e.variant_test_name}".strip("-"))
+@pytest.mark.parametrize(
+    "entry", ENTRIES, ids=lambda e: f"{e.name}-{e.variant_test_name}".strip("-")
+)
 def test_agrees_with_torch(entry: Any) -> None:
     if entry.name in LEFT_OUT:
         pytest.skip(LEFT_OUT[entry.name])
