@@ -33,11 +33,15 @@ from refgrad.ops.comparison import *
 from refgrad.ops.complexes import *
 from refgrad.ops.convolution import *
 from refgrad.ops.determinants import *
+from refgrad.ops.differences import *
 from refgrad.ops.elementary import *
+from refgrad.ops.extrema import *
 from refgrad.ops.extremes import *
 from refgrad.ops.factorisations import *
 from refgrad.ops.indexing import *
 from refgrad.ops.joining import *
+from refgrad.ops.moments import *
+from refgrad.ops.norms import *
 from refgrad.ops.padding import *
 from refgrad.ops.pointwise import *
 from refgrad.ops.pooling import *
