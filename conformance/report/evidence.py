@@ -8,11 +8,7 @@ from conformance.results import Result
 
 
 def number(value: Any) -> str:
-    """A value as a reader compares it: all digits of a float that matter."""
-    if isinstance(value, bool) or value is None:
-        return str(value)
-    if isinstance(value, float):
-        return f"{value:.17g}" if value else "0.0"
+    """A value as a reader compares it: every digit of a float that matters."""
     if isinstance(value, list):
         return f"[{', '.join(map(number, value))}]"
     return str(value)
