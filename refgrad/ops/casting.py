@@ -105,7 +105,7 @@ def to(input: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def _cast(name: str, target: dtypes.dtype) -> Any:
-    def cast(input: Any) -> Any:
+    def cast(input: Any, *, memory_format: Any = None) -> Any:
         return to(input, target)
 
     cast.__name__ = name

@@ -200,7 +200,7 @@ def matrix_power(input: Any, n: int) -> Any:
         return matrix_power(linalg.inv(input), -n)
     if n == 0:
         eye = np.eye(input.shape[-1], dtype=input._array.dtype)
-        return wrap(eye).expand(input.shape).clone()
+        return fill(input, 0) + wrap(eye)
     result, square = None, input
     while n:
         if n & 1:
