@@ -82,6 +82,7 @@ _SWAPPED = {
 _OWN_MEANING = {"polygamma", "resize_as", "sparse_resize", "to_sparse", "type", "where"}
 # Methods that take sizes or axes one by one, where the function wants them in one tuple.
 _SPREAD = {"count_nonzero", "flip", "permute", "reshape", "squeeze", "tile"}
+_ALWAYS_TUPLE = {"flip", "permute", "reshape", "tile"}
 
 
 def name_of(function: Any) -> str | None:
@@ -116,7 +117,8 @@ def canonical(
     name = _ALIASES.get(name, name)
     home, _, last = name.rpartition(".")
     if home == "torch.Tensor" and _same_function(last):
-        if last in _SPREAD and len(args) > 2:
+        alone = len(args) == 2 and isinstance(args[1], int) and last in _ALWAYS_TUPLE
+        if alone or (last in _SPREAD and len(args) > 2):
             args = (args[0], tuple(args[1:]))
         name = _ALIASES.get(f"torch.{last}", f"torch.{last}")
     elif home == "torch" and last.endswith("_") and hasattr(torch.Tensor, last):

@@ -52,8 +52,9 @@ def explain(
     differentiably. Raises CaptureError where the drawn numbers cannot be told apart.
     """
     name = target.rpartition(".")[2]
-    if target.startswith("torch.Tensor.") and name in _DRAWN_IN_PLACE:
-        return Drawn("torch.Tensor.copy_", (args[0], result.detach().clone()))
+    method = target.startswith("torch.Tensor.") and name in _DRAWN_IN_PLACE
+    if method or target.startswith("torch.nn.init."):
+        return Drawn("torch.Tensor.copy_", (result, result.detach().clone()))
     if not any(t.requires_grad for t in _tensors(result)):
         return None
     if target in _MASKED and isinstance(result, torch.Tensor) and not _in_place(args, kwargs):
@@ -69,7 +70,10 @@ def explain(
             channels = x.shape[-1 - _POOLED[target]]
             samples = torch.rand(batch, channels, _POOLED[target], dtype=x.dtype)
         return Drawn(target, args, {**kwargs, "_random_samples": samples})
-    raise CaptureError(f"random: {target} draws numbers inside, which cannot be recorded")
+    raise CaptureError(
+        f"random: {target} draws numbers inside, which cannot be recorded; "
+        "use eval mode, or a dropout of 0"
+    )
 
 
 class _again:

@@ -20,6 +20,7 @@ from conformance.sources.names import canonical, name_of
 # They return tensors, but are no part of what is computed: a result that nothing recorded becomes
 # a constant when it is first used.
 _CONSTANTS = {
+    "torch.Tensor.__deepcopy__",
     "torch.Tensor.grad.__get__",
     "torch.as_tensor",
     "torch.asarray",
@@ -88,6 +89,8 @@ class Recorder(TorchFunctionMode):
         """What was recorded, with `outputs` (a tree holding tensors) as what it returns."""
         with self._handling():
             tree = self._outputs(outputs)
+        if not _holds(tree):
+            raise CaptureError(f"it returned no tensor but a {type(outputs).__name__}")
         inputs = _with_storage(tuple(self._inputs.values()), self.tensors)
         program = Program(inputs, tuple(self.calls), tree).check().live()
         return program, layout(program.inputs, self._contents)
@@ -228,7 +231,9 @@ class Recorder(TorchFunctionMode):
         self.notes.append(f"the numbers that {target} drew are a constant")
         if drawn is None:
             return result  # nothing differentiable: a constant, once it is used
-        return self._append(drawn.target, drawn.args, drawn.kwargs, result)
+        initialises = target.startswith("torch.nn.init.")  # which turns grad mode off inside
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not initialises):
+            return self._append(drawn.target, drawn.args, drawn.kwargs, result)
 
     # Values.
 

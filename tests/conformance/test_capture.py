@@ -49,6 +49,7 @@ def lines(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> list[str]:
         (lambda x: x[..., 1:], "torch.Tensor.__getitem__(x0, (..., slice(1, None, None)))"),
         (lambda x: x[None, -1], "torch.Tensor.__getitem__(x0, (None, -1))"),
         (lambda x: x.reshape(3, 2), "torch.reshape(x0, (3, 2))"),
+        (lambda x: x.reshape(-1), "torch.reshape(x0, (-1,))"),
         (lambda x: x.permute(1, 0), "torch.permute(x0, (1, 0))"),
         (lambda x: x.view(3, 2), "torch.Tensor.view(x0, 3, 2)"),
         (lambda x: x.sum(0), "torch.sum(x0, 0)"),
@@ -222,6 +223,7 @@ sparse = torch.eye(3).to_sparse()
         (lambda x: x.sum().backward(), "return the loss instead"),
         (lambda x: x.register_hook(print), "hook"),
         (lambda x: torch.vmap(torch.sin)(x), r"torch\.func"),
+        (lambda x: None, "returned no tensor but a NoneType"),
         (lambda x: F.alpha_dropout(x, training=True), "^random: "),
         (lambda x: x * sparse, "dense"),
         (
