@@ -37,7 +37,7 @@ def resolve(name: str) -> Any:
         found = getattr(found, part, None)
         if found is None:
             return getattr(refgrad.Tensor, name, None)
-    return found
+    return getattr(refgrad.Tensor, name) if isinstance(found, refgrad.dtype) else found
 
 
 def convert(x: Any) -> Any:
