@@ -65,13 +65,17 @@ def _checked(array: Any) -> Any:
     dtypes.from_numpy(array.dtype)
     for stride in array.strides:
         if stride < 0:
-            raise ValueError("At least one stride in the given numpy array is negative, and "
-                             "tensors with negative strides are not currently supported. (You can "
-                             "probably work around this by making a copy of your array  with "
-                             "array.copy().) ")
+            raise ValueError(
+                "At least one stride in the given numpy array is negative, and "
+                "tensors with negative strides are not currently supported. (You can "
+                "probably work around this by making a copy of your array  with "
+                "array.copy().) "
+            )
         if stride % array.itemsize:
-            raise ValueError("given numpy array strides not a multiple of the element byte size. "
-                             "Copy the numpy array to reallocate the memory.")
+            raise ValueError(
+                "given numpy array strides not a multiple of the element byte size. "
+                "Copy the numpy array to reallocate the memory."
+            )
     return array
 
 
@@ -88,7 +92,7 @@ def new_tensor(self: Tensor, data: Any, **options: Unpack[Options]) -> Tensor:
     return finish(_copied(data, pick_dtype("new_tensor", options, self.dtype)), options)
 
 
-def as_tensor(data: Any, dtype: Any = None, device: device | str | None = None) -> Tensor:
+def as_tensor(data: Any, *, dtype: Any = None, device: device | str | None = None) -> Tensor:
     """`data` as a tensor: itself, or sharing its memory, wherever the dtype allows.
 
     Raises as `tensor` does.
@@ -138,8 +142,10 @@ def asarray(
         made = as_tensor(obj)
         if wanted is not None and wanted is not made.dtype:
             if copy is False:
-                raise ValueError(f"can't alias tensor with dtype {made.dtype!r} into dtype "
-                                 f"{wanted!r}; leave copy out, or dtype")
+                raise ValueError(
+                    f"can't alias tensor with dtype {made.dtype!r} into dtype "
+                    f"{wanted!r}; leave copy out, or dtype"
+                )
             made = made.to(wanted)
         elif copy:
             made = made.clone()
@@ -150,8 +156,9 @@ def asarray(
         return made
     if isinstance(obj, (bytes, bytearray, memoryview, Buffer)):
         made = frombuffer(obj, dtype=wanted or dtypes.get_default_dtype())
-        return finish(made._array.copy() if copy else made._array,
-                      {"requires_grad": bool(requires_grad)})
+        return finish(
+            made._array.copy() if copy else made._array, {"requires_grad": bool(requires_grad)}
+        )
     if copy is False:
         raise ValueError("can't alias arbitrary sequence into a tensor.")
     return finish(_copied(obj, wanted), {"requires_grad": bool(requires_grad)})
@@ -172,14 +179,20 @@ def frombuffer(
     if length == 0 or count == 0:
         raise ValueError(f"both buffer length ({length}) and count ({count}) must not be 0")
     if not 0 <= offset < length:
-        raise ValueError(f"offset ({offset} bytes) must be non-negative and no greater than buffer "
-                         f"length ({length} bytes) minus 1")
+        raise ValueError(
+            f"offset ({offset} bytes) must be non-negative and no greater than buffer "
+            f"length ({length} bytes) minus 1"
+        )
     if count < 0 and (length - offset) % size:
-        raise ValueError(f"buffer length ({length - offset} bytes) after offset ({offset} bytes) "
-                         f"must be a multiple of element size ({size})")
+        raise ValueError(
+            f"buffer length ({length - offset} bytes) after offset ({offset} bytes) "
+            f"must be a multiple of element size ({size})"
+        )
     if offset + count * size > length:
-        raise ValueError(f"requested buffer length ({count} * {size} bytes) after offset "
-                         f"({offset} bytes) must not be greater than actual buffer length "
-                         f"({length} bytes)")
+        raise ValueError(
+            f"requested buffer length ({count} * {size} bytes) after offset "
+            f"({offset} bytes) must not be greater than actual buffer length "
+            f"({length} bytes)"
+        )
     array = np.frombuffer(buffer, wanted.numpy, count, offset)
     return finish(array, {"requires_grad": requires_grad})

@@ -104,8 +104,10 @@ def empty_strided(size: Any, stride: Any, **options: Unpack[Options]) -> Tensor:
     """
     shape = one_size("empty_strided", size)
     if len(shape) != len(stride):
-        raise RuntimeError(f"dimensionality of sizes ({len(shape)}) must match dimensionality of "
-                           f"strides ({len(stride)})")
+        raise RuntimeError(
+            f"dimensionality of sizes ({len(shape)}) must match dimensionality of "
+            f"strides ({len(stride)})"
+        )
     if any(s < 0 for s in stride):
         raise RuntimeError(f"strides must not be negative, got {list(stride)}")
     of = pick_dtype("empty_strided", options).numpy
@@ -223,24 +225,24 @@ def logspace(
     Raises as `linspace` does.
     """
     wanted, made = _spaced("logspace", start, end, steps, options)
-    if len(made) == 1 and not wanted.is_complex:  # the start alone
-        made = made.astype(np.float64)
+    if len(made) == 1:  # the start alone, not cut to an integer
+        made = np.array([number("logspace", "start", start)], np.result_type(made, np.float64))
     with np.errstate(all="ignore"):
         powers = np.power(made.dtype.type(base), made)
     return finish(recast(powers, wanted), options)
 
 
-def _spaced(
-    name: str, start: Any, end: Any, steps: Any, options: Any
-) -> tuple[dtype, np.ndarray]:
+def _spaced(name: str, start: Any, end: Any, steps: Any, options: Any) -> tuple[dtype, np.ndarray]:
     """The dtype wanted, and the points, in that dtype or float64 where it is an integer one.
 
     Counted from the nearer end, so that the middle is symmetric and `end` is exact.
     """
     for argument, bound in (("start", start), ("end", end)):
         if isinstance(bound, Tensor) and bound.ndim:
-            raise RuntimeError(f"{name} only supports 0-dimensional start and end tensors, but got "
-                               f"{argument} with {bound.ndim} dimension(s).")
+            raise RuntimeError(
+                f"{name} only supports 0-dimensional start and end tensors, but got "
+                f"{argument} with {bound.ndim} dimension(s)."
+            )
     first, last = number(name, "start", start), number(name, "end", end)
     count = integer(name, "steps", steps)
     if count < 0:
@@ -252,7 +254,7 @@ def _spaced(
     inexact = wanted.is_floating_point or wanted.is_complex
     number_type = wanted.numpy.type if inexact else np.float64
     if not inexact:
-        first, last = int(first), int(last)
+        first, last = (literals.fill_value(bound, wanted) for bound in (first, last))
     low, high = number_type(first), number_type(last)
     step = (high - low) / number_type(max(count - 1, 1))
     places = np.arange(count).astype(number_type)

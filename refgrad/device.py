@@ -39,9 +39,11 @@ class device:
             raise RuntimeError("Cannot access accelerator device when none is available.")
         else:
             got = type.__class__.__name__
-            raise TypeError("device() received an invalid combination of arguments - got "
-                            f"({got}), but expected (torch.device device) or "
-                            "(str type, int index = -1)")
+            raise TypeError(
+                "device() received an invalid combination of arguments - got "
+                f"({got}), but expected (torch.device device) or "
+                "(str type, int index = -1)"
+            )
         object.__setattr__(self, "type", kind)
         object.__setattr__(self, "index", index)
 
@@ -86,23 +88,26 @@ def _parse(text: str, index: int | None) -> tuple[str, int | None]:
         raise RuntimeError(f"Invalid device string: '{text}'")
     kind, written = match.groups()
     if kind not in TYPES:
-        raise RuntimeError(f"Expected one of {', '.join(TYPES)} device type at start of device "
-                           f"string: {text}")
+        raise RuntimeError(
+            f"Expected one of {', '.join(TYPES)} device type at start of device string: {text}"
+        )
     if written is None:
         if index is not None:
             _check_index(index)
         return kind, index
     if index is not None:
-        raise RuntimeError("type (string) must not include an index because index was passed "
-                           f"explicitly: {text}")
+        raise RuntimeError(
+            f"type (string) must not include an index because index was passed explicitly: {text}"
+        )
     _check_index(int(written))
     return kind, int(written)
 
 
 def _check_index(index: int) -> None:
     if not isinstance(index, int):
-        raise TypeError("device(): argument 'index' (position 2) must be int, "
-                        f"not {type(index).__name__}")
+        raise TypeError(
+            f"device(): argument 'index' (position 2) must be int, not {type(index).__name__}"
+        )
     if index < 0:
         raise RuntimeError("Device index must not be negative")
     if index >= _INDEX_LIMIT:
@@ -121,6 +126,7 @@ def usable(where: device | str | int | None = None) -> device:
         return cpu
     found = where if isinstance(where, device) else device(where)
     if found.type != "cpu":
-        raise RuntimeError(f"no array library for device {str(found)!r} is in use; "
-                           "only 'cpu' is available")
+        raise RuntimeError(
+            f"no array library for device {str(found)!r} is in use; only 'cpu' is available"
+        )
     return cpu

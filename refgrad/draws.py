@@ -8,6 +8,7 @@ import numpy as np
 
 from refgrad import dtypes
 from refgrad.dtypes import dtype
+from refgrad.limits import iinfo
 
 
 def uniform(rng: np.random.Generator, shape: Any, of: dtype) -> Any:
@@ -42,10 +43,11 @@ def integers(rng: np.random.Generator, low: int, high: int, shape: Any, of: dtyp
     if of.is_complex:
         raise RuntimeError("random integers need an integral, floating-point or boolean dtype")
     if low >= high:
-        raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= "
-                           f"to={high}")
+        raise RuntimeError(
+            f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}"
+        )
     if not of.is_floating_point:
-        least, most = (0, 1) if of is dtypes.bool else (dtypes.iinfo(of).min, dtypes.iinfo(of).max)
+        least, most = (0, 1) if of is dtypes.bool else (iinfo(of).min, iinfo(of).max)
         if low < least or low > most:
             raise RuntimeError(f"from is out of bounds for {of!r}")
         if high - 1 > most:
@@ -54,9 +56,7 @@ def integers(rng: np.random.Generator, low: int, high: int, shape: Any, of: dtyp
     return np.asarray(drawn).astype(of.numpy)
 
 
-def scaled_normal(
-    rng: np.random.Generator, shape: Any, of: dtype, mean: Any, std: Any
-) -> Any:
+def scaled_normal(rng: np.random.Generator, shape: Any, of: dtype, mean: Any, std: Any) -> Any:
     """An array of normal draws; RuntimeError for a negative deviation."""
     if np.ndim(std) == 0 and not std >= 0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")

@@ -14,8 +14,8 @@ import numpy as np
 
 __all__ = [
     "bfloat16", "bool", "can_cast", "cdouble", "cfloat", "chalf", "complex32", "complex64",
-    "complex128", "double", "dtype", "finfo", "float", "float16", "float32", "float64",
-    "get_default_dtype", "half", "iinfo", "int", "int8", "int16", "int32", "int64", "long",
+    "complex128", "double", "dtype", "float", "float16", "float32", "float64",
+    "get_default_dtype", "half", "int", "int8", "int16", "int32", "int64", "long",
     "promote_types", "set_default_dtype", "short", "uint8", "uint16", "uint32", "uint64",
 ]  # fmt: skip
 
@@ -58,8 +58,10 @@ class dtype:
     def numpy(self) -> np.dtype:
         """The NumPy dtype; TypeError where NumPy has none."""
         if self.numpy_or_none is None:
-            raise TypeError(f"{self} has no NumPy dtype, so no tensor of it can be made here; "
-                            "use torch.float32 or torch.complex64")
+            raise TypeError(
+                f"{self} has no NumPy dtype, so no tensor of it can be made here; "
+                "use torch.float32 or torch.complex64"
+            )
         return self.numpy_or_none
 
     def to_real(self) -> dtype:
@@ -137,12 +139,16 @@ def from_numpy(numpy_dtype: np.dtype) -> dtype:
         return DTYPES[numpy_dtype]
     except KeyError:
         if not numpy_dtype.isnative:
-            raise ValueError("given numpy array has byte order different from the native byte "
-                             "order. Conversion between byte orders is currently not supported; "
-                             "use array.astype(array.dtype.newbyteorder('='))") from None
-        raise TypeError(f"can't convert np.ndarray of type {numpy_dtype.type.__module__}."
-                        f"{numpy_dtype.type.__name__}. The only supported types are: "
-                        + ", ".join(d.name for d in DTYPES.values())) from None
+            raise ValueError(
+                "given numpy array has byte order different from the native byte "
+                "order. Conversion between byte orders is currently not supported; "
+                "use array.astype(array.dtype.newbyteorder('='))"
+            ) from None
+        raise TypeError(
+            f"can't convert np.ndarray of type {numpy_dtype.type.__module__}."
+            f"{numpy_dtype.type.__name__}. The only supported types are: "
+            + ", ".join(d.name for d in DTYPES.values())
+        ) from None
 
 
 # --- the default dtype -----------------------------------------------------------------------
@@ -159,8 +165,9 @@ def set_default_dtype(d: dtype, /) -> None:
     """Sets the dtype that Python floats get; TypeError unless it is floating."""
     global _default
     if not isinstance(d, dtype):
-        raise TypeError("invalid dtype object: only floating-point types are supported as the "
-                        "default type")
+        raise TypeError(
+            "invalid dtype object: only floating-point types are supported as the default type"
+        )
     if not d.is_floating_point:
         raise TypeError("only floating-point types are supported as the default type")
     _default = d
@@ -181,7 +188,7 @@ def _promote(a: dtype, b: dtype) -> dtype | None:
     if a.is_complex or b.is_complex:
         if a in _LONELY or b in _LONELY:
             return None
-        if not (_inexact(a) and _inexact(b)):
+        if not (is_inexact(a) and is_inexact(b)):
             return a if a.is_complex else b
         real = _promote(a.to_real(), b.to_real())
         assert real is not None
@@ -201,7 +208,8 @@ def _promote(a: dtype, b: dtype) -> dtype | None:
     return a if a.itemsize > b.itemsize else b
 
 
-def _inexact(d: dtype) -> builtins.bool:
+def is_inexact(d: dtype) -> builtins.bool:
+    """Whether it is a floating or a complex dtype."""
     return d.is_floating_point or d.is_complex
 
 
@@ -223,11 +231,15 @@ def promote_types(type1: dtype, type2: dtype) -> dtype:
     except KeyError:
         for position, d in enumerate((type1, type2), start=1):
             if not isinstance(d, dtype):
-                raise TypeError(f"promote_types(): argument 'type{position}' (position {position}) "
-                                f"must be torch.dtype, not {type(d).__name__}") from None
+                raise TypeError(
+                    f"promote_types(): argument 'type{position}' (position {position}) "
+                    f"must be torch.dtype, not {type(d).__name__}"
+                ) from None
         names = f"{_SCALAR_NAMES[type1]} and {_SCALAR_NAMES[type2]}"
-        raise RuntimeError("Promotion for uint16, uint32, uint64 types is not supported, "
-                           f"attempted to promote {names}") from None
+        raise RuntimeError(
+            "Promotion for uint16, uint32, uint64 types is not supported, "
+            f"attempted to promote {names}"
+        ) from None
 
 
 class Category(enum.IntEnum):
@@ -281,7 +293,7 @@ def _combine(higher: dtype, lower: dtype) -> dtype:
         return higher
     if higher.is_floating_point:
         return higher.to_complex() if lower.is_complex else higher
-    if _inexact(lower):
+    if is_inexact(lower):
         return lower
     return promote_types(higher, lower) if higher is bool else higher
 
@@ -301,95 +313,7 @@ def can_cast(from_: dtype, to: dtype) -> builtins.bool:
     """Whether PyTorch's in-place operations may cast: never to a lower kind."""
     for position, d in (("from_", from_), ("to", to)):
         if not isinstance(d, dtype):
-            raise TypeError(f"can_cast(): argument '{position}' must be torch.dtype, "
-                            f"not {type(d).__name__}")
+            raise TypeError(
+                f"can_cast(): argument '{position}' must be torch.dtype, not {type(d).__name__}"
+            )
     return _kind(from_) <= _kind(to)
-
-
-# --- limits ----------------------------------------------------------------------------------
-
-
-def _shown(value: builtins.float) -> str:
-    return format(value, ".6g")
-
-
-@final
-class finfo:
-    """Limits of a floating dtype (of the real part, for a complex one); floats, and a name.
-
-    Attributes: bits, eps, max, min, tiny, smallest_normal, resolution, dtype. TypeError for others.
-    """
-
-    __slots__ = ("_dtype", "bits", "eps", "max", "min", "resolution", "smallest_normal", "tiny")
-
-    def __init__(self, type: dtype | None = None) -> None:
-        d = _default if type is None else type
-        if not isinstance(d, dtype):
-            raise TypeError("finfo(): argument 'type' (position 1) must be torch.dtype, "
-                            f"not {builtins.type(d).__name__}")
-        if not _inexact(d):
-            raise TypeError("torch.finfo() requires a floating point input type. "
-                            "Use torch.iinfo to handle 'torch.finfo'")
-        real = self._dtype = d.to_real()
-        self.bits = real.itemsize * 8
-        digits, exponent = _FORMATS[real]
-        self.eps = 2.0 ** (1 - digits)
-        self.max = (2.0 - self.eps) * 2.0**exponent
-        self.min = -self.max
-        self.tiny = self.smallest_normal = 2.0 ** (1 - exponent)
-        self.resolution = builtins.float(f"1e-{builtins.int((digits - 1) * np.log10(2.0))}")
-
-    @property
-    def dtype(self) -> str:
-        """The name of the (real) dtype, "float32"."""
-        return self._dtype.name
-
-    def __eq__(self, other: object) -> builtins.bool:
-        return isinstance(other, finfo) and other._dtype is self._dtype
-
-    def __hash__(self) -> builtins.int:
-        return hash(self._dtype)
-
-    def __repr__(self) -> str:
-        names = ("resolution", "min", "max", "eps", "smallest_normal", "tiny")
-        values = ", ".join(f"{name}={_shown(getattr(self, name))}" for name in names)
-        return f"finfo({values}, dtype={self.dtype})"
-
-
-# The bits of the significand, with the hidden one, and the largest exponent.
-_FORMATS = {float16: (11, 15), bfloat16: (8, 127), float32: (24, 127), float64: (53, 1023)}
-
-
-@final
-class iinfo:
-    """Limits of an integer dtype. Attributes: bits, max, min, dtype. TypeError for others."""
-
-    __slots__ = ("_dtype", "bits", "max", "min")
-
-    def __init__(self, type: dtype) -> None:
-        if not isinstance(type, dtype):
-            raise TypeError("iinfo(): argument 'type' (position 1) must be torch.dtype, "
-                            f"not {builtins.type(type).__name__}")
-        if _inexact(type):
-            raise TypeError("torch.iinfo() requires an integer input type. "
-                            "Use torch.finfo to handle 'torch.iinfo'")
-        if type is bool:
-            raise TypeError("torch.bool is not supported by torch.iinfo")
-        self._dtype = type
-        self.bits = type.itemsize * 8
-        self.max = 2 ** (self.bits - type.is_signed) - 1
-        self.min = -(2 ** (self.bits - 1)) if type.is_signed else 0
-
-    @property
-    def dtype(self) -> str:
-        """The dtype's name, "int32"."""
-        return self._dtype.name
-
-    def __eq__(self, other: object) -> builtins.bool:
-        return isinstance(other, iinfo) and other._dtype is self._dtype
-
-    def __hash__(self) -> builtins.int:
-        return hash(self._dtype)
-
-    def __repr__(self) -> str:
-        return f"iinfo(min={_shown(self.min)}, max={_shown(self.max)}, dtype={self.dtype})"

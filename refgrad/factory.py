@@ -55,11 +55,13 @@ def pick_dtype(name: str, options: Any, default: dtype | None = None) -> dtype:
     usable(options.get("device"))
     layout = options.get("layout")
     if layout is not None and not isinstance(layout, layouts.layout):
-        raise TypeError(f"{name}(): argument 'layout' must be torch.layout, "
-                        f"not {type(layout).__name__}")
+        raise TypeError(
+            f"{name}(): argument 'layout' must be torch.layout, not {type(layout).__name__}"
+        )
     if options.get("pin_memory"):
-        raise RuntimeError("pin_memory=True requires a CUDA or other accelerator backend; use "
-                           "pin_memory=False")
+        raise RuntimeError(
+            "pin_memory=True requires a CUDA or other accelerator backend; use pin_memory=False"
+        )
     wanted = as_dtype(name, options.get("dtype"))
     return wanted or default or dtypes.get_default_dtype()
 
@@ -82,8 +84,9 @@ def finish(array: Any, options: Any) -> Tensor:
     made = wrap(array)
     if options.get("requires_grad"):
         if array.dtype.kind not in "fc":
-            raise RuntimeError("Only Tensors of floating point and complex dtype can require "
-                               "gradients")
+            raise RuntimeError(
+                "Only Tensors of floating point and complex dtype can require gradients"
+            )
         made._requires_grad = True
     return made
 
@@ -100,44 +103,52 @@ def pick_size(name: str, size: tuple[Any, ...], options: Any) -> tuple[int, ...]
             raise TypeError(f"{name}() got multiple values for argument 'size'")
         size = (options.pop("size"),)
     elif not size:
-        raise TypeError(f"{name}() missing 1 required positional arguments: \"size\"")
+        raise TypeError(f'{name}() missing 1 required positional arguments: "size"')
     if isinstance(size[0], (tuple, list)):
         if len(size) > 1:
             raise TypeError(f"{name}() takes 1 positional argument but {len(size)} were given")
         size = tuple(size[0])
-    elif not _is_integer(size[0]):
-        raise TypeError(f"{name}(): argument 'size' (position 1) must be tuple of ints, "
-                        f"not {type(size[0]).__name__}")
+        if size and isinstance(size[0], bool):  # PyTorch looks at the first alone
+            raise TypeError(f"{name}(): argument 'size' must be tuple of ints, not of bool")
+    elif isinstance(size[0], bool) or not _is_integer(size[0]):
+        raise TypeError(
+            f"{name}(): argument 'size' (position 1) must be tuple of ints, "
+            f"not {type(size[0]).__name__}"
+        )
     return one_size(name, size)
 
 
 def one_size(name: str, size: Any) -> tuple[int, ...]:
     """A shape from one sequence of integers, with the errors of `pick_size`."""
     if not isinstance(size, (tuple, list)):
-        raise TypeError(f"{name}(): argument 'size' must be tuple of ints, "
-                        f"not {type(size).__name__}")
+        raise TypeError(
+            f"{name}(): argument 'size' must be tuple of ints, not {type(size).__name__}"
+        )
     for place, n in enumerate(size, start=1):
         if not _is_integer(n):
-            raise TypeError(f"{name}(): argument 'size' failed to unpack the object at pos {place} "
-                            "with error \"type must be tuple of ints,but got "
-                            f"{type(n).__name__}\"")
+            raise TypeError(
+                f"{name}(): argument 'size' failed to unpack the object at pos {place} "
+                'with error "type must be tuple of ints,but got '
+                f'{type(n).__name__}"'
+            )
     shape = tuple(map(operator.index, size))
     for n in shape:
         if n < 0:
-            raise RuntimeError(f"Trying to create tensor with negative dimension {n}: "
-                               f"{list(shape)}")
+            raise RuntimeError(
+                f"Trying to create tensor with negative dimension {n}: {list(shape)}"
+            )
     return shape
 
 
 def _is_integer(n: Any) -> bool:
     if isinstance(n, Tensor):
         return n.ndim == 0 and n._array.dtype.kind in "iu"
-    return isinstance(n, (int, np.integer)) and not isinstance(n, bool)
+    return isinstance(n, (int, np.integer))
 
 
 def integer(name: str, argument: str, n: Any) -> int:
-    """An integer argument; TypeError for anything else."""
-    if not _is_integer(n):
+    """An integer argument; TypeError for anything else, a bool too."""
+    if isinstance(n, bool) or not _is_integer(n):
         raise TypeError(f"{name}(): argument '{argument}' must be int, not {type(n).__name__}")
     return operator.index(n)
 
@@ -159,8 +170,9 @@ def number(name: str, argument: str, x: Any) -> Any:
 def check_tensor(name: str, x: Any) -> Tensor:
     """A Tensor argument; TypeError for anything else."""
     if not isinstance(x, Tensor):
-        raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, "
-                        f"not {type(x).__name__}")
+        raise TypeError(
+            f"{name}(): argument 'input' (position 1) must be Tensor, not {type(x).__name__}"
+        )
     return x
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import operator
 import secrets
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -65,8 +63,10 @@ class Generator:
             RuntimeError: the tensor is not such a state.
         """
         if new_state._array.dtype != np.uint8 or new_state._array.shape != (_STATE_SIZE,):
-            raise RuntimeError(f"expected a state of {_STATE_SIZE} bytes as get_state gives it, "
-                               f"found {new_state.numel()} elements of {new_state.dtype!r}")
+            raise RuntimeError(
+                f"expected a state of {_STATE_SIZE} bytes as get_state gives it, "
+                f"found {new_state.numel()} elements of {new_state.dtype!r}"
+            )
         packed, start = new_state._array.tobytes(), 0
         values = {}
         for name, size in _FIELDS:
@@ -94,8 +94,9 @@ def numpy_generator(generator: Generator | None) -> np.random.Generator:
     if generator is None:
         return default_generator.numpy
     if not isinstance(generator, Generator):
-        raise TypeError(f"argument 'generator' must be torch.Generator, "
-                        f"not {type(generator).__name__}")
+        raise TypeError(
+            f"argument 'generator' must be torch.Generator, not {type(generator).__name__}"
+        )
     return generator.numpy
 
 
@@ -122,14 +123,3 @@ def get_rng_state() -> Tensor:
 def set_rng_state(new_state: Tensor) -> None:
     """Sets the state of the default generator to one from `get_rng_state`."""
     default_generator.set_state(new_state)
-
-
-@contextlib.contextmanager
-def fork_rng(devices: Any = (), enabled: bool = True) -> Iterator[None]:
-    """After a `with` block the default generator goes on as if the block had drawn nothing."""
-    before = get_rng_state() if enabled else None
-    try:
-        yield
-    finally:
-        if before is not None:
-            set_rng_state(before)

@@ -10,6 +10,7 @@ import numpy as np
 
 from refgrad import dtypes
 from refgrad.dtypes import dtype
+from refgrad.limits import finfo, iinfo
 from refgrad.tensor import Tensor
 
 _TEXT = (str, bytes)
@@ -29,7 +30,7 @@ def array_of(data: Any, wanted: dtype | None = None) -> np.ndarray:
     """
     shape = _shape(data)
     if 0 in shape:
-        return np.empty(shape, _dtype_of_empty(data, wanted).numpy)
+        return np.empty(shape, (wanted or _dtype_within(data)).numpy)
     flat = _flatten(data, shape)
     if wanted is None:
         wanted = _infer(flat)
@@ -67,21 +68,26 @@ def _flatten(data: Any, shape: Sequence[int]) -> list[Any]:
     for dim, size in enumerate(shape):
         for row in flat:
             if not _is_sequence(row):
-                raise TypeError(f"not a sequence: {type(row).__name__} at dim {dim}, where other "
-                                "elements are sequences")
+                raise TypeError(
+                    f"not a sequence: {type(row).__name__} at dim {dim}, where other "
+                    "elements are sequences"
+                )
             if len(row) != size:
-                raise ValueError(f"expected sequence of length {size} at dim {dim} "
-                                 f"(got {len(row)})")
+                raise ValueError(
+                    f"expected sequence of length {size} at dim {dim} (got {len(row)})"
+                )
         flat = [x for row in flat for x in row]
     return flat
 
 
-def _dtype_of_empty(data: Any, wanted: dtype | None) -> dtype:
-    while wanted is None and isinstance(data, Sequence) and len(data):
-        data = data[0]
-    if wanted is None and isinstance(data, np.ndarray):
+def _dtype_within(data: Any) -> dtype:
+    """The dtype of all numbers within, whose nesting need not be even; none count as floats."""
+    if not _is_sequence(data):
+        return _infer([data])
+    if isinstance(data, np.ndarray):
         return dtypes.from_numpy(data.dtype)
-    return dtypes.get_default_dtype() if wanted is None else wanted
+    found = [_dtype_within(x) for x in data]
+    return functools.reduce(dtypes.promote_types, found or [dtypes.get_default_dtype()])
 
 
 def _infer(flat: Iterable[Any]) -> dtype:
@@ -128,7 +134,7 @@ def _convert(flat: list[Any], wanted: dtype) -> np.ndarray:
     for x in flat:
         if type(x) not in _EXACT and not hasattr(x, "__float__") and not hasattr(x, "__index__"):
             raise TypeError(f"must be a number, not {type(x).__name__}")
-        if isinstance(x, complex) and not wanted.is_complex:
+        if isinstance(x, complex) and not (wanted.is_complex or wanted is dtypes.bool):
             raise TypeError(f"must be real number, not {type(x).__name__}")
     if wanted.is_complex:
         return np.array(flat, np.complex128).astype(target)
@@ -137,14 +143,14 @@ def _convert(flat: list[Any], wanted: dtype) -> np.ndarray:
     if wanted is dtypes.bool:
         return np.array([bool(x) for x in flat])
     if wanted is dtypes.uint64:
-        return np.array([int(x) for x in flat], np.uint64)
+        return np.array([_whole(x, wanted) for x in flat], np.uint64)
     if any(type(x) is not int for x in flat):
         flat = [_whole(x, wanted) for x in flat]
     try:
         wide = np.array(flat, np.int64)
     except OverflowError:
         raise ValueError("Overflow when unpacking long long") from None
-    limits = dtypes.iinfo(wanted)
+    limits = iinfo(wanted)
     low = limits.min if wanted.is_signed else -limits.max  # PyTorch lets -1 wrap to 255
     if wide.min() < low or wide.max() > limits.max:
         raise _overflow(wanted)
@@ -152,14 +158,12 @@ def _convert(flat: list[Any], wanted: dtype) -> np.ndarray:
 
 
 def _whole(x: Any, wanted: dtype) -> int:
-    """A number cut to its integer part."""
-    try:
-        whole = int(x)
-    except (ValueError, OverflowError):  # nan, inf
-        raise _overflow(wanted) from None
-    if isinstance(x, float) and not -(2**63) <= whole < 2**63:
-        raise _overflow(wanted)
-    return whole
+    """A number cut to its integer part; a float must be in range before it is cut."""
+    if isinstance(x, float):
+        limits = iinfo(wanted)
+        if not limits.min <= x <= limits.max:
+            raise _overflow(wanted)
+    return int(x)
 
 
 def _overflow(wanted: dtype) -> RuntimeError:
@@ -179,14 +183,14 @@ def fill_value(value: Any, wanted: dtype) -> Any:
             raise _overflow(wanted)
         value = value.real
     if wanted.is_floating_point or wanted.is_complex:
-        limit = dtypes.finfo(wanted).max
+        limit = finfo(wanted).max
         number = complex(value)
         if any(limit < abs(part) < np.inf for part in (number.real, number.imag)):
             raise _overflow(wanted)
         return number if wanted.is_complex else number.real
     whole = _whole(value, wanted)
-    limits = dtypes.iinfo(wanted)
+    limits = iinfo(wanted)
     low = limits.min if wanted.is_signed else -limits.max
     if not low <= whole <= limits.max:
         raise _overflow(wanted)
-    return whole % 2 ** limits.bits if not wanted.is_signed else whole
+    return whole % 2**limits.bits if not wanted.is_signed else whole

@@ -170,9 +170,7 @@ def _edges(array: np.ndarray, edge: int) -> np.ndarray:
     return array
 
 
-def _nested(
-    array: np.ndarray, indent: int, style: _Style, edge: int | None, linewidth: int
-) -> str:
+def _nested(array: np.ndarray, indent: int, style: _Style, edge: int | None, linewidth: int) -> str:
     """An array in brackets whose opening one stands at column `indent`."""
     if array.ndim == 0:
         return style.write(array.item())

@@ -6,6 +6,8 @@ tensor of parameters is differentiable in PyTorch's sense: its gradient is zero.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -40,9 +42,7 @@ from refgrad.generator import (
     seed,
     set_rng_state,
 )
-from refgrad.generator import (
-    fork_rng as fork_rng,
-)
+from refgrad.limits import iinfo
 from refgrad.ops.op import op
 from refgrad.tensor import Tensor
 
@@ -51,6 +51,18 @@ __all__ = [
     "manual_seed", "multinomial", "normal", "poisson", "rand", "rand_like", "randint",
     "randint_like", "randn", "randn_like", "randperm", "seed", "set_rng_state",
 ]  # fmt: skip
+
+
+@contextlib.contextmanager
+def fork_rng(devices: Any = (), enabled: bool = True) -> Iterator[None]:
+    """After a `with` block the default generator goes on as if the block had drawn nothing."""
+    before = get_rng_state() if enabled else None
+    try:
+        yield
+    finally:
+        if before is not None:
+            set_rng_state(before)
+
 
 def _in_order_of(input: Tensor, of: dtype, drawn: Any, options: Any) -> Tensor:
     """The draws in the memory order of `input`."""
@@ -119,8 +131,9 @@ def _bounds(
     by_name = sum(key in options for key in ("high", *others))
     names = ("low", "high", *others) if len(args) + by_name > 1 + len(others) else ("high", *others)
     if len(args) > len(names):
-        raise TypeError(f"{name}() takes {len(names)} positional arguments but {len(args)} were "
-                        "given")
+        raise TypeError(
+            f"{name}() takes {len(names)} positional arguments but {len(args)} were given"
+        )
     given = {"low": 0, **dict(zip(names, args, strict=False))}
     for key in ("low", "high", *others):
         if key in options:
@@ -138,7 +151,7 @@ def randperm(n: Any, *, generator: Generator | None = None, **options: Any) -> T
     """The integers below `n` in random order."""
     (count,) = one_size("randperm", (integer("randperm", "n", n),))
     of = pick_dtype("randperm", options, dtypes.int64)
-    most = 2.0 ** 53 if of.is_floating_point or of.is_complex else dtypes.iinfo(of).max
+    most = 2.0**53 if of.is_floating_point or of.is_complex else iinfo(of).max
     if count - 1 > most:
         raise RuntimeError(f"n cannot be larger than {of!r} can hold")
     return finish(numpy_generator(generator).permutation(count).astype(of.numpy), options)
@@ -186,7 +199,11 @@ def bernoulli(input: Tensor, p: Any = None, *, generator: Generator | None = Non
 
 
 def normal(
-    mean: Any, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None,
+    mean: Any,
+    std: Any = 1.0,
+    size: Any = None,
+    *,
+    generator: Generator | None = None,
     **options: Any,
 ) -> Tensor:
     """Normal of the means and the standard deviations given: tensors, or numbers and a size.
@@ -200,8 +217,9 @@ def normal(
         if size is None:
             raise TypeError("normal() of two numbers needs a size")
         shape, of = one_size("normal", size), pick_dtype("normal", options)
-        drawn = scaled_normal(rng, shape, of, number("normal", "mean", mean),
-                              number("normal", "std", std))
+        drawn = scaled_normal(
+            rng, shape, of, number("normal", "mean", mean), number("normal", "std", std)
+        )
         return finish(drawn, options)
     if size is not None or options:
         raise TypeError("normal() takes a size and options only with two numbers")
@@ -210,8 +228,9 @@ def normal(
     try:
         shape = np.broadcast_shapes(np.shape(means), np.shape(deviations))
     except ValueError as error:
-        raise RuntimeError(f"normal(): the shapes of mean and std do not broadcast: {error}"
-                           ) from error
+        raise RuntimeError(
+            f"normal(): the shapes of mean and std do not broadcast: {error}"
+        ) from error
     drawn = scaled_normal(rng, shape, of, means, deviations)
     made: Tensor = _normal(mean, std, drawn)
     return made
@@ -250,13 +269,15 @@ def multinomial(
     if weights.ndim not in (1, 2):
         raise RuntimeError("prob_dist must be 1 or 2 dim")
     if weights.dtype.kind != "f":
-        raise RuntimeError("multinomial only supports floating-point dtypes for input, got: "
-                           f"{input.dtype!r}")
+        raise RuntimeError(
+            f"multinomial only supports floating-point dtypes for input, got: {input.dtype!r}"
+        )
     if num_samples <= 0:
         raise RuntimeError("cannot sample n_sample <= 0 samples")
     if not replacement and num_samples > weights.shape[-1]:
-        raise RuntimeError("cannot sample n_sample > prob_dist.size(-1) samples without "
-                           "replacement")
+        raise RuntimeError(
+            "cannot sample n_sample > prob_dist.size(-1) samples without replacement"
+        )
     if not np.all((weights >= 0) & (weights < np.inf)):
         raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
     weights = weights.astype(np.float64)

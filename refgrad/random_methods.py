@@ -13,6 +13,7 @@ import numpy as np
 from refgrad import dtypes
 from refgrad.draws import integers, need_inexact, probability, scaled_normal, uniform
 from refgrad.generator import Generator, numpy_generator
+from refgrad.limits import finfo, iinfo
 from refgrad.ops.op import op
 from refgrad.tensor import Tensor
 
@@ -36,8 +37,20 @@ def _fill(self: Tensor, name: str, drawn: Any) -> Tensor:
     return self.become(_OVERWRITES[name](self.snapshot(), array))
 
 
+def _need_continuous(name: str, input: Tensor) -> None:
+    if not input.is_floating_point():
+        raise RuntimeError(
+            f"{name} distribution is a continuous probability distribution. dtype must be a "
+            f"floating point but you specified {input.dtype!r}"
+        )
+
+
 def uniform_(
-    self: Tensor, from_: float = 0.0, to: float = 1.0, *, generator: Generator | None = None,
+    self: Tensor,
+    from_: float = 0.0,
+    to: float = 1.0,
+    *,
+    generator: Generator | None = None,
     **kwargs: float,
 ) -> Tensor:
     """Uniform on [from, to).
@@ -50,8 +63,9 @@ def uniform_(
         raise TypeError(f"uniform_() got an unexpected keyword argument '{next(iter(kwargs))}'")
     need_inexact("uniform", self.dtype)
     if low > to:
-        raise RuntimeError("uniform_ expects to return a [from, to) range, but found "
-                           f"from={low} > to={to}")
+        raise RuntimeError(
+            f"uniform_ expects to return a [from, to) range, but found from={low} > to={to}"
+        )
     drawn = uniform(numpy_generator(generator), self._array.shape, self.dtype)
     return _fill(self, "Uniform", drawn * (to - low) + low)
 
@@ -110,23 +124,26 @@ def random_(self: Tensor, *bounds: int, generator: Generator | None = None) -> T
     of = self.dtype
     if not bounds:
         exact = of.is_floating_point
-        most = round(2 / dtypes.finfo(of).eps) if exact else 1 if of is dtypes.bool else (
-            dtypes.iinfo(of).max - (of.itemsize == 8))
+        most = (
+            round(2 / finfo(of).eps)
+            if exact
+            else 1
+            if of is dtypes.bool
+            else (iinfo(of).max - (of.itemsize == 8))
+        )
         bounds = (0, most + 1)
     low, high = bounds if len(bounds) == 2 else (0, *bounds)
     drawn = integers(numpy_generator(generator), low, high, self._array.shape, of)
     return _fill(self, "Random", drawn)
 
 
-def exponential_(
-    self: Tensor, lambd: float = 1.0, *, generator: Generator | None = None
-) -> Tensor:
+def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Generator | None = None) -> Tensor:
     """Exponential with rate `lambd`.
 
     Raises:
         RuntimeError: the rate is not positive.
     """
-    need_inexact("exponential", self.dtype)
+    _need_continuous("Exponential", self)
     if not lambd > 0:
         raise RuntimeError(f"exponential_ expects lambda > 0.0, but found lambda={lambd}")
     drawn = numpy_generator(generator).standard_exponential(self._array.shape) / lambd
@@ -141,7 +158,7 @@ def cauchy_(
     Raises:
         RuntimeError: the scale is not positive.
     """
-    need_inexact("cauchy", self.dtype)
+    _need_continuous("Cauchy", self)
     if not sigma > 0:
         raise RuntimeError(f"cauchy_ expects sigma > 0.0, but found sigma={sigma}")
     turns = numpy_generator(generator).random(self._array.shape) - 0.5

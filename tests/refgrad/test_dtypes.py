@@ -113,8 +113,6 @@ def test_what_is_no_dtype_is_refused():
         lambda: dtypes.promote_types(dtypes.int8, 3),
         lambda: dtypes.promote_types(3, dtypes.int8),
         lambda: dtypes.can_cast(3, dtypes.int8),
-        lambda: dtypes.finfo("float32"),
-        lambda: dtypes.iinfo("int8"),
         lambda: dtypes.set_default_dtype("float32"),
         lambda: dtypes.set_default_dtype(dtypes.int32),
     ):
@@ -164,25 +162,3 @@ def test_the_default_dtype_decides_for_python_floats(default_dtype):
     assert dtypes.result_type(integers, real) is dtypes.bfloat16
     with pytest.raises(RuntimeError, match="invalid default scalar type for complex"):
         dtypes.result_type(integers, (dtypes.complex128, SCALAR))
-
-
-@pytest.mark.parametrize("d", ALL, ids=repr)
-@pytest.mark.parametrize("info", ["finfo", "iinfo"])
-def test_limits_are_torchs(info, d):
-    ours, other = getattr(dtypes, info), getattr(torch, info)
-    assert said(ours, d) == said(other, theirs(d))
-    if said(ours, d).startswith("TypeError"):
-        return
-    assert ours(d) == ours(d)
-    assert hash(ours(d)) == hash(ours(d))
-    names = ["bits", "max", "min", "dtype"]
-    if info == "finfo":
-        names += ["eps", "tiny", "smallest_normal", "resolution"]
-    for name in names:
-        assert getattr(ours(d), name) == getattr(other(theirs(d)), name), name
-
-
-def test_finfo_without_a_dtype_is_the_defaults(default_dtype):
-    assert dtypes.finfo().dtype == "float32"
-    default_dtype(dtypes.float64)
-    assert dtypes.finfo().dtype == torch.finfo().dtype == "float64"
