@@ -204,7 +204,7 @@ def plus(product: Template) -> Template:
     def draw(d: Draft) -> Arguments:
         a, b = product(d)[0]
         shape = a.shape[:-1] + (b.shape[-1:] if b.rank > 1 else ())
-        kind = d.choose.of(("full", "row", "ones") if a.shape[-1] else ("full",))
+        kind = d.choose.of(("full", "row", "ones") if 0 not in a.shape else ("full",))
         if kind == "row":
             shape = shape[-1:]
         elif kind == "ones":
