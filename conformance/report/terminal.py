@@ -15,6 +15,7 @@ from conformance.report.summary import Finding, Summary
 
 SHOWN = 5  # failures in full; the others are counted
 MISSING_SHOWN = 10
+REASONS_SHOWN = 4
 SCRIPT_LINES = 60
 
 _STATES = {
@@ -46,13 +47,16 @@ def _parts(summary: Summary) -> Iterable[RenderableType]:
 
 
 def _failures(summary: Summary) -> Iterable[RenderableType]:
-    shown = [finding for finding in summary.failures if finding.standing != "expected"][:SHOWN]
+    """The first failure of each op, up to a few."""
+    unexpected = [finding for finding in summary.failures if finding.standing != "expected"]
+    first = {finding.result.op: finding for finding in reversed(unexpected)}
+    shown = [finding for finding in unexpected if first[finding.result.op] is finding][:SHOWN]
     for number, finding in enumerate(shown):
         yield from _finding(finding, summary, with_script=number == 0)
-    rest = len(summary.failures) - len(shown)
-    expected = len(summary.verdict.expected)
-    if rest > expected:
-        yield Text(f"... and {rest - expected:,} more; the HTML report has them all\n", "bold")
+    if len(unexpected) > len(shown):
+        ops = f"{len(first):,} op{'s' if len(first) != 1 else ''}"
+        rest = len(unexpected) - len(shown)
+        yield Text(f"... and {rest:,} more, in {ops}; the HTML report has them all\n", "bold")
 
 
 def _finding(finding: Finding, summary: Summary, *, with_script: bool) -> Iterable[Text]:
@@ -96,8 +100,13 @@ def _sentences(summary: Summary) -> Iterable[RenderableType]:
         more = len(summary.missing) - MISSING_SHOWN
         rest = f", and {more:,} more" if more > 0 else ""
         yield Text(f"\nunsupported, by what the engine lacks (samples): {shown}{rest}")
-    for reason, count in summary.skipped[:MISSING_SHOWN]:
-        yield Text(f"left out: {count:,} samples: {reason}")
+    if summary.skipped:
+        total = sum(count for _, count in summary.skipped)
+        yield Text(f"left out for other reasons: {total:,} samples, of which")
+        for reason, count in summary.skipped[:REASONS_SHOWN]:
+            yield Text(f"  {count:>5,}  {reason}")
+        if len(summary.skipped) > REASONS_SHOWN:
+            yield Text(f"  and {len(summary.skipped) - REASONS_SHOWN:,} more reasons")
     if summary.inconclusive:
         yield Text(summary.inconclusive, STYLES["inconclusive"])
     for expectation in summary.verdict.improvements:

@@ -217,7 +217,7 @@ def test_a_page_of_many_results_stays_small(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.1, "0.1"), (-0.0, "-0.0"), (1 / 3, "0.3333333333333333"), ("NaN", "NaN"), ([1, 2], "[1, 2]")],
+    [(0.1, "0.1"), (-0.0, "-0.0"), (1 / 3, "0.3333333333333333"), ("NaN", "NaN"), ([1], "[1]")],
 )
 def test_values_are_shown_with_all_their_digits(value: Any, text: str) -> None:
     assert evidence.number(value) == text
