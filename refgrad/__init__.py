@@ -12,6 +12,7 @@ from math import nan as nan
 from math import pi as pi
 
 from refgrad import autograd as autograd
+from refgrad import fft as fft
 from refgrad import linalg as linalg
 from refgrad import nn as nn
 from refgrad import ops as ops
@@ -27,20 +28,30 @@ from refgrad.creation import *
 from refgrad.device import device as device
 from refgrad.dtypes import *
 from refgrad.layouts import *
+from refgrad.limits import *
 from refgrad.ops.adaptive import *
+from refgrad.ops.attention import *
 from refgrad.ops.casting import *
+from refgrad.ops.class_losses import *
 from refgrad.ops.comparison import *
 from refgrad.ops.complexes import *
 from refgrad.ops.convolution import *
+from refgrad.ops.counting import *
 from refgrad.ops.determinants import *
 from refgrad.ops.differences import *
+from refgrad.ops.distances import *
+from refgrad.ops.dropping import *
 from refgrad.ops.elementary import *
+from refgrad.ops.embeddings import *
 from refgrad.ops.extrema import *
 from refgrad.ops.extremes import *
 from refgrad.ops.factorisations import *
 from refgrad.ops.indexing import *
 from refgrad.ops.joining import *
+from refgrad.ops.linear import *
+from refgrad.ops.losses import *
 from refgrad.ops.moments import *
+from refgrad.ops.normalisation import *
 from refgrad.ops.norms import *
 from refgrad.ops.padding import *
 from refgrad.ops.pointwise import *
@@ -51,7 +62,9 @@ from refgrad.ops.resizing import *
 from refgrad.ops.scans import *
 from refgrad.ops.scattering import *
 from refgrad.ops.shaping import *
+from refgrad.ops.softmax import *
 from refgrad.ops.solving import *
+from refgrad.ops.sorting import *
 from refgrad.ops.special_functions import *
 from refgrad.ops.spectra import *
 from refgrad.ops.triangles import *

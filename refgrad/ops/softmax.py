@@ -1,0 +1,98 @@
+"""Softmax and its kin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from refgrad import dtypes
+from refgrad.ops.arrays import keep_dims
+from refgrad.ops.op import composite, op
+from refgrad.ops.reductions import dims_of
+from refgrad.tensor import Tensor
+
+__all__ = ["log_softmax", "logsumexp", "softmax"]
+
+
+@op(method=False, name="softmax")
+def _softmax(input, dim):
+    """e^x / sum of e^x; from x - max, as e^x overflows."""
+    if input.size == 0:
+        return np.copy(input)
+    e = np.exp(input - np.max(input, axis=dim, keepdims=True))
+    return e / np.sum(e, axis=dim, keepdims=True)
+
+
+@op(method=False, name="log_softmax")
+def _log_softmax(input, dim):
+    """x - log(sum of e^x), by way of x - max."""
+    if input.size == 0:
+        return np.copy(input)
+    x = input - np.max(input, axis=dim, keepdims=True)
+    return x - np.log(np.sum(np.exp(x), axis=dim, keepdims=True))
+
+
+_softmax.vjp(  # dy = y (dx - sum of y dx)
+    input=lambda g, out, dim: out * (g - np.sum(g * out, axis=dim, keepdims=True))
+)
+_log_softmax.vjp(  # dy = dx - sum of e^y dx
+    input=lambda g, out, dim: g - np.exp(out) * np.sum(g, axis=dim, keepdims=True)
+)
+
+
+def _prepared(name: str, input: Any, dim: Any, dtype: Any) -> tuple[Any, tuple[int, ...]]:
+    """The input in `dtype` and the dimension; the legacy default is 1 for 2-d and 4-d, else 0."""
+    if not isinstance(input, Tensor):
+        raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
+    if dim is None:
+        dim = 0 if input.ndim in (0, 1, 3) else 1
+    if dtype is not None:
+        input = input.to(dtype)
+    elif input._array.dtype.kind not in "fc":
+        raise RuntimeError(f'"{name}_lastdim_kernel_impl" not implemented for {input.dtype}')
+    return input, dims_of(dim, input.ndim)
+
+
+@composite
+def softmax(input: Any, dim: Any = None, _stacklevel: int = 3, dtype: Any = None) -> Any:
+    """e^x over its sum along `dim`."""
+    return _softmax(*_prepared("softmax", input, dim, dtype))
+
+
+@composite
+def log_softmax(input: Any, dim: Any = None, _stacklevel: int = 3, dtype: Any = None) -> Any:
+    """The log of softmax along `dim`."""
+    return _log_softmax(*_prepared("log_softmax", input, dim, dtype))
+
+
+def softmin(input: Any, dim: Any = None, _stacklevel: int = 3, dtype: Any = None) -> Any:
+    """softmax of -input."""
+    return _softmax(*_prepared("softmin", -input, dim, dtype))
+
+
+@op(method=False, name="logsumexp")
+def _logsumexp(input, dim, keepdim):
+    dims = dims_of(dim, input.ndim)
+    if input.size == 0:
+        return np.log(np.sum(np.exp(input), axis=dims, keepdims=keepdim))
+    top = np.max(np.real(input) if input.dtype.kind == "c" else input, axis=dims, keepdims=True)
+    top = np.where(np.abs(top) == np.inf, 0.0, top)  # inf - inf would be nan
+    total = np.log(np.sum(np.exp(input - top), axis=dims, keepdims=keepdim))
+    return total + (top if keepdim else np.reshape(top, total.shape))
+
+
+_logsumexp.vjp(  # d out = sum of e^(x - out) dx
+    input=lambda g, shape, input, dim, keepdim, out: (
+        keep_dims(g, shape, dims_of(dim, len(shape)), keepdim)
+        * np.exp(input - keep_dims(out, shape, dims_of(dim, len(shape)), keepdim))
+    )
+)
+
+
+@composite
+def logsumexp(input: Any, dim: Any, keepdim: bool = False) -> Any:
+    """log(sum of e^x) along `dim`."""
+    if input._array.dtype.kind not in "fc":
+        input = input.to(dtypes.get_default_dtype())
+    return _logsumexp(input, dim, keepdim)
