@@ -8,6 +8,7 @@ from refgrad.errors import LinAlgError as LinAlgError
 from refgrad.ops.determinants import det as det
 from refgrad.ops.determinants import matrix_exp as matrix_exp
 from refgrad.ops.determinants import slogdet as slogdet
+from refgrad.ops.factorisations import cholesky as _cholesky
 from refgrad.ops.factorisations import cholesky_ex as cholesky_ex
 from refgrad.ops.factorisations import householder_product as householder_product
 from refgrad.ops.factorisations import ldl_factor as ldl_factor
@@ -18,6 +19,16 @@ from refgrad.ops.factorisations import linalg_lu_solve as lu_solve
 from refgrad.ops.factorisations import linalg_qr as qr
 from refgrad.ops.factorisations import lu_factor as lu_factor
 from refgrad.ops.factorisations import lu_factor_ex as lu_factor_ex
+from refgrad.ops.matrix_norms import cond as cond
+from refgrad.ops.matrix_norms import cross as cross
+from refgrad.ops.matrix_norms import diagonal as diagonal
+from refgrad.ops.matrix_norms import linalg_vander as vander
+from refgrad.ops.matrix_norms import matrix_norm as matrix_norm
+from refgrad.ops.matrix_norms import matrix_rank as matrix_rank
+from refgrad.ops.matrix_norms import multi_dot as multi_dot
+from refgrad.ops.matrix_norms import norm as norm
+from refgrad.ops.matrix_norms import vecdot as vecdot
+from refgrad.ops.norms import vector_norm as vector_norm
 from refgrad.ops.products import matmul as matmul
 from refgrad.ops.products import matrix_power as matrix_power
 from refgrad.ops.solving import inv as inv
@@ -35,7 +46,6 @@ from refgrad.ops.spectra import eigvals as eigvals
 from refgrad.ops.spectra import eigvalsh as eigvalsh
 from refgrad.ops.spectra import linalg_svd as svd
 from refgrad.ops.spectra import svdvals as svdvals
-from refgrad.ops.factorisations import cholesky as _cholesky
 
 
 def cholesky(A: Any, *, upper: bool = False) -> Any:

@@ -277,7 +277,7 @@ def cholesky_inverse(input: Any, upper: bool = False) -> Any:
 # --- pseudo-inverse and least squares ------------------------------------------------------------
 
 
-def _cutoff(S: Any, shape: Any, atol: Any, rtol: Any) -> Any:
+def cutoff(S: Any, shape: Any, atol: Any, rtol: Any) -> Any:
     """Below which singular values count as zero: the larger of atol and rtol times the largest."""
     if rtol is None:
         small = np.finfo(S.dtype).eps * max(shape[-2:])
@@ -295,7 +295,7 @@ def _pinv(A: Any, atol: Any, rtol: Any, hermitian: Any) -> Any:
         S = np.abs(S)
     else:
         U, S, Vh = np.linalg.svd(A, full_matrices=False)
-    keep = S > _cutoff(S, A.shape, atol, rtol)
+    keep = S > cutoff(S, A.shape, atol, rtol)
     inverse = np.where(keep, 1 / np.where(keep, S, 1), 0).astype(S.dtype)
     return np.matmul(np.conj(Vh.mT) * inverse[..., None, :], np.conj(U.mT))
 
@@ -334,7 +334,7 @@ def pinverse(input: Any, rcond: float = 1e-15) -> Any:
 def _lstsq(A: Any, B: Any, rcond: Any) -> Any:
     """The least-squares solution of least norm, the ranks and the singular values."""
     U, S, Vh = np.linalg.svd(A, full_matrices=False)
-    keep = S > _cutoff(S, A.shape, None, rcond)
+    keep = S > cutoff(S, A.shape, None, rcond)
     inverse = np.where(keep, 1 / np.where(keep, S, 1), 0).astype(S.dtype)
     X = np.matmul(np.conj(Vh.mT), inverse[..., None] * np.matmul(np.conj(U.mT), B))
     return X, np.asarray(np.sum(keep, axis=-1)), S
