@@ -22,6 +22,10 @@ TOLERANCE = 1e-11
 
 
 REORDERED = {  # the entries whose samples do not have the arguments in the function's order
+    "nn.functional.embedding": lambda weight, index, **options:
+        refgrad.nn.functional.embedding(index, weight, **options),
+    "nn.functional.embedding_bag": lambda weight, index, **options:
+        refgrad.nn.functional.embedding_bag(index, weight, **options),
     "where": lambda input, condition, other: refgrad.where(condition, input, other),
     "polygamma": lambda input, n: refgrad.polygamma(n, input),
     "special.polygamma": lambda input, n: refgrad.special.polygamma(n, input),
@@ -55,6 +59,8 @@ def convert(x: Any) -> Any:
         return type(x)(convert(e) for e in x)
     if isinstance(x, dict):
         return {k: convert(v) for k, v in x.items()}
+    if callable(x):  # a distance of torch's
+        return getattr(refgrad.nn.functional, getattr(x, "__name__", ""), x)
     return x
 
 

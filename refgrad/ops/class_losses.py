@@ -1,0 +1,251 @@
+"""Losses of scores against classes: nll_loss, cross_entropy, and margins between classes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from refgrad.ops.linear import linear
+from refgrad.ops.losses import check_reduction, legacy, reduced
+from refgrad.ops.op import composite
+from refgrad.tensor import wrap
+
+__all__: list[str] = []
+
+
+def _classes(target: Any, classes: int, ignore_index: int | None) -> tuple[Any, Any]:
+    """The targets as an array that is safe to index with, and which of them count.
+
+    Raises:
+        IndexError: a target is no class.
+    """
+    t = target._array
+    counted = np.ones(t.shape, dtype=bool) if ignore_index is None else t != ignore_index
+    bad = counted & ((t < 0) | (t >= classes))
+    if bad.any():
+        raise IndexError(f"Target {int(t[bad].reshape(-1)[0])} is out of bounds.")
+    return np.where(counted, t, 0), counted
+
+
+def _of_class(scores: Any, t: Any) -> Any:
+    """scores[n, t[n, *], *] of (N, C, *), or scores[t] of (C,)."""
+    if scores.ndim == 1:
+        return scores[wrap(t)]
+    return scores.gather(1, wrap(t[:, None])).squeeze(1)
+
+
+def _weights(weight: Any, t: Any, counted: Any, like: Any) -> Any:
+    """The weight of each target, 0 where it is ignored; an array."""
+    found = counted.astype(like.dtype.numpy)
+    return found if weight is None else weight._array[t] * found
+
+
+@composite(method=False)
+def nll_loss(
+    input: Any, target: Any, weight: Any = None, size_average: Any = None, ignore_index: int = -100,
+    reduce: Any = None, reduction: Any = "mean",
+) -> Any:  # fmt: skip
+    """-weight[t] * input[t] of log-probabilities (N, C, *), (C,) and classes t (N, *), ().
+
+    The mean is over the weights of the targets that are not ignored.
+
+    Raises:
+        ValueError, RuntimeError: the shapes do not fit.
+        IndexError: a target is no class.
+    """
+    reduction = check_reduction(legacy(reduction, size_average, reduce))
+    if input.ndim == 0:
+        raise ValueError("Expected 1 or more dimensions (got 0)")
+    if input.ndim > 1 and input.shape[0] != target.shape[0]:
+        raise ValueError(
+            f"Expected input batch_size ({input.shape[0]}) to match target batch_size "
+            f"({target.shape[0]})."
+        )
+    fits = (
+        target.numel() == 1
+        if input.ndim == 1
+        else input.shape[:1] + input.shape[2:] == tuple(target.shape)
+    )
+    if not fits:
+        raise RuntimeError(
+            f"size mismatch (got input: {list(input.shape)} , target: {list(target.shape)})"
+        )
+    classes = input.shape[0 if input.ndim == 1 else 1]
+    if weight is not None and tuple(weight.shape) != (classes,):
+        raise RuntimeError(
+            f"weight tensor should be defined either for all {classes} classes or no classes but got "
+            f"weight tensor of shape: {list(weight.shape)}"
+        )
+    t, counted = _classes(target, classes, ignore_index)
+    w = _weights(weight, t, counted, input)
+    loss = -_of_class(input, t) * wrap(w)
+    if not counted.all():  # 0 * inf would be nan
+        loss = loss.masked_fill(wrap(~counted), 0)
+    if reduction == "none":
+        return loss
+    if reduction == "sum":
+        return loss.sum()
+    return (loss if loss.ndim == 0 else loss.sum()) / wrap(np.sum(w, keepdims=False).reshape(()))
+
+
+@composite(method=False)
+def cross_entropy(
+    input: Any, target: Any, weight: Any = None, size_average: Any = None, ignore_index: int = -100,
+    reduce: Any = None, reduction: Any = "mean", label_smoothing: float = 0.0,
+) -> Any:  # fmt: skip
+    """Cross entropy of softmax(input), (N, C, *) or (C,), and classes or class probabilities.
+
+    A target of floating dtype and of the input's shape holds probabilities. `label_smoothing` mixes the
+    uniform distribution in.
+
+    Raises:
+        RuntimeError: the smoothing is not in [0, 1], or the shapes do not fit.
+        IndexError: a target is no class.
+    """
+    reduction = check_reduction(legacy(reduction, size_average, reduce))
+    if not 0 <= label_smoothing <= 1:
+        raise RuntimeError(
+            f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}"
+        )
+    dim = 0 if input.ndim == 1 else 1
+    classes = input.shape[dim]
+    across = (-1, *(1,) * (input.ndim - 1 - dim))
+    log_p = input.log_softmax(dim)
+    if target.shape == input.shape:
+        if not target.is_floating_point():
+            raise RuntimeError(
+                f"Expected floating point type for target with class probabilities, got {target.dtype!r}"
+            )
+        if ignore_index >= 0:
+            raise RuntimeError("ignore_index is not supported for floating point target")
+        if label_smoothing > 0:
+            target = target * (1 - label_smoothing) + label_smoothing / classes
+        loss = log_p * target
+        if weight is not None:
+            loss = loss * weight.reshape(across)
+        if reduction == "none":
+            return -loss.sum(dim)
+        total = -loss.sum()
+        return total if reduction == "sum" else total / (input.numel() / classes)
+    loss = nll_loss(log_p, target, weight, None, ignore_index, None, reduction)
+    if not label_smoothing:
+        return loss
+    smooth = -(log_p if weight is None else log_p * weight.reshape(across)).sum(dim)
+    t, counted = _classes(target, classes, ignore_index)
+    if not counted.all():
+        smooth = smooth.masked_fill(wrap(~counted), 0)
+    if reduction == "mean":
+        smooth = smooth.sum() / wrap(_weights(weight, t, counted, input).sum().reshape(()))
+    elif reduction == "sum":
+        smooth = smooth.sum()
+    return (1 - label_smoothing) * loss + smooth * (label_smoothing / classes)
+
+
+@composite(method=False)
+def multi_margin_loss(
+    input: Any, target: Any, p: int = 1, margin: float = 1.0, weight: Any = None,
+    size_average: Any = None, reduce: Any = None, reduction: Any = "mean",
+) -> Any:  # fmt: skip
+    """sum over j != t of weight[t] max(0, margin - x[t] + x[j])^p / C, of (N, C) or (C,).
+
+    Raises:
+        ValueError: `p` is neither 1 nor 2, or the weights are not (C,).
+        RuntimeError: the shapes do not fit, or a target is no class.
+    """
+    reduction = legacy(reduction, size_average, reduce)
+    if p not in (1, 2):
+        raise ValueError("only p == 1 and p == 2 supported")
+    if weight is not None and weight.ndim != 1:
+        raise ValueError("weight must be one-dimensional")
+    if input.ndim > 2 or (input.ndim == 2 and tuple(target.shape) != input.shape[:1]):
+        raise RuntimeError(f"inconsistent target size: {list(target.shape)} but expected "
+                           f"{list(input.shape[:1])}")  # fmt: skip
+    single = input.ndim < 2
+    x = input.reshape(1, -1) if single else input
+    t = target._array.reshape(-1)
+    classes = x.shape[1]
+    if t.size and (t.min() < 0 or t.max() >= classes):
+        raise RuntimeError("target out of range")
+    z = (margin - x.gather(1, wrap(t[:, None])) + x).relu()
+    z = (z if p == 1 else z * z).masked_fill(wrap(t[:, None] == np.arange(classes)), 0)
+    if weight is not None:
+        z = z * weight[wrap(t)].unsqueeze(1)
+    loss = z.sum(1) / classes
+    return reduced(loss.reshape(()) if single and target.ndim == 0 else loss, reduction)
+
+
+@composite(method=False)
+def multilabel_margin_loss(
+    input: Any, target: Any, size_average: Any = None, reduce: Any = None, reduction: Any = "mean"
+) -> Any:
+    """sum over targets t and other classes j of max(0, 1 - x[t] + x[j]) / C, of (N, C) or (C,).
+
+    The targets of a row end at its first -1.
+
+    Raises:
+        RuntimeError: the shapes do not fit.
+    """
+    reduction = legacy(reduction, size_average, reduce)
+    if input.ndim > 2 or input.shape != target.shape:
+        raise RuntimeError(
+            f"inconsistent target size: {list(target.shape)} for input of size: {list(input.shape)}"
+        )
+    x = input.reshape(-1, input.shape[-1]) if input.ndim else input.reshape(1, 1)
+    t = target._array.reshape(x.shape)
+    n, classes = x.shape
+    meant = np.cumsum(t < 0, axis=1) == 0
+    t = np.where(meant, t, 0)
+    is_target = np.zeros((n, classes), dtype=bool)
+    np.logical_or.at(is_target, (np.arange(n)[:, None], t), meant)
+    z = (1 - x.gather(1, wrap(t)).unsqueeze(2) + x.unsqueeze(1)).relu()
+    z = z.masked_fill(wrap(~meant[:, :, None] | is_target[:, None, :]), 0)
+    loss = z.sum((1, 2)) / classes
+    return reduced(loss if input.ndim == 2 else loss.reshape(()), reduction)
+
+
+@composite(method=False)
+def multilabel_soft_margin_loss(
+    input: Any, target: Any, weight: Any = None, size_average: Any = None, reduce: Any = None,
+    reduction: Any = "mean",
+) -> Any:  # fmt: skip
+    """-(t log sigmoid(x) + (1 - t) log sigmoid(-x)), weighted, and averaged over the classes."""
+    from refgrad.ops.activations import logsigmoid
+
+    reduction = legacy(reduction, size_average, reduce)
+    loss = -(target * logsigmoid(input) + (1 - target) * logsigmoid(-input))
+    if weight is not None:
+        loss = loss * weight
+    return reduced(loss.sum(-1) / input.shape[-1], reduction)
+
+
+@composite(method=False)
+def linear_cross_entropy(
+    input: Any, linear_weight: Any, target: Any, *, linear_bias: Any = None, weight: Any = None,
+    reduction: Any = "mean", ignore_index: int | None = None, label_smoothing: float = 0.0,
+    options: Any = None,
+) -> Any:  # fmt: skip
+    """`cross_entropy` of the scores input @ linear_weight^T + linear_bias.
+
+    The weight is (C, I), or (C, *, I) for scores (N, C, *). `options` speak of memory only.
+
+    Raises:
+        RuntimeError: the shapes do not fit.
+    """
+    if input.ndim not in (1, 2):
+        raise RuntimeError(f"expected input with dimensionality 1 or 2, got {input.ndim}")
+    if linear_weight.ndim < 2 or linear_weight.shape[-1] != input.shape[-1]:
+        raise RuntimeError(
+            "expected equal input and linear_weight last dimensions (in_features), got "
+            f"{input.shape[-1]} and {list(linear_weight.shape)}, respectively"
+        )
+    shape = linear_weight.shape[:-1]
+    bias = None if linear_bias is None else linear_bias.reshape(-1)
+    scores = linear(input, linear_weight.reshape(-1, input.shape[-1]), bias)
+    scores = scores.reshape(*input.shape[:-1], *shape)
+    if ignore_index is not None and target.shape == scores.shape:
+        raise RuntimeError("ignore_index cannot be specified when target contains probabilities")
+    ignored = -100 if ignore_index is None else ignore_index
+    return cross_entropy(
+        scores, target, weight, None, ignored, None, reduction, label_smoothing
+    )

@@ -1,0 +1,305 @@
+"""Convolutions, of any number of spatial dimensions.
+
+All of them are one trilinear form, <g, conv(x, w)>: a convolution is its derivative by g, a transposed
+convolution its derivative by x, and the gradient of the weight its derivative by w. So each of the
+three ops has the other two as its rules, and derivatives of any order are convolutions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from refgrad.ops.op import composite, op
+from refgrad.ops.windows import count, each, overlap_add, pad_spatial, windows
+
+__all__ = [
+    "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
+    "convolution",
+]  # fmt: skip
+
+_CACHED = (
+    1 << 18
+)  # elements of window columns at a time: they stay in cache between copy and product
+
+
+def _batches(n: int, elements: int) -> Iterator[slice]:
+    """`n` images of `elements` each, as many at a time as stay in cache."""
+    step = max(1, _CACHED // max(elements, 1))
+    return (slice(i, min(i + step, n)) for i in range(0, n, step))
+
+
+def _columns(x: Any, kernel: Any, places: Any, stride: Any, dilation: Any, groups: int) -> Any:
+    """The windows of a padded x as (N, groups, C / groups * prod(kernel), prod(places))."""
+    view = windows(x, kernel, stride, dilation)
+    view = view[(..., *(slice(o) for o in places))]
+    n, c = x.shape[:2]
+    return np.reshape(view, (n, groups, c // groups * math.prod(kernel), math.prod(places)))
+
+
+def _correlate(
+    x: Any, w: Any, places: Any, stride: Any, padding: Any, dilation: Any, groups: int
+) -> Any:
+    """y[n, o, p] = sum over c, k of w[o, c, k] x[n, c, stride p + dilation k - padding]."""
+    n, o, kernel = x.shape[0], w.shape[0], w.shape[2:]
+    x = pad_spatial(x, padding, padding)
+    rows = np.reshape(w, (groups, o // groups, math.prod(w.shape[1:])))
+    out = np.zeros_like(x, shape=(n, groups, o // groups, math.prod(places)))
+    if out.size:
+        for some in _batches(n, x.shape[1] * math.prod(kernel) * math.prod(places)):
+            out[some] = rows @ _columns(x[some], kernel, places, stride, dilation, groups)
+    return np.reshape(out, (n, o, *places))
+
+
+def _spread(
+    y: Any, w: Any, spatial: Any, stride: Any, padding: Any, dilation: Any, groups: int
+) -> Any:
+    """x[n, c, stride p + dilation k - padding] += w[o, c, k] y[n, o, p], of size `spatial`."""
+    n, o, places = y.shape[0], y.shape[1], y.shape[2:]
+    per, kernel = w.shape[1], w.shape[2:]
+    padded = tuple(
+        max(s + 2 * p, (q - 1) * t + (k - 1) * r + 1)
+        for s, p, q, t, k, r in zip(spatial, padding, places, stride, kernel, dilation)
+    )
+    rows = np.reshape(w, (groups, o // groups, per * math.prod(kernel))).swapaxes(1, 2)
+    y = np.reshape(y, (n, groups, o // groups, math.prod(places)))
+    out = np.zeros_like(y, shape=(n, groups * per, *padded))
+    if y.size:
+        for some in _batches(n, groups * per * math.prod(kernel) * math.prod(places)):
+            columns = np.reshape(rows @ y[some], (-1, groups * per, *kernel, *places))
+            out[some] = overlap_add(columns, padded, stride, dilation)
+    crop = tuple(-p for p in padding)
+    rest = tuple(s + p - q for s, p, q in zip(spatial, padding, padded))
+    return pad_spatial(out, crop, rest)
+
+
+def _weight(
+    y: Any, x: Any, kernel: Any, stride: Any, padding: Any, dilation: Any, groups: int
+) -> Any:
+    """w[o, c, k] = sum over n, p of y[n, o, p] x[n, c, stride p + dilation k - padding]."""
+    n, o, places = y.shape[0], y.shape[1], y.shape[2:]
+    per = x.shape[1] // groups
+    x = pad_spatial(x, padding, padding)
+    y = np.reshape(y, (n, groups, o // groups, math.prod(places)))
+    out = np.zeros_like(x, shape=(groups, o // groups, per * math.prod(kernel)))
+    if y.size and x.size:
+        for some in _batches(n, x.shape[1] * math.prod(kernel) * math.prod(places)):
+            columns = _columns(x[some], kernel, places, stride, dilation, groups)
+            out += np.sum(y[some] @ columns.swapaxes(-1, -2), axis=0)
+    return np.reshape(out, (o, per, *kernel))
+
+
+# --- the three ops -------------------------------------------------------------------------------
+
+
+@op(method=False, node_name="ConvolutionBackward0")
+def correlate(
+    input: Any, weight: Any, size: Any, stride: Any, padding: Any, dilation: Any, groups: Any
+) -> Any:
+    """The convolution of (N, C, *) with (O, C / groups, *kernel), of spatial size `size`."""
+    return _correlate(input, weight, size, stride, padding, dilation, groups)
+
+
+@op(method=False, node_name="ConvolutionBackward0")
+def spread(
+    input: Any, weight: Any, size: Any, stride: Any, padding: Any, dilation: Any, groups: Any
+) -> Any:
+    """The transposed convolution of (N, O, *) with (O, C / groups, *kernel), of size `size`."""
+    return _spread(input, weight, size, stride, padding, dilation, groups)
+
+
+@op(method=False, node_name="ConvolutionBackward0")
+def weight_of(
+    output: Any, input: Any, size: Any, stride: Any, padding: Any, dilation: Any, groups: Any
+) -> Any:
+    """The gradient by a weight with kernel `size` of <output, conv(input, weight)>."""
+    return _weight(output, input, size, stride, padding, dilation, groups)
+
+
+correlate.vjp(
+    input=lambda g, weight, shape, stride, padding, dilation, groups:
+        spread(g, weight, shape[2:], stride, padding, dilation, groups),
+    weight=lambda g, input, shape, stride, padding, dilation, groups:
+        weight_of(g, input, shape[2:], stride, padding, dilation, groups),
+)  # fmt: skip
+spread.vjp(
+    input=lambda g, weight, shape, stride, padding, dilation, groups:
+        correlate(g, weight, shape[2:], stride, padding, dilation, groups),
+    weight=lambda g, input, shape, stride, padding, dilation, groups:
+        weight_of(input, g, shape[2:], stride, padding, dilation, groups),
+)  # fmt: skip
+weight_of.vjp(
+    output=lambda g, input, shape, stride, padding, dilation, groups:
+        correlate(input, g, shape[2:], stride, padding, dilation, groups),
+    input=lambda g, output, shape, stride, padding, dilation, groups:
+        spread(output, g, shape[2:], stride, padding, dilation, groups),
+)  # fmt: skip
+
+
+# --- PyTorch's functions -------------------------------------------------------------------------
+
+
+def convolution(
+    input: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any,
+    transposed: bool, output_padding: Any, groups: int,
+) -> Any:  # fmt: skip
+    """A convolution, or a transposed one, of (N, C, *spatial) or (C, *spatial).
+
+    Raises:
+        RuntimeError: channels, groups, dtypes or sizes do not fit.
+    """
+    d = weight.ndim - 2
+    if input.ndim not in (d + 1, d + 2):
+        raise RuntimeError(
+            f"Expected {d + 1}D (unbatched) or {d + 2}D (batched) input to "
+            f"conv{'_transpose' if transposed else ''}{d}d, but got input of size: {list(input.shape)}"
+        )
+    if input.dtype is not weight.dtype:
+        raise RuntimeError(
+            f"Input type ({input.dtype!r}) and weight type ({weight.dtype!r}) should be the same"
+        )
+    if bias is not None and bias.dtype is not input.dtype:
+        raise RuntimeError(
+            f"Input type ({input.dtype!r}) and bias type ({bias.dtype!r}) should be the same"
+        )
+    if input.ndim == d + 1:
+        out = convolution(
+            input.unsqueeze(0),
+            weight,
+            bias,
+            stride,
+            padding,
+            dilation,
+            transposed,
+            output_padding,
+            groups,
+        )
+        return out.squeeze(0)
+    stride, dilation = each(stride, d, "stride"), each(dilation, d, "dilation")
+    extra = each(output_padding, d, "output_padding")
+    if min(stride) < 1:
+        raise RuntimeError("non-positive stride is not supported")
+    if min(dilation) < 1:
+        raise RuntimeError("dilation should be greater than zero")
+    if isinstance(padding, str):
+        input, padding = _named_padding(input, weight, padding, stride, dilation)
+    else:
+        padding = each(padding, d, "padding")
+    if min(padding) < 0:
+        raise RuntimeError("negative padding is not supported")
+    kernel, spatial = weight.shape[2:], input.shape[2:]
+    _check_channels(input.shape, weight.shape, bias, transposed, groups)
+    if transposed:
+        if any(e >= max(s, r) for e, s, r in zip(extra, stride, dilation)):
+            raise RuntimeError(
+                "output padding must be smaller than either stride or dilation, but got "
+                f"output_padding: {extra} stride: {stride} dilation: {dilation}"
+            )
+        size = tuple(
+            (n - 1) * s - 2 * p + r * (k - 1) + e + 1
+            for n, s, p, r, k, e in zip(spatial, stride, padding, dilation, kernel, extra)
+        )
+        function = spread
+    else:
+        padded = tuple(n + 2 * p for n, p in zip(spatial, padding))
+        if any(n < r * (k - 1) + 1 for n, r, k in zip(padded, dilation, kernel)):
+            raise RuntimeError(
+                f"Calculated padded input size per channel: {padded}. Kernel size: {tuple(kernel)}. "
+                "Kernel size can't be greater than actual input size"
+            )
+        size = tuple(map(count, padded, kernel, stride, dilation))
+        function = correlate
+    if min(size) < 1:
+        raise RuntimeError(f"Given input size per channel: {list(spatial)}. Calculated output size per "
+                           f"channel: {list(size)}. Output size is too small")  # fmt: skip
+    out = function(input, weight, size, stride, padding, dilation, groups)
+    return out if bias is None else out + bias.reshape(-1, *(1,) * d)
+
+
+def _named_padding(input: Any, weight: Any, padding: str, stride: Any, dilation: Any) -> Any:
+    """Padding 'valid' or 'same' in numbers; what is uneven is added to the input's end first."""
+    d = len(stride)
+    if padding == "valid":
+        return input, (0,) * d
+    if padding != "same":
+        raise RuntimeError(f"Invalid padding string: '{padding}'")
+    if any(s != 1 for s in stride):
+        raise RuntimeError("padding='same' is not supported for strided convolutions")
+    from refgrad.ops.padding import constant_pad_nd
+
+    total = [r * (k - 1) for r, k in zip(dilation, weight.shape[2:])]
+    if any(t % 2 for t in total):
+        widths = [w for t in reversed(total) for w in (0, t % 2)]
+        input = constant_pad_nd(input, widths)
+    return input, tuple(t // 2 for t in total)
+
+
+def _check_channels(input: Any, weight: Any, bias: Any, transposed: bool, groups: int) -> None:
+    if groups < 1:
+        raise RuntimeError("non-positive groups is not supported")
+    if weight[0] % groups:
+        raise RuntimeError(
+            f"Given groups={groups}, expected weight to be divisible by {groups} at dimension 0, but got "
+            f"weight of size {list(weight)} instead"
+        )
+    expected = weight[0] if transposed else weight[1] * groups
+    if input[1] != expected:
+        raise RuntimeError(
+            f"Given groups={groups}, weight of size {list(weight)}, expected input{list(input)} to have "
+            f"{expected} channels, but got {input[1]} channels instead"
+        )
+    channels = weight[1] * groups if transposed else weight[0]
+    if bias is not None and tuple(bias.shape) != (channels,):
+        raise RuntimeError(
+            f"Given weight of size {list(weight)}, expected bias to be 1-dimensional with {channels} "
+            f"elements, but got bias of size {list(bias.shape)} instead"
+        )
+
+
+def _conv(d: int) -> Any:
+    def conv(
+        input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0,
+        dilation: Any = 1, groups: int = 1,
+    ) -> Any:  # fmt: skip
+        _check_weight(weight, d)
+        return convolution(input, weight, bias, stride, padding, dilation, False, 0, groups)
+
+    conv.__name__ = f"conv{d}d"
+    conv.__doc__ = (
+        f"Cross-correlation of (N, C, *spatial), {d}-d, with (O, C / groups, *kernel).\n\n"
+        "    `padding` is a number a dimension, 'valid' or 'same'.\n\n"
+        "    Raises:\n        RuntimeError: channels, groups, dtypes or sizes do not fit.\n    "
+    )
+    return composite(conv, method=False)
+
+
+def _conv_transpose(d: int) -> Any:
+    def conv_transpose(
+        input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0,
+        output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
+    ) -> Any:  # fmt: skip
+        _check_weight(weight, d)
+        return convolution(
+            input, weight, bias, stride, padding, dilation, True, output_padding, groups
+        )
+
+    conv_transpose.__name__ = f"conv_transpose{d}d"
+    conv_transpose.__doc__ = (
+        f"The transpose of conv{d}d, of (N, C, *spatial) with (C, O / groups, *kernel).\n\n"
+        "    Raises:\n        RuntimeError: channels, groups, dtypes or sizes do not fit.\n    "
+    )
+    return composite(conv_transpose, method=False)
+
+
+def _check_weight(weight: Any, d: int) -> None:
+    if weight.ndim != d + 2:
+        raise RuntimeError(
+            f"weight should have {d + 2} dimensions for a {d}-d convolution, but has {weight.ndim}"
+        )
+
+
+conv1d, conv2d, conv3d = map(_conv, (1, 2, 3))
+conv_transpose1d, conv_transpose2d, conv_transpose3d = map(_conv_transpose, (1, 2, 3))

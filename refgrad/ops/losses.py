@@ -1,0 +1,426 @@
+"""Losses between predictions and targets of the same shape."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+
+from refgrad.ops.op import composite, op
+from refgrad.tensor import Tensor, wrap
+
+__all__ = [
+    "binary_cross_entropy_with_logits", "cosine_embedding_loss", "hinge_embedding_loss", "kl_div",
+    "margin_ranking_loss", "poisson_nll_loss", "triplet_margin_loss",
+]  # fmt: skip
+
+_REDUCTIONS = ("none", "mean", "sum")
+
+
+def legacy(reduction: Any, size_average: Any, reduce: Any) -> Any:
+    """The reduction that the deprecated `size_average` and `reduce` stand for, where they are given."""
+    if size_average is None and reduce is None:
+        return reduction
+    warnings.warn(
+        "size_average and reduce args will be deprecated, please use reduction instead.", stacklevel=3
+    )
+    if reduce is False:
+        return "none"
+    return "sum" if size_average is False else "mean"
+
+
+def check_reduction(reduction: Any) -> Any:
+    """`reduction` by its name; torch's functions, unlike those of nn.functional, number them.
+
+    Raises:
+        ValueError: there is no such reduction.
+    """
+    if isinstance(reduction, int) and 0 <= reduction < 3:
+        return _REDUCTIONS[reduction]
+    if reduction not in _REDUCTIONS:
+        raise ValueError(f"{reduction} is not a valid value for reduction")
+    return reduction
+
+
+def reduced(loss: Any, reduction: Any) -> Any:
+    """The mean, the sum, or the loss as it is."""
+    reduction = check_reduction(reduction)
+    return loss.mean() if reduction == "mean" else loss.sum() if reduction == "sum" else loss
+
+
+def _warn_sizes(name: str, input: Any, target: Any) -> None:
+    if input.shape != target.shape:
+        warnings.warn(
+            f"{name}: using a target size ({target.shape}) that is different to the input size "
+            f"({input.shape}). This will likely lead to incorrect results due to broadcasting. Please "
+            "ensure they have the same size.",
+            stacklevel=4,
+        )
+
+
+@op(method=False)
+def raised(input: Any, floor: Any) -> Any:
+    """max(input, floor), with the gradient of `input` everywhere, as where torch clamps without grad."""
+    return np.maximum(input, floor)
+
+
+raised.vjp(input=lambda g: g)
+
+
+# --- distances -----------------------------------------------------------------------------------
+
+
+@op(method=False, promote=("input", "target"), node_name="MseLossBackward0")
+def squared_error(input: Any, target: Any) -> Any:
+    """(input - target)^2."""
+    d = input - target
+    return d * d
+
+
+squared_error.vjp(  # d out = 2 (x - t) (dx - dt)
+    input=lambda g, input, target: g * (2 * (input - target)),
+    target=lambda g, input, target: g * (2 * (target - input)),
+)
+
+
+@op(method=False, node_name="HuberLossBackward0")
+def huber(input: Any, delta: Any) -> Any:
+    """x^2 / 2 up to `delta`, then delta (|x| - delta / 2)."""
+    size = np.abs(input)
+    return np.where(size <= delta, 0.5 * input * input, delta * (size - 0.5 * delta))
+
+
+huber.vjp(  # d out = x within delta, delta sign(x) beyond
+    input=lambda g, input, delta: g * np.minimum(np.maximum(input, -delta), delta)
+)
+
+
+def _scaled(loss: Any, weight: Any) -> Any:
+    return loss if weight is None else loss * weight
+
+
+@composite(method=False)
+def mse_loss(
+    input: Any, target: Any, size_average: Any = None, reduce: Any = None, reduction: Any = "mean",
+    weight: Any = None,
+) -> Any:  # fmt: skip
+    """(input - target)^2, weighted, reduced by 'mean' (over the weights), 'sum' or 'none'."""
+    reduction = legacy(reduction, size_average, reduce)
+    _warn_sizes("mse_loss", input, target)
+    loss = squared_error(input, target)
+    if weight is None:
+        return reduced(loss, reduction)
+    return _weighted(loss, weight, reduction)
+
+
+def _weighted(loss: Any, weight: Any, reduction: Any) -> Any:
+    if weight.shape != loss.shape:
+        raise ValueError("Weights and input must have the same size.")
+    loss = loss * weight
+    return loss.sum() / weight.sum() if check_reduction(reduction) == "mean" else reduced(loss, reduction)
+
+
+@composite(method=False)
+def l1_loss(
+    input: Any, target: Any, size_average: Any = None, reduce: Any = None, reduction: Any = "mean",
+    weight: Any = None,
+) -> Any:  # fmt: skip
+    """|input - target|, weighted and reduced."""
+    reduction = legacy(reduction, size_average, reduce)
+    _warn_sizes("l1_loss", input, target)
+    loss = (input - target).abs()
+    if weight is None:
+        return reduced(loss, reduction)
+    return _weighted(loss, weight, reduction)
+
+
+@composite(method=False)
+def smooth_l1_loss(
+    input: Any, target: Any, size_average: Any = None, reduce: Any = None, reduction: Any = "mean",
+    beta: float = 1.0,
+) -> Any:  # fmt: skip
+    """d^2 / (2 beta) where |d| < beta, else |d| - beta / 2; d = input - target.
+
+    Raises:
+        RuntimeError: `beta` is negative.
+    """
+    reduction = legacy(reduction, size_average, reduce)
+    _warn_sizes("smooth_l1_loss", input, target)
+    if beta < 0:
+        raise RuntimeError("smooth_l1_loss does not support negative values for beta.")
+    d = input - target
+    return reduced(d.abs() if beta == 0 else huber(d, beta) / beta, reduction)
+
+
+@composite(method=False)
+def huber_loss(
+    input: Any, target: Any, reduction: Any = "mean", delta: float = 1.0, weight: Any = None
+) -> Any:
+    """d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2); d = input - target.
+
+    Raises:
+        RuntimeError: `delta` is not positive.
+    """
+    _warn_sizes("huber_loss", input, target)
+    if delta <= 0:
+        raise RuntimeError("huber_loss does not support non-positive values for delta.")
+    loss = huber(input - target, delta)
+    if weight is None:
+        return reduced(loss, reduction)
+    return _weighted(loss, weight, reduction)
+
+
+# --- distributions -------------------------------------------------------------------------------
+
+
+@composite(method=False)
+def kl_div(
+    input: Any, target: Any, size_average: Any = None, reduce: Any = None, reduction: Any = "mean",
+    log_target: bool = False,
+) -> Any:  # fmt: skip
+    """target * (log(target) - input), of log-probabilities `input`; with `log_target` of two such.
+
+    `reduction` may also be 'batchmean': the sum over the length of the first dimension.
+    """
+    from refgrad.ops.special_functions import xlogy
+
+    reduction = legacy(reduction, size_average, reduce)
+    if log_target:
+        loss = target.exp() * (target - input)
+    else:
+        loss = xlogy(target, target) - target * input
+    if reduction == "batchmean":
+        return loss.sum() / input.shape[0] if input.ndim else loss.sum()
+    return reduced(loss, reduction)
+
+
+@op(method=False, name="binary_cross_entropy")
+def _binary_cross_entropy(input: Any, target: Any) -> Any:
+    # as PyTorch has it a logarithm is at least -100, so that a certain and wrong prediction stays finite
+    log_x, log_rest = np.maximum(np.log(input), -100.0), np.maximum(np.log1p(-input), -100.0)
+    return (target - 1) * log_rest - target * log_x
+
+
+_binary_cross_entropy.vjp(  # d out = (x - t) / (x (1 - x)) dx + (log(1 - x) - log(x)) dt
+    input=lambda g, input, target: g * (input - target) / np.maximum(input * (1 - input), 1e-12),
+    target=lambda g, input: g * (
+        np.maximum(np.log1p(-input), -100.0) - np.maximum(np.log(input), -100.0)
+    ),
+)  # fmt: skip
+
+
+@composite(method=False)
+def binary_cross_entropy(
+    input: Any, target: Any, weight: Any = None, size_average: Any = None, reduce: Any = None,
+    reduction: Any = "mean",
+) -> Any:  # fmt: skip
+    """-(t log x + (1 - t) log(1 - x)) of probabilities x, weighted and reduced.
+
+    Raises:
+        ValueError: the shapes differ.
+        RuntimeError: a probability is outside [0, 1].
+    """
+    reduction = legacy(reduction, size_average, reduce)
+    if target.shape != input.shape:
+        raise ValueError(
+            f"Using a target size ({target.shape}) that is different to the input size ({input.shape}) is "
+            "deprecated. Please ensure they have the same size."
+        )
+    x = input._array
+    if x.size and ((x < 0) | (x > 1)).any():
+        raise RuntimeError("all elements of input should be between 0 and 1")
+    return reduced(_scaled(_binary_cross_entropy(input, target), weight), reduction)
+
+
+@composite(method=False)
+def binary_cross_entropy_with_logits(
+    input: Any, target: Any, weight: Any = None, size_average: Any = None, reduce: Any = None,
+    reduction: Any = "mean", pos_weight: Any = None,
+) -> Any:  # fmt: skip
+    """Binary cross entropy of sigmoid(input), weighted and reduced; `pos_weight` weighs the positives.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    from refgrad.ops.activations import logsigmoid
+
+    reduction = legacy(reduction, size_average, reduce)
+    if target.shape != input.shape:
+        raise ValueError(
+            f"Target size ({target.shape}) must be the same as input size ({input.shape})"
+        )
+    log_x = logsigmoid(input)
+    if pos_weight is not None:
+        log_x = log_x * ((pos_weight - 1) * target + 1)
+    return reduced(_scaled((1 - target) * input - log_x, weight), reduction)
+
+
+@composite(method=False)
+def poisson_nll_loss(
+    input: Any, target: Any, log_input: bool = True, full: bool = False, size_average: Any = None,
+    eps: float = 1e-8, reduce: Any = None, reduction: Any = "mean",
+) -> Any:  # fmt: skip
+    """e^x - t x, or without `log_input` x - t log(x + eps); with `full` Stirling's term for log t!."""
+    reduction = check_reduction(legacy(reduction, size_average, reduce))
+    loss = input.exp() - target * input if log_input else input - target * (input + eps).log()
+    if full:
+        stirling = target * target.log() - target + 0.5 * (2 * math.pi * target).log()
+        loss = loss + stirling.masked_fill(target <= 1, 0)
+    return reduced(loss, reduction)
+
+
+@composite(method=False)
+def gaussian_nll_loss(
+    input: Any, target: Any, var: Any, full: bool = False, eps: float = 1e-6,
+    reduction: Any = "mean",
+) -> Any:  # fmt: skip
+    """(log var + (input - target)^2 / var) / 2, where var is at least `eps`; `full` adds log(2 pi) / 2.
+
+    Raises:
+        ValueError: `var` is negative, or its shape does not fit.
+    """
+    if isinstance(var, Tensor):
+        if (var._array < 0).any():
+            raise ValueError("var has negative entry/entries")
+    elif var < 0:
+        raise ValueError("var has negative entry/entries")
+    else:
+        var = wrap(np.full(input.shape, var, dtype=input.dtype.numpy))
+    if var.shape != input.shape:
+        if var.shape == input.shape[:-1]:
+            var = var.unsqueeze(-1)
+        elif input.ndim != var.ndim or any(v not in (1, n) for v, n in zip(var.shape, input.shape)):
+            raise ValueError("var is of incorrect size")
+    check_reduction(reduction)
+    var = raised(var, eps)
+    loss = 0.5 * (var.log() + squared_error(input, target) / var)
+    if full:
+        loss = loss + 0.5 * math.log(2 * math.pi)
+    return reduced(loss, reduction)
+
+
+# --- margins -------------------------------------------------------------------------------------
+
+
+@composite(method=False)
+def soft_margin_loss(
+    input: Any, target: Any, size_average: Any = None, reduce: Any = None, reduction: Any = "mean"
+) -> Any:
+    """log(1 + e^(-t x)); by logaddexp, since e^(-t x) overflows where the loss does not."""
+    reduction = legacy(reduction, size_average, reduce)
+    z = -target * input
+    return reduced(np.logaddexp(z, wrap(np.zeros_like(z._array))), reduction)
+
+
+@composite(method=False)
+def hinge_embedding_loss(
+    input: Any, target: Any, margin: float = 1.0, size_average: Any = None, reduce: Any = None,
+    reduction: Any = "mean",
+) -> Any:  # fmt: skip
+    """x where the target is 1, max(0, margin - x) where it is -1."""
+    reduction = legacy(reduction, size_average, reduce)
+    hinge = (margin - input).clamp_min(0).masked_fill(target == 1, 0)
+    near = input.masked_fill(target == -1, 0)
+    return reduced(hinge + near, reduction)
+
+
+@composite(method=False)
+def margin_ranking_loss(
+    input1: Any, input2: Any, target: Any, margin: float = 0, size_average: Any = None,
+    reduce: Any = None, reduction: Any = "mean",
+) -> Any:  # fmt: skip
+    """max(0, -t (x1 - x2) + margin).
+
+    Raises:
+        RuntimeError: the numbers of dimensions differ.
+    """
+    reduction = legacy(reduction, size_average, reduce)
+    if not input1.ndim == input2.ndim == target.ndim:
+        raise RuntimeError(
+            "margin_ranking_loss : All input tensors should have same dimension but got sizes: input1: "
+            f"{input1.shape}, input2: {input2.shape}, target: {target.shape} "
+        )
+    return reduced((-target * (input1 - input2) + margin).clamp_min(0), reduction)
+
+
+@composite(method=False)
+def cosine_embedding_loss(
+    input1: Any, input2: Any, target: Any, margin: float = 0, size_average: Any = None,
+    reduce: Any = None, reduction: Any = "mean",
+) -> Any:  # fmt: skip
+    """1 - cos(x1, x2) where the target is 1, max(0, cos(x1, x2) - margin) where it is -1.
+
+    Raises:
+        RuntimeError: the numbers of dimensions do not fit.
+    """
+    reduction = legacy(reduction, size_average, reduce)
+    if target.ndim > 1 or input1.ndim != target.ndim + 1 or input2.ndim != target.ndim + 1:
+        raise RuntimeError(
+            f"{target.ndim}D target tensor expects {target.ndim + 1}D input tensors, but found inputs with "
+            f"sizes {list(input1.shape)} and {list(input2.shape)}."
+        )
+    product = (input1 * input2).sum(-1)
+    lengths = ((input1 * input1).sum(-1) + 1e-12) * ((input2 * input2).sum(-1) + 1e-12)
+    cos = product / lengths.sqrt()
+    positive = (1 - cos).masked_fill(target != 1, 0)
+    negative = (cos - margin).clamp_min(0).masked_fill(target != -1, 0)
+    return reduced(positive + negative, reduction)
+
+
+@composite(method=False)
+def triplet_margin_loss(
+    anchor: Any, positive: Any, negative: Any, margin: float = 1.0, p: float = 2, eps: float = 1e-6,
+    swap: bool = False, size_average: Any = None, reduce: Any = None, reduction: Any = "mean",
+) -> Any:  # fmt: skip
+    """max(0, d(anchor, positive) - d(anchor, negative) + margin), d the p-norm of the difference + eps.
+
+    Raises:
+        ValueError: `margin` is not positive.
+        RuntimeError: the numbers of dimensions differ.
+    """
+    from refgrad.ops.norms import pairwise_distance
+
+    reduction = legacy(reduction, size_average, reduce)
+    if margin <= 0:
+        raise ValueError(f"margin must be greater than 0, got {margin}")
+    if not anchor.ndim == positive.ndim == negative.ndim:
+        raise RuntimeError(
+            "The anchor, positive, and negative tensors are expected to have the same number of "
+            f"dimensions, but got: anchor {anchor.ndim}D, positive {positive.ndim}D, and negative "
+            f"{negative.ndim}D inputs"
+        )
+
+    def distance(x: Any, y: Any) -> Any:
+        return pairwise_distance(x, y, p, eps)
+
+    return _triplet(anchor, positive, negative, distance, margin, swap, reduction)
+
+
+def _triplet(
+    anchor: Any, positive: Any, negative: Any, distance: Any, margin: float, swap: bool, reduction: Any
+) -> Any:
+    near, far = distance(anchor, positive), distance(anchor, negative)
+    if swap:
+        far = far.minimum(distance(positive, negative))
+    return reduced((margin + near - far).clamp_min(0), reduction)
+
+
+@composite(method=False)
+def triplet_margin_with_distance_loss(
+    anchor: Any, positive: Any, negative: Any, *, distance_function: Any = None,
+    margin: float = 1.0, swap: bool = False, reduction: Any = "mean",
+) -> Any:  # fmt: skip
+    """`triplet_margin_loss` with a distance of one's own (by default `pairwise_distance`).
+
+    Raises:
+        ValueError: `margin` is not positive.
+    """
+    from refgrad.ops.norms import pairwise_distance
+
+    check_reduction(reduction)
+    if margin <= 0:
+        raise ValueError(f"margin must be greater than 0, got {margin}")
+    distance = pairwise_distance if distance_function is None else distance_function
+    return _triplet(anchor, positive, negative, distance, margin, swap, reduction)

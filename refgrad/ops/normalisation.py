@@ -1,0 +1,355 @@
+"""Normalisation: layer, batch, instance, group and RMS norms, and vectors of unit length."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from refgrad.ops.op import composite, op
+from refgrad.ops.shaping import ints
+from refgrad.tensor import Tensor, wrap
+
+__all__ = [
+    "batch_norm", "group_norm", "instance_norm", "layer_norm", "native_batch_norm",
+    "native_group_norm", "native_layer_norm", "rms_norm",
+]  # fmt: skip
+
+# --- the two standardisations --------------------------------------------------------------------
+
+
+def _count(shape: Any, dims: Any) -> int:
+    return math.prod(shape[d] for d in dims)
+
+
+@op(method=False, node_name="NativeLayerNormBackward0", differentiable=3)
+def standardise(input: Any, dims: Any, eps: Any) -> tuple[Any, Any, Any]:
+    """(x - mean) * rstd over `dims`, with rstd = 1 / sqrt(variance + eps); and mean and rstd.
+
+    `dims` count from 0; the variance is the biased one; mean and rstd keep the dimensions.
+    """
+    n = max(_count(input.shape, dims), 1)
+    mean = np.sum(input, axis=dims, keepdims=True) / n
+    centred = input - mean
+    rstd = 1 / np.sqrt(np.sum(centred * centred, axis=dims, keepdims=True) / n + eps)
+    return centred * rstd, mean, rstd
+
+
+def _standardise_back(g: Any, out: Any, dims: Any, shape: Any) -> Any:
+    # d out = rstd (dx - mean(dx) - out mean(out dx));  d mean = mean(dx);  d rstd = -rstd^2 mean(out dx)
+    of_out, of_mean, of_rstd = g
+    x, _, rstd = out
+    n = max(_count(shape, dims), 1)
+    along = np.sum(of_out * x, axis=dims, keepdims=True) + of_rstd * rstd
+    level = np.sum(of_out, axis=dims, keepdims=True) - of_mean / rstd
+    return (of_out - x * (along / n) - level / n) * rstd
+
+
+standardise.vjp(input=_standardise_back)
+
+
+@op(method=False, node_name="FusedRmsNormBackward0", differentiable=2)
+def rescale(input: Any, dims: Any, eps: Any) -> tuple[Any, Any]:
+    """x * rrms over `dims`, with rrms = 1 / sqrt(mean(x^2) + eps); and rrms."""
+    n = max(_count(input.shape, dims), 1)
+    rrms = 1 / np.sqrt(np.sum(input * input, axis=dims, keepdims=True) / n + eps)
+    return input * rrms, rrms
+
+
+def _rescale_back(g: Any, out: Any, dims: Any, shape: Any) -> Any:
+    # d out = rrms (dx - out mean(out dx));  d rrms = -rrms^2 mean(out dx)
+    of_out, of_rrms = g
+    x, rrms = out
+    n = max(_count(shape, dims), 1)
+    along = np.sum(of_out * x, axis=dims, keepdims=True) + of_rrms * rrms
+    return (of_out - x * (along / n)) * rrms
+
+
+rescale.vjp(input=_rescale_back)
+
+
+def _affine(x: Any, weight: Any, bias: Any, shape: Any = None) -> Any:
+    """x * weight + bias, each in `shape` if given."""
+    if weight is not None:
+        x = x * (weight if shape is None else weight.reshape(shape))
+    if bias is not None:
+        x = x + (bias if shape is None else bias.reshape(shape))
+    return x
+
+
+# --- layer norm and RMS norm ---------------------------------------------------------------------
+
+
+def _last_dims(input: Any, normalized_shape: Any, weight: Any, bias: Any) -> tuple[int, ...]:
+    shape = ints(normalized_shape)
+    k = len(shape)
+    if not k:
+        raise RuntimeError(
+            "Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one "
+            "element, but got normalized_shape = []"
+        )
+    for name, given in (("weight", weight), ("bias", bias)):
+        if given is not None and tuple(given.shape) != shape:
+            raise RuntimeError(
+                f"Expected {name} to be of same shape as normalized_shape, but got {name} of shape "
+                f"{list(given.shape)} and normalized_shape = {list(shape)}"
+            )
+    if input.ndim < k or tuple(input.shape[input.ndim - k :]) != shape:
+        raise RuntimeError(
+            f"Given normalized_shape={list(shape)}, expected input with shape "
+            f"[*, {', '.join(map(str, shape))}], but got input of size{list(input.shape)}"
+        )
+    return tuple(range(input.ndim - k, input.ndim))
+
+
+@composite(method=False)
+def native_layer_norm(
+    input: Any, normalized_shape: Any, weight: Any, bias: Any, eps: float
+) -> tuple[Any, Any, Any]:
+    """Layer norm; and the mean and 1 / sqrt(variance + eps) of each row, without a gradient."""
+    dims = _last_dims(input, normalized_shape, weight, bias)
+    x, mean, rstd = standardise(input, dims, eps)
+    return _affine(x, weight, bias), mean.detach(), rstd.detach()
+
+
+@composite(method=False)
+def layer_norm(
+    input: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-05,
+    cudnn_enable: bool = True,
+) -> Any:  # fmt: skip
+    """(x - mean) / sqrt(variance + eps) over the last dimensions, times weight plus bias.
+
+    Raises:
+        RuntimeError: `normalized_shape` is not that of the last dimensions, the weight and the bias.
+    """
+    dims = _last_dims(input, normalized_shape, weight, bias)
+    return _affine(standardise(input, dims, eps)[0], weight, bias)
+
+
+@composite(method=False)
+def rms_norm(
+    input: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None
+) -> Any:
+    """x / sqrt(mean(x^2) + eps) over the last dimensions, times weight; `eps` is the dtype's by default.
+
+    Raises:
+        RuntimeError: `normalized_shape` is not that of the last dimensions and the weight.
+    """
+    dims = _last_dims(input, normalized_shape, weight, None)
+    if eps is None:
+        eps = float(np.finfo(input.dtype.numpy).eps)
+    return _affine(rescale(input, dims, eps)[0], weight, None)
+
+
+# --- group, batch and instance norm --------------------------------------------------------------
+
+
+def _channels(input: Any) -> tuple[int, ...]:
+    """The shape in which a vector of channels broadcasts against (N, C, *)."""
+    return (-1, *(1,) * (input.ndim - 2))
+
+
+@composite(method=False)
+def native_group_norm(
+    input: Any, weight: Any, bias: Any, N: int, C: int, HxW: int, group: int, eps: float
+) -> tuple[Any, Any, Any]:
+    """Group norm, and the mean and 1 / sqrt(variance + eps) of each group, (N, group)."""
+    grouped = input.reshape(N, group, C // group * HxW)
+    x, mean, rstd = standardise(grouped, (2,), eps)
+    out = _affine(x.reshape(input.shape), weight, bias, _channels(input))
+    return out, mean.reshape(N, group), rstd.reshape(N, group)
+
+
+@composite(method=False)
+def group_norm(
+    input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-05,
+    cudnn_enabled: bool = True,
+) -> Any:  # fmt: skip
+    """(N, C, *) normalised over each of `num_groups` groups of channels, times weight plus bias.
+
+    Raises:
+        RuntimeError: the groups do not divide the channels, or weight and bias are not (C,).
+    """
+    if input.ndim < 2:
+        raise RuntimeError(
+            f"Expected at least 2 dimensions for input tensor but received {input.ndim}"
+        )
+    n, c = input.shape[:2]
+    if num_groups <= 0 or c % num_groups:
+        raise RuntimeError(
+            "Expected number of channels in input to be divisible by num_groups, but got input of "
+            f"shape {list(input.shape)} and num_groups={num_groups}"
+        )
+    _check_vectors(c, weight=weight, bias=bias)
+    area = math.prod(input.shape[2:])
+    return native_group_norm(input, weight, bias, n, c, area, num_groups, eps)[0]
+
+
+def _check_vectors(channels: int, **vectors: Any) -> None:
+    for name, v in vectors.items():
+        if v is not None and tuple(v.shape) != (channels,):
+            raise RuntimeError(
+                f"Expected {name} to be a vector of size equal to the number of channels in input, "
+                f"{channels}, but got {name} of shape {list(v.shape)}"
+            )
+
+
+def _update(running: Any, batch: Any, momentum: float) -> None:
+    """running = (1 - momentum) running + momentum batch, in place."""
+    if running is not None:
+        running._array[...] = (1 - momentum) * running._array + momentum * batch
+        running.mark_written()
+
+
+@composite(method=False)
+def native_batch_norm(
+    input: Any, weight: Any, bias: Any, running_mean: Any, running_var: Any, training: bool,
+    momentum: float, eps: float,
+) -> tuple[Any, Any, Any]:  # fmt: skip
+    """Batch norm; and in training each channel's mean and 1 / sqrt(variance + eps), without a gradient."""
+    c = input.shape[1]
+    shape = _channels(input)
+    if training:
+        dims = (0, *range(2, input.ndim))
+        x, mean, rstd = standardise(input, dims, eps)
+        _update(running_mean, mean._array.reshape(c), momentum)
+        if running_var is not None:
+            n = _count(input.shape, dims)
+            variance = np.var(input._array, axis=dims)
+            _update(running_var, variance * (n / (n - 1)) if n > 1 else variance, momentum)
+        return _affine(x, weight, bias, shape), mean.detach().reshape(c), rstd.detach().reshape(c)
+    if running_mean is None or running_var is None:
+        raise RuntimeError(
+            "Expected running_mean and running_var to be defined when training=False"
+        )
+    rstd = (running_var + eps) ** -0.5
+    scale = rstd if weight is None else rstd * weight
+    x = (input - running_mean.reshape(shape)) * scale.reshape(shape)
+    empty = wrap(np.zeros((0,), dtype=input.dtype.numpy))
+    return _affine(x, None, bias, shape), empty, empty
+
+
+def _check_batch(input: Any, running_mean: Any, running_var: Any, weight: Any, bias: Any) -> None:
+    if input.ndim < 2:
+        raise RuntimeError(
+            f"Expected at least 2 dimensions for input tensor but received {input.ndim}"
+        )
+    _check_vectors(
+        input.shape[1], running_mean=running_mean, running_var=running_var, weight=weight, bias=bias
+    )
+
+
+def _torch_order(name: str, function: Any) -> Any:
+    """torch.NAME(input, weight, bias, ...): the arguments as in torch rather than torch.nn.functional."""
+
+    def reordered(
+        input: Any, weight: Any, bias: Any, running_mean: Any, running_var: Any, training: bool,
+        momentum: float, eps: float, cudnn_enabled: bool = True,
+    ) -> Any:  # fmt: skip
+        return function(input, running_mean, running_var, weight, bias, training, momentum, eps)
+
+    reordered.__name__ = name
+    reordered.__doc__ = f"nn.functional.{name}, with the weight and the bias before the statistics."
+    return composite(reordered, method=False)
+
+
+@composite(method=False)
+def functional_batch_norm(
+    input: Any, running_mean: Any, running_var: Any, weight: Any = None, bias: Any = None,
+    training: bool = False, momentum: float = 0.1, eps: float = 1e-05,
+) -> Any:  # fmt: skip
+    """(N, C, *) normalised over each channel, times weight plus bias.
+
+    In training by the batch's statistics, with which the running ones are updated in place (their
+    variance by the unbiased one); else by the running ones.
+
+    Raises:
+        RuntimeError: a vector is not (C,), or the running statistics are missing.
+        ValueError: in training, a channel has a single value.
+    """
+    if input.ndim == 1 and not input.numel():
+        return input.clone()
+    if training and input.ndim > 1 and math.prod(input.shape) == input.shape[1]:
+        raise ValueError(
+            f"Expected more than 1 value per channel when training, got input size {input.shape}"
+        )
+    _check_batch(input, running_mean, running_var, weight, bias)
+    return native_batch_norm(
+        input, weight, bias, running_mean, running_var, training, momentum, eps
+    )[0]
+
+
+@composite(method=False)
+def functional_instance_norm(
+    input: Any, running_mean: Any = None, running_var: Any = None, weight: Any = None,
+    bias: Any = None, use_input_stats: bool = True, momentum: float = 0.1, eps: float = 1e-05,
+) -> Any:  # fmt: skip
+    """(N, C, *) normalised over each channel of each image, times weight plus bias.
+
+    Raises:
+        RuntimeError: a vector is not (C,), or the running statistics are missing.
+        ValueError: a channel of an image has a single value.
+    """
+    if use_input_stats and math.prod(input.shape[2:]) == 1:
+        raise ValueError(
+            f"Expected more than 1 spatial element when training, got input size {input.shape}"
+        )
+    _check_batch(input, running_mean, running_var, weight, bias)
+    if not use_input_stats:
+        return native_batch_norm(
+            input, weight, bias, running_mean, running_var, False, momentum, eps
+        )[0]
+    n, c = input.shape[:2]
+    dims = tuple(range(2, input.ndim))
+    x, mean, _ = standardise(input, dims, eps)
+    _update(running_mean, mean._array.reshape(n, c).mean(0), momentum)
+    if running_var is not None:
+        _update(running_var, np.var(input._array, axis=dims, ddof=1).mean(0), momentum)
+    return _affine(x, weight, bias, _channels(input))
+
+
+batch_norm = _torch_order("batch_norm", functional_batch_norm)
+instance_norm = _torch_order("instance_norm", functional_instance_norm)
+
+
+# --- others --------------------------------------------------------------------------------------
+
+
+@composite(method=False)
+def local_response_norm(
+    input: Any, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+) -> Any:
+    """x / (k + alpha * mean of x^2 over `size` neighbouring channels)^beta, of (N, C, *).
+
+    Raises:
+        ValueError: `input` has less than three dimensions.
+    """
+    from refgrad.ops.padding import constant_pad_nd
+    from refgrad.ops.pooling import average
+
+    if input.ndim < 3:
+        raise ValueError(
+            "Expected 3D or higher dimensionality                          "
+            f"input (got {input.ndim} dimensions)"
+        )
+    if input.numel() == 0:
+        return input
+    n, c = input.shape[:2]
+    squares = constant_pad_nd(
+        (input * input).reshape(n, 1, c, -1), (0, 0, size // 2, (size - 1) // 2), 0
+    )
+    area = squares.shape[-1]
+    means = average(squares, (c, area), (size, 1), (1, 1), (0, 0), True, None)
+    return input / (means.reshape(input.shape) * alpha + k) ** beta
+
+
+@composite(method=False)
+def normalize(input: Any, p: float = 2.0, dim: Any = 1, eps: float = 1e-12, out: Any = None) -> Any:
+    """x / max(its p-norm over `dim`, eps)."""
+    length = input.norm(p, dim, True).clamp_min(eps)
+    made = input / length.expand_as(input)
+    if out is None:
+        return made
+    assert isinstance(out, Tensor)
+    return out.become(made)

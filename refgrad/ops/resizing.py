@@ -1,0 +1,414 @@
+"""Resizing images: interpolation, pixel shuffles, and sampling at the points of a grid."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+
+from refgrad.ops.op import composite
+from refgrad.ops.padding import resample
+
+__all__ = ["channel_shuffle", "pixel_shuffle", "pixel_unshuffle"]
+
+# Where each place of the output looks in one dimension of the input: indices and weights of shape
+# (taps, out). What PyTorch computes in float32 whatever the dtype is done so here.
+
+
+def _nearest(n: int, out: int, factor: float | None, exact: bool) -> Any:
+    scale = np.float32(1 / factor if factor else n / out)
+    shift = np.float32(0.5 if exact else 0)
+    at = np.floor((np.arange(out, dtype=np.float32) + shift) * scale).astype(np.int64)
+    return np.minimum(at, n - 1)[None], None
+
+
+def _source(n: int, out: int, factor: float | None, align_corners: bool) -> Any:
+    if align_corners:
+        return np.arange(out) * ((n - 1) / (out - 1) if out > 1 else 0.0)
+    return (np.arange(out) + 0.5) * (1 / factor if factor else n / out) - 0.5
+
+
+def _linear(n: int, out: int, factor: float | None, align_corners: bool) -> Any:
+    at = np.maximum(_source(n, out, factor, align_corners), 0)
+    i = np.minimum(np.floor(at).astype(np.int64), n - 1)
+    t = np.clip(at - i, 0, 1)
+    return np.stack([i, np.minimum(i + 1, n - 1)]), np.stack([1 - t, t])
+
+
+def cubic(t: Any, a: float = -0.75) -> tuple[Any, ...]:
+    """The weights of the four neighbours at -1 - t, -t, 1 - t and 2 - t: Keys's kernel."""
+
+    def near(x: Any) -> Any:
+        return ((a + 2) * x - (a + 3)) * x * x + 1
+
+    def far(x: Any) -> Any:
+        return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+
+    return far(t + 1), near(t), near(1 - t), far(2 - t)
+
+
+def _cubic(n: int, out: int, factor: float | None, align_corners: bool) -> Any:
+    at = _source(n, out, factor, align_corners)
+    i = np.floor(at)
+    taps = np.stack([i + k for k in (-1, 0, 1, 2)]).astype(np.int64)
+    return np.clip(taps, 0, n - 1), np.stack(cubic(at - i))
+
+
+def _antialiased(n: int, out: int, factor: float | None, align_corners: bool, order: int) -> Any:
+    """A linear (order 1) or cubic (2) kernel as wide as the output's pixels are."""
+    scale = (n - 1) / (out - 1) if align_corners and out > 1 else 1 / factor if factor else n / out
+    width = max(scale, 1.0)
+    support = order * width
+    centre = scale * (np.arange(out) + 0.5)
+    first = np.maximum((centre - support + 0.5).astype(np.int64), 0)
+    last = np.minimum((centre + support + 0.5).astype(np.int64), n)
+    taps = first + np.arange((last - first).max(initial=1))[:, None]
+    x = np.abs(taps - centre + 0.5) / width
+    if order == 1:
+        w = np.maximum(1 - x, 0)
+    else:
+        near, far = cubic(x, -0.5)[1], cubic(x - 1, -0.5)[0]
+        w = np.where(x < 1, near, np.where(x < 2, far, 0))
+    w = np.where(taps < last, w, 0)
+    return np.minimum(taps, n - 1), w / w.sum(0)
+
+
+_MODES = {  # the input's dimensions that each mode takes
+    "nearest": (3, 4, 5), "nearest-exact": (3, 4, 5), "area": (3, 4, 5), "linear": (3,),
+    "bilinear": (4,), "bicubic": (4,), "trilinear": (5,),
+}  # fmt: skip
+
+
+@composite(method=False)
+def interpolate(
+    input: Any, size: Any = None, scale_factor: Any = None, mode: str = "nearest",
+    align_corners: bool | None = None, recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
+) -> Any:  # fmt: skip
+    """(N, C, *spatial) resized to `size`, or by `scale_factor`.
+
+    `mode` is nearest, nearest-exact, linear, bilinear, bicubic, trilinear or area.
+
+    Raises:
+        ValueError: the arguments contradict each other.
+        NotImplementedError: the mode is unknown or not for inputs of that many dimensions.
+    """
+    corners = mode in ("linear", "bilinear", "bicubic", "trilinear")
+    if align_corners is not None and not corners:
+        raise ValueError(
+            "align_corners option can only be set with the interpolating modes: linear | bilinear | "
+            "bicubic | trilinear"
+        )
+    if mode not in _MODES or input.ndim not in _MODES[mode]:
+        raise NotImplementedError(
+            f"Input Error: {input.ndim}D input with mode {mode!r}; the modes are those of 3D, 4D and 5D "
+            "inputs: nearest | nearest-exact | linear | bilinear | bicubic | trilinear | area"
+        )
+    if antialias and mode not in ("bilinear", "bicubic"):
+        raise ValueError("Anti-alias option is restricted to bilinear and bicubic modes")
+    spatial = input.shape[2:]
+    sizes, factors = _target(spatial, size, scale_factor, recompute_scale_factor)
+    if min(sizes) < 1 or min(spatial) < 1:
+        raise RuntimeError(
+            f"Input and output sizes should be greater than 0, but got input {list(spatial)} output "
+            f"{list(sizes)}"
+        )
+    if mode == "area":
+        from refgrad.ops import adaptive
+
+        pool = getattr(adaptive, f"adaptive_avg_pool{len(spatial)}d")
+        return pool(input, sizes)
+    for i, (n, out, factor) in enumerate(zip(spatial, sizes, factors)):
+        if mode.startswith("nearest"):
+            taps = _nearest(n, out, factor, mode == "nearest-exact")
+        elif antialias:
+            taps = _antialiased(n, out, factor, bool(align_corners), 1 if mode == "bilinear" else 2)
+        else:
+            taps = (_cubic if mode == "bicubic" else _linear)(n, out, factor, bool(align_corners))
+        input = resample(input, 2 + i, *taps)
+    return input
+
+
+def _target(spatial: Any, size: Any, scale_factor: Any, recompute: Any) -> Any:
+    """The output's size, and the factors that positions are computed with (None: from the sizes)."""
+    d = len(spatial)
+    if (size is None) == (scale_factor is None):
+        raise ValueError("only one of size or scale_factor should be defined" if size is not None
+                         else "either size or scale_factor should be defined")  # fmt: skip
+    if size is not None:
+        sizes = tuple(int(s) for s in size) if isinstance(size, (tuple, list)) else (int(size),) * d
+        if len(sizes) != d:
+            raise ValueError(
+                f"Input and output must have the same number of spatial dimensions, but got input with "
+                f"spatial dimensions of {list(spatial)} and output size of {list(sizes)}."
+            )
+        if recompute:
+            raise ValueError("recompute_scale_factor is not meaningful with an explicit size.")
+        return sizes, (None,) * d
+    factors = scale_factor if isinstance(scale_factor, (tuple, list)) else (scale_factor,) * d
+    if len(factors) != d:
+        raise ValueError(
+            "Input and scale_factor must have the same number of spatial dimensions, but got input "
+            f"with spatial dimensions of {list(spatial)} and scale_factor of shape {list(factors)}."
+        )
+    sizes = tuple(math.floor(float(n) * f) for n, f in zip(spatial, factors))
+    return sizes, (None,) * d if recompute else tuple(map(float, factors))
+
+
+@composite(method=False)
+def upsample(
+    input: Any, size: Any = None, scale_factor: Any = None, mode: str = "nearest",
+    align_corners: bool | None = None,
+) -> Any:  # fmt: skip
+    """`interpolate`, by its old name."""
+    return interpolate(input, size, scale_factor, mode, align_corners)
+
+
+@composite(method=False)
+def upsample_nearest(input: Any, size: Any = None, scale_factor: Any = None) -> Any:
+    """`interpolate` by nearest neighbours."""
+    return interpolate(input, size, scale_factor, "nearest")
+
+
+@composite(method=False)
+def upsample_bilinear(input: Any, size: Any = None, scale_factor: Any = None) -> Any:
+    """Bilinear `interpolate` with aligned corners."""
+    return interpolate(input, size, scale_factor, "bilinear", align_corners=True)
+
+
+# --- shuffles ------------------------------------------------------------------------------------
+
+
+@composite(method=False)
+def pixel_shuffle(input: Any, upscale_factor: int) -> Any:
+    """(*, C r^2, H, W) as (*, C, H r, W r).
+
+    Raises:
+        RuntimeError: r^2 does not divide the channels.
+    """
+    r = int(upscale_factor)
+    if input.ndim < 3:
+        raise RuntimeError(
+            f"pixel_shuffle expects input to have at least 3 dimensions, but got input with {input.ndim} "
+            "dimension(s)"
+        )
+    *lead, c, h, w = input.shape
+    if r <= 0 or c % (r * r):
+        raise RuntimeError(
+            "pixel_shuffle expects its input's 'channel' dimension to be divisible by the square of "
+            f"upscale_factor, but input.size(-3)={c} is not divisible by {r * r}"
+        )
+    n = len(lead)
+    x = input.reshape(*lead, c // (r * r), r, r, h, w)
+    x = x.permute(*range(n), n, n + 3, n + 1, n + 4, n + 2)
+    return x.reshape(*lead, c // (r * r), h * r, w * r)
+
+
+@composite(method=False)
+def pixel_unshuffle(input: Any, downscale_factor: int) -> Any:
+    """(*, C, H r, W r) as (*, C r^2, H, W).
+
+    Raises:
+        RuntimeError: r does not divide the height and the width.
+    """
+    r = int(downscale_factor)
+    if input.ndim < 3:
+        raise RuntimeError(
+            "pixel_unshuffle expects input to have at least 3 dimensions, but got input with "
+            f"{input.ndim} dimension(s)"
+        )
+    *lead, c, h, w = input.shape
+    if r <= 0 or h % r or w % r:
+        raise RuntimeError(
+            "pixel_unshuffle expects height and width to be divisible by downscale_factor, but "
+            f"input.size(-2)={h}, input.size(-1)={w} are not divisible by {r}"
+        )
+    n = len(lead)
+    x = input.reshape(*lead, c, h // r, r, w // r, r)
+    x = x.permute(*range(n), n, n + 2, n + 4, n + 1, n + 3)
+    return x.reshape(*lead, c * r * r, h // r, w // r)
+
+
+@composite(method=False)
+def channel_shuffle(input: Any, groups: int) -> Any:
+    """The channels of (N, C, *) dealt out from `groups` groups in turn.
+
+    Raises:
+        RuntimeError: `groups` does not divide the channels.
+    """
+    if input.ndim < 3:
+        raise RuntimeError(
+            f"channel_shuffle expects input with > 2 dims, but got input with sizes {list(input.shape)}"
+        )
+    n, c, *spatial = input.shape
+    if groups <= 0 or c % groups:
+        raise RuntimeError(
+            f"Number of channels must be divisible by groups. Got {c} channels and {groups} groups."
+        )
+    return input.reshape(n, groups, c // groups, *spatial).transpose(1, 2).reshape(n, c, *spatial)
+
+
+# --- grids ---------------------------------------------------------------------------------------
+
+
+def _warn_corners(align_corners: bool | None, name: str) -> bool:
+    if align_corners is None:
+        warnings.warn(
+            f"Default {name} and affine_grid behavior has changed to align_corners=False since 1.3.0. "
+            "Please specify align_corners=True if the old behavior is desired.",
+            stacklevel=3,
+        )
+    return bool(align_corners)
+
+
+@composite(method=False)
+def affine_grid(theta: Any, size: Any, align_corners: bool | None = None) -> Any:
+    """The grid (N, *spatial, d) of points where `theta`, (N, d, d + 1), sends those of an image.
+
+    Raises:
+        RuntimeError: `theta` or `size` has other dimensions.
+    """
+    from refgrad.ops.products import matmul
+    from refgrad.tensor import wrap
+
+    align = _warn_corners(align_corners, "affine_grid")
+    n, spatial = int(size[0]), [int(s) for s in size[2:]]
+    d = len(spatial)
+    if d not in (2, 3) or tuple(theta.shape) != (n, d, d + 1):
+        raise RuntimeError(
+            f"Expected a batch of {d}D affine matrices of shape {n}x{d}x{d + 1} for size {list(size)}. "
+            f"Got {list(theta.shape)}."
+        )
+    axes = []
+    for s in spatial:
+        line = np.linspace(-1, 1, s) if s > 1 else np.zeros(s)
+        axes.append(line if align else line * (s - 1) / s)
+    points = np.stack([*np.meshgrid(*axes, indexing="ij")[::-1], np.ones(spatial)], axis=-1)
+    base = wrap(points.reshape(-1, d + 1).astype(theta.dtype.numpy))
+    return matmul(base, theta.transpose(1, 2)).reshape(n, *spatial, d)
+
+
+def _unnormalise(x: Any, size: int, align: bool) -> Any:
+    return (x + 1) * ((size - 1) / 2) if align else ((x + 1) * size - 1) / 2
+
+
+def _reflect(x: Any, low: float, high: float) -> Any:
+    """x reflected at `low` and `high` until it lies between them."""
+    if low == high:
+        return x * 0.0
+    span = high - low
+    x = (x - low).abs()
+    turns = np.floor(x.detach().numpy() / span)
+    rest = x - _constant(turns * span, x)
+    odd = _constant(turns % 2, x)
+    return (1 - 2 * odd) * rest + odd * span + low
+
+
+def _constant(array: Any, like: Any) -> Any:
+    from refgrad.tensor import wrap
+
+    return wrap(np.asarray(array, dtype=like.dtype.numpy))
+
+
+def _clip(x: Any, size: int) -> Any:
+    """x clipped to the image; as in PyTorch the gradient is zero at the borders themselves."""
+    array = x.detach().numpy()
+    inside = (array > 0) & (array < size - 1)
+    return x * _constant(inside, x) + _constant(np.where(inside, 0, np.clip(array, 0, size - 1)), x)
+
+
+def _pad_grid(x: Any, size: int, padding_mode: str, align: bool) -> Any:
+    if padding_mode == "border":
+        return _clip(x, size)
+    if padding_mode == "reflection":
+        low, high = (0.0, size - 1.0) if align else (-0.5, size - 0.5)
+        return _clip(_reflect(x, low, high), size)
+    return x
+
+
+def _look_up(input: Any, at: list[Any]) -> Any:
+    """The elements of (N, C, *spatial) at integer coordinates (N, *places); zero outside."""
+    from refgrad.ops.pooling import pick
+    from refgrad.tensor import wrap
+
+    n, c, *spatial = input.shape
+    inside: Any = True
+    flat: Any = 0
+    for i, size in zip(at, spatial):
+        inside = inside & (i >= 0) & (i < size)
+        flat = flat * size + np.clip(i, 0, size - 1).astype(np.int64)
+    index = np.broadcast_to(flat[:, None], (n, c, *flat.shape[1:]))
+    return pick(input, wrap(index)) * _constant(inside[:, None], input)
+
+
+@composite(method=False)
+def grid_sample(
+    input: Any, grid: Any, mode: str = "bilinear", padding_mode: str = "zeros",
+    align_corners: bool | None = None,
+) -> Any:  # fmt: skip
+    """(N, C, *spatial) read at the points of `grid`, (N, *places, d), whose coordinates are in [-1, 1].
+
+    The last coordinate of the image comes first in a point. `mode` is bilinear, nearest or bicubic;
+    `padding_mode` (what is outside) zeros, border or reflection.
+
+    Raises:
+        ValueError: a mode is unknown.
+        RuntimeError: the shapes do not fit.
+    """
+    if mode not in ("bilinear", "nearest", "bicubic"):
+        raise ValueError(
+            "nn.functional.grid_sample(): expected mode to be 'bilinear', 'nearest' or 'bicubic', but "
+            f"got: '{mode}'"
+        )
+    if padding_mode not in ("zeros", "border", "reflection"):
+        raise ValueError(
+            "nn.functional.grid_sample(): expected padding_mode to be 'zeros', 'border', or "
+            f"'reflection', but got: '{padding_mode}'"
+        )
+    align = _warn_corners(align_corners, "grid_sample")
+    d = input.ndim - 2
+    if d not in (2, 3) or grid.ndim != input.ndim or grid.shape[-1] != d:
+        raise RuntimeError(
+            "grid_sampler(): expected 4D or 5D input and a grid of as many dimensions with a point in "
+            f"each last one, but got sizes {list(input.shape)} and {list(grid.shape)}"
+        )
+    if input.shape[0] != grid.shape[0] or 0 in input.shape[2:] or (mode == "bicubic" and d == 3):
+        raise RuntimeError(
+            "grid_sampler(): expected grid and input to have the same batch size, a non-empty input and "
+            f"4D for bicubic, but got sizes {list(input.shape)} and {list(grid.shape)}"
+        )
+    spatial = input.shape[2:]
+    points = [_unnormalise(grid[..., d - 1 - i], n, align) for i, n in enumerate(spatial)]
+    if mode == "bicubic":
+        return _grid_cubic(input, points, padding_mode, align)
+    points = [_pad_grid(x, n, padding_mode, align) for x, n in zip(points, spatial)]
+    arrays = [x.detach().numpy() for x in points]
+    if mode == "nearest":
+        return _look_up(input, [np.rint(a) for a in arrays]) + 0.0 * grid.sum()
+    floors = [np.floor(a) for a in arrays]
+    out: Any = 0
+    for corner in np.ndindex(*(2,) * d):
+        weight: Any = 1
+        for x, f, up in zip(points, floors, corner):
+            t = x - _constant(f, x)
+            weight = weight * (t if up else 1 - t)
+        value = _look_up(input, [f + up for f, up in zip(floors, corner)])
+        out = out + value * weight.unsqueeze(1)
+    return out
+
+
+def _grid_cubic(input: Any, points: list[Any], padding_mode: str, align: bool) -> Any:
+    spatial = input.shape[2:]
+    floors = [np.floor(x.detach().numpy()) for x in points]
+    weights = [cubic(x - _constant(f, x)) for x, f in zip(points, floors)]
+    out: Any = 0
+    for i, wy in enumerate(weights[0]):
+        for j, wx in enumerate(weights[1]):
+            at = [
+                _pad_grid(_constant(f + k - 1, p), n, padding_mode, align).numpy()
+                for f, k, p, n in zip(floors, (i, j), points, spatial)
+            ]
+            out = out + _look_up(input, [np.trunc(a) for a in at]) * (wy * wx).unsqueeze(1)
+    return out
