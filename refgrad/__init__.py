@@ -29,6 +29,7 @@ from refgrad.device import device as device
 from refgrad.dtypes import *
 from refgrad.layouts import *
 from refgrad.limits import *
+from refgrad.ops.activations import *
 from refgrad.ops.adaptive import *
 from refgrad.ops.attention import *
 from refgrad.ops.casting import *
@@ -50,9 +51,11 @@ from refgrad.ops.indexing import *
 from refgrad.ops.joining import *
 from refgrad.ops.linear import *
 from refgrad.ops.losses import *
+from refgrad.ops.matrix_norms import *
 from refgrad.ops.moments import *
 from refgrad.ops.normalisation import *
 from refgrad.ops.norms import *
+from refgrad.ops.numbered_losses import *
 from refgrad.ops.padding import *
 from refgrad.ops.pointwise import *
 from refgrad.ops.pooling import *

@@ -5,6 +5,7 @@ from __future__ import annotations
 from refgrad.ops.elementary import exp2, expm1, log1p, logit, sinc
 from refgrad.ops.elementary import sigmoid as expit
 from refgrad.ops.extremes import round
+from refgrad.ops.softmax import log_softmax, logsumexp, softmax
 from refgrad.ops.special_functions import (
     airy_ai,
     bessel_j0,
@@ -43,6 +44,9 @@ from refgrad.ops.special_functions import (
 )
 
 __all__ = [
+    "log_softmax",
+    "logsumexp",
+    "softmax",
     "airy_ai",
     "bessel_j0",
     "bessel_j1",

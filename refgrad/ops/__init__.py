@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from refgrad.ops import (
+    activations,
     adaptive,
     attention,
     casting,
@@ -29,9 +30,11 @@ from refgrad.ops import (
     linear,
     losses,
     matrices,
+    matrix_norms,
     moments,
     normalisation,
     norms,
+    numbered_losses,
     operators,
     padding,
     pointwise,
@@ -55,6 +58,7 @@ from refgrad.ops.op import INPLACE, METHODS
 from refgrad.tensor import Tensor
 
 __all__ = [
+    "activations",
     "adaptive",
     "attention",
     "casting",
@@ -78,9 +82,11 @@ __all__ = [
     "linear",
     "losses",
     "matrices",
+    "matrix_norms",
     "moments",
     "normalisation",
     "norms",
+    "numbered_losses",
     "padding",
     "pointwise",
     "pooling",
