@@ -139,8 +139,10 @@ def along(
 
 
 def ranked(d: Draft) -> Arguments:
-    """topk(x, k, dim)."""
+    """topk(x, k, dim), without ties: torch leaves open which of equal elements it takes."""
     x = d.operand(nonempty=True)
+    if len(set(x.data.flatten().tolist())) < x.data.numel():
+        raise Unfit("ties")
     dim = d.axis(x, 1)
     k = d.choose.integer(1, x.shape[dim]) if x.shape else 1
     return (x, k), {"dim": dim, "largest": d.choose.flag()}
