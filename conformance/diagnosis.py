@@ -67,13 +67,16 @@ def diagnose(
     size = float(np.abs(r).max()) if r.size else 0.0
     if size and not np.abs(e).any():
         return Diagnosis("zero", "the gradient is zero everywhere")
-    for pattern in (_factor, _few, _moved, _summed, _product):
+    found = _few(engine, reference, size, others or {})
+    if found is not None:
+        return found
+    error = float(np.abs(e - r).max(initial=0.0))
+    if size and error < CLOSE * size:
+        return Diagnosis("precision floor", f"off by {error / size:.1e} of the gradient's scale")
+    for pattern in (_factor, _moved, _summed, _product):
         found = pattern(engine, reference, size, others or {})
         if found is not None:
             return found
-    error = float(np.abs(e - r).max())
-    if size and error < 1e-9 * size:
-        return Diagnosis("precision floor", f"off by {error / size:.1e} of the gradient's scale")
     if _constant(e - r, size):
         return Diagnosis("bias", f"every entry is off by {float((e - r)[0]):.6g}")
     return Diagnosis("wrong", "no known pattern relates the gradient to the right one")

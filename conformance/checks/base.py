@@ -6,7 +6,7 @@ import time
 import traceback
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
@@ -17,7 +17,7 @@ from conformance.engines.base import Engine, Run, Vjp
 from conformance.errors import EngineError, Unsupported
 from conformance.oracles.frozen import frozen
 from conformance.oracles.pairs import gaussian
-from conformance.oracles.torch_autograd import spread
+from conformance.oracles.torch_autograd import SPREADS, scale, spread
 from conformance.program import Array, Program, Values
 from conformance.results import Result, case_id
 from conformance.settings import Settings
@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 MODEL_CALLS = 50  # a Program of more calls is a model: its rounding adds up
 ERROR_LENGTH = 2000
+SHRUNK = ("generated", "opinfo", "corpus")  # sources whose failures are shrunk
 SCRIPT_ENTRIES = 20_000  # values beyond this are not written into a script
 
 
@@ -61,6 +62,12 @@ class Context:
     checks: tuple[Check, ...]
     isolation: Any = None  # checks.standalone.Isolation, where the engine claims to stand alone
     met: set[tuple[str, str]] = field(default_factory=set)  # (source, op) already repeated alone
+    explained: set[tuple[str, str, str]] = field(default_factory=set)  # (source, op, check)
+
+    @property
+    def independent(self) -> bool:
+        """Whether the reference is another engine, so that agreeing with it says something."""
+        return self.engine.name != self.reference.name
 
     def case(self, sample: Sample, source: str) -> Case:
         """The sample with what is computed of it once."""
@@ -77,6 +84,7 @@ class Case:
         self.engine = context.engine
         self.reference = context.reference
         self.settings = context.settings
+        self.mutated: tuple[str, ...] = ()  # the values that the engine's backward pass changed
 
     @property
     def program(self) -> Program:
@@ -142,8 +150,22 @@ class Case:
 
     @cached_property
     def engine_vjp(self) -> Vjp:
-        """The engine's gradients with the same cotangents."""
-        return self.engine.vjp(self.program, self.values, self.cotangents)
+        """The engine's gradients with the same cotangents; values it changes are put back."""
+        before = {name: array.copy() for name, array in self.values.items()}
+        found = self.engine.vjp(self.program, self.values, self.cotangents)
+        self.mutated = tuple(n for n, a in before.items() if not _identical(a, self.values[n]))
+        for name in self.mutated:
+            np.copyto(self.values[name], before[name])
+        return found
+
+    @cached_property
+    def natural(self) -> dict[str, float]:
+        """For each leaf the size of a gradient in proportion to outputs and values."""
+        pairs = zip(self.steady_cotangents, self.reference_run.outputs, strict=True)
+        with np.errstate(all="ignore"):
+            outputs = [np.nansum(np.abs(c * o)) for c, o in pairs if c is not None]
+        total = float(sum(o for o in outputs if np.isfinite(o)))
+        return {i.name: total / (scale(self.values[i.name]) or 1.0) for i in self.program.leaves}
 
     @cached_property
     def numerical(self) -> tuple[Program, Values]:
@@ -161,7 +183,35 @@ class Case:
                 return {}
 
         reference = self.reference_vjp.gradients
-        return spread(gradients, self.program, self.values, reference, self.rng("spread"))
+        rng = self.rng("spread")
+        return spread(gradients, self.program, self.values, reference, rng, self.natural)
+
+    @cached_property
+    def engine_spread(self) -> dict[str, Array]:
+        """The same of the engine's own gradients; nothing where two backward passes differ."""
+        base = self.engine_vjp.gradients
+
+        def gradients(values: Values) -> Mapping[str, Array | None]:
+            try:
+                return self.engine.vjp(self.program, values, self.cotangents).gradients
+            except (EngineError, Unsupported):
+                return {}
+
+        again = gradients(self.values)
+        steady = {
+            name: g
+            for name, g in base.items()
+            if g is not None and (b := again.get(name)) is not None and _identical(g, b)
+        }
+        rng = self.rng("engine spread")
+        return spread(gradients, self.program, self.values, steady, rng, self.natural)
+
+    def rounding(self, leaf: str) -> Array | float:
+        """What rounding may do to each entry of a leaf's gradient (of real and imaginary parts)."""
+        theirs, ours = self.spread.get(leaf), self.engine_spread.get(leaf)
+        if theirs is None or ours is None or theirs.shape != ours.shape:
+            return 0.0 if theirs is None else SPREADS * theirs
+        return np.asarray(SPREADS * np.maximum(theirs, ours))
 
     def alias(self, leaf: str) -> str:
         """A leaf's name with the user's own, where there is one."""
@@ -221,12 +271,17 @@ class Case:
             raise ReferenceFailed(f"the reference could not run it: {error}") from error
 
 
+def _identical(a: Array, b: Array) -> bool:
+    return np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
+
+
 def judge(check: Check, case: Case) -> Iterator[Result]:
     """Run one check; what is raised on the way is a result too."""
     started = time.perf_counter()
     try:
         for finding in check.run(case):
-            yield case.result(check.name, finding, time.perf_counter() - started)
+            result = case.result(check.name, finding, time.perf_counter() - started)
+            yield _explained(case, check, finding, result)
             started = time.perf_counter()
     except Unsupported as error:
         evidence = {"reason": error.reason, "missing": list(error.targets)}
@@ -238,6 +293,18 @@ def judge(check: Check, case: Case) -> Iterator[Result]:
         if isinstance(error, EngineError) and error.call:
             evidence["first_call"] = error.call
         yield case.result(check.name, Finding("errored", evidence), time.perf_counter() - started)
+
+
+def _explained(case: Case, check: Check, finding: Finding, result: Result) -> Result:
+    """The Result with a shrunk Program, for the first failure of each op and check."""
+    place = (case.source, case.sample.op, check.name)
+    known = case.context.explained
+    if finding.outcome != "failed" or case.source not in SHRUNK or place in known:
+        return result
+    from conformance.explain import explain
+
+    known.add(place)
+    return replace(result, repro=explain(case, check, finding))
 
 
 def one_line(error: BaseException) -> str:

@@ -16,7 +16,7 @@ from conformance import arbitration
 from conformance.arbitration import shown
 from conformance.checks.base import Case, Finding
 from conformance.checks.compare import compare, tolerance_for
-from conformance.diagnosis import localise
+from conformance.diagnosis import diagnose, localise
 from conformance.errors import EngineError, Unsupported
 from conformance.oracles.directional import Opinion, by_complex_step, by_stencil
 from conformance.oracles.pairs import direction, flat, inner
@@ -24,6 +24,7 @@ from conformance.oracles.torch_autograd import SPREADS
 from conformance.program import Array, Program, Values
 
 POOR = 1e-5  # a bound above this part of the terms' sum decides nothing
+EACH = 64  # entries that are looked at one by one
 LOCALISED = 4096  # leaves of more entries are not searched
 
 
@@ -116,12 +117,11 @@ class _Judged:
         evidence = evidence | shown(opinion)
         agrees = abs(ours - theirs) <= slack
         if opinion.kink is not None:
-            text = "the function has a kink here; the gradient is the reference's convention"
             if agrees:
-                return Finding("passed", evidence | {"diagnosis": "kink", "verdict": text})
+                return self._at_a_kink(opinion, ours, slack, evidence)
             ruling = arbitration.decide(ours, theirs, [opinion], case.reference.name)
             return Finding("failed", evidence | {"diagnosis": "kink"} | ruling.evidence())
-        tied = exact is not None and exact.ties > 0 and agrees
+        tied = exact is not None and exact.ties > 0 and agrees and case.context.independent
         if tied and not _settles(opinion, ours, slack, size):
             text = "a switch is met exactly where it switches; the reference's convention is kept"
             note = {"diagnosis": "kink", "verdict": text, "ties": exact.ties if exact else 0}
@@ -142,14 +142,106 @@ class _Judged:
         ruling = arbitration.decide(ours, theirs, [opinion], case.reference.name)
         verdict = ruling.evidence()
         if agrees:
-            sentence = f"engine and reference agree, and {opinion.oracle} gives another value"
-            verdict["verdict"] = f"engine and reference wrong: {sentence}"
-            verdict["diagnosis"] = "reference"
+            verdict |= self._both_wrong(opinion, slack)
         else:
             verdict |= self._place(tangents)
         error = abs(ours - opinion.value)
-        verdict |= {"absolute": error, "relative": error / abs(opinion.value or 1.0)}
+        if "numerical" in verdict:
+            error = abs(verdict.get("engine", ours) - verdict["numerical"])
+        verdict |= {"absolute": error, "relative": error / abs(verdict.get("numerical") or 1.0)}
         return Finding("failed", evidence | verdict)
+
+    def _at_a_kink(
+        self, opinion: Opinion, ours: float, slack: float, evidence: dict[str, Any]
+    ) -> Finding:
+        """Held to the reference's convention; and where there is no other, to the two slopes.
+
+        Where several kinks meet, a convention right for each can leave the slopes along a joint
+        direction, so each entry is then looked at alone.
+        """
+        assert opinion.kink is not None
+        text = "the function has a kink here; the gradient is the reference's convention"
+        passed = Finding("passed", evidence | {"diagnosis": "kink", "verdict": text})
+        if self.case.context.independent or opinion.kink.holds(np.array(ours), slack):
+            return passed
+        outside = self._outside()
+        if outside is None:
+            reason = "several kinks meet here, and there are too many entries to look at each"
+            return Finding("inconclusive", evidence | {"diagnosis": "kink", "reason": reason})
+        return Finding("failed", evidence | {"diagnosis": "kink"} | outside) if outside else passed
+
+    def _outside(self) -> dict[str, Any] | None:
+        """The first entry whose value lies outside the slopes on its two sides; {} if none does."""
+        leaves = self.case.program.leaves
+        if sum(self.case.values[i.name].size for i in leaves) > EACH:
+            return None
+        for leaf in leaves:
+            gradient = self.ours.get(leaf.name)
+            if gradient is None:
+                continue
+            for index in np.ndindex(gradient.shape):
+                opinion = self._entry(leaf.name, index)
+                value = np.array(np.real(gradient[index]))
+                slack = self._slack(abs(float(value)))
+                if opinion.kink is not None and not opinion.kink.holds(value, slack):
+                    text = "engine wrong: at a kink its value is outside the one-sided slopes"
+                    place = {"leaf": self.case.alias(leaf.name), "index": list(index)}
+                    numbers = {"engine": float(value), "verdict": text}
+                    return shown(opinion) | place | numbers
+        return {}
+
+    def _entry(self, leaf: str, index: tuple[int, ...]) -> Opinion:
+        """The derivative with respect to one entry, by the stencil."""
+        tangents = {i.name: np.zeros(i.shape) for i in self.case.program.leaves}
+        tangents[leaf][index] = 1.0
+        return by_stencil(self.case.reference, *self.smooth, self.cotangents, tangents)
+
+    def _both_wrong(self, opinion: Opinion, slack: float) -> dict[str, Any]:
+        """Engine and reference agree and are wrong: which leaf, which entries, and how."""
+        case = self.case
+        who = "engine and reference" if case.context.independent else "engine"
+        found: dict[str, Any] = {
+            "verdict": f"{who} wrong: {opinion.oracle} gives another value",
+            "diagnosis": "reference" if case.context.independent else "wrong",
+        }
+        for leaf in case.program.leaves:
+            gradient = self.ours.get(leaf.name)
+            value = case.values[leaf.name]
+            if gradient is None or value.dtype.kind == "c" or value.size > LOCALISED:
+                continue
+            place = (
+                self._each(leaf.name, gradient, slack)
+                if value.size <= EACH
+                else self._searched(leaf.name, gradient, slack)
+            )
+            if place:
+                return found | place | {"leaf": case.alias(leaf.name)}
+        return found
+
+    def _each(self, leaf: str, gradient: Array, slack: float) -> dict[str, Any]:
+        """The wrong entries of a small leaf, and what they have in common."""
+        values = self.case.values
+        opinions = {i: self._entry(leaf, i) for i in np.ndindex(gradient.shape)}
+        right = np.zeros(gradient.shape, gradient.dtype)
+        for index, each in opinions.items():
+            right[index] = each.value
+        wrong = [i for i, o in opinions.items() if abs(gradient[i] - o.value) > o.bound + slack]
+        if not wrong:
+            return {}
+        said = diagnose(gradient, right, gradient.shape, others=values)
+        worst = max(wrong, key=lambda i: abs(float(gradient[i] - right[i])))
+        found: dict[str, Any] = {"index": list(worst), "wrong_entries": len(wrong)}
+        found |= {"engine": float(gradient[worst]), "numerical": float(right[worst])}
+        found |= {"bound": opinions[worst].bound, "description": said.sentence}
+        return found | ({} if self.case.context.independent else {"diagnosis": said.slug})
+
+    def _searched(self, leaf: str, gradient: Array, slack: float) -> dict[str, Any]:
+        """The wrong entries of a larger leaf, by bisection."""
+        places = entries(self.case, leaf, gradient, self.cotangents, slack)
+        if not places:
+            return {}
+        where = [[int(n) for n in np.unravel_index(p, gradient.shape)] for p in places]
+        return {"index": where[0], "description": f"wrong at {where}"}
 
     def _silence(self, tangents: dict[str, Array]) -> bool:
         """Zero the directions in which a gradient is not finite in both; whether any is left."""

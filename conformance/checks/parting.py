@@ -1,21 +1,39 @@
-"""Where two backward passes part: the first call, from the end, whose gradient differs."""
+"""Where two backward passes part, and what an engine does that one gradient does not show."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
+import numpy as np
+
 from conformance.checks.base import Case
 from conformance.checks.compare import compare
+from conformance.diagnosis import NONDETERMINISTIC, Diagnosis
 from conformance.engines.base import ALL
 from conformance.errors import EngineError, Unsupported
+from conformance.oracles.directional import moved
+from conformance.oracles.pairs import direction
+from conformance.program import Array, Input, Program, Ref, Values, map_refs, refs
 
+NUDGE = 1e-3  # of the values: far enough that every gradient that follows them moves
+USES = 8  # of a leaf; more are not taken apart
 LOOSER = 10.0  # times the tolerance of a leaf: rounding on the way is not the parting
 
 
-def first_call(case: Case) -> str | None:
-    """A sentence that names the call whose rule is to blame, or None where none stands out.
+@dataclass(frozen=True)
+class Parting:
+    """The call at which two backward passes part, the tensor that differs, and its gradient."""
+
+    sentence: str
+    tensor: str = ""
+    gradient: Array | None = None
+
+
+def first_call(case: Case) -> Parting | None:
+    """The call whose rule is to blame, or None where none stands out.
 
     The backward pass goes from the last call to the first. A call is to blame where the gradients
-    of its results agree and that of an operand differs; and where the gradients of all calls agree,
-    the leaves' own users are.
+    of its results agree and that of an operand differs.
     """
     try:
         ours = case.engine.vjp(case.program, case.values, case.cotangents, keep=ALL)
@@ -43,8 +61,93 @@ def first_call(case: Case) -> str | None:
         wrong = [r.name for r in call.refs if r.name in differs]
         # an operand of several calls differs by the fault of any; the last of them is named
         if wrong:
-            return f"{call.name} = {call.target}: its gradient agrees, that of {wrong[0]} differs"
+            name = wrong[0]
+            text = f"{call.name} = {call.target}: its gradient agrees, that of {name} differs"
+            flat = ours.kept.get(name, (ours.gradients.get(name),))
+            return Parting(text, name, flat[0] if len(flat) == 1 else None)
     if case.program.calls and case.program.calls[-1].name in differs:
         last = case.program.calls[-1]
-        return f"{last.name} = {last.target}: the gradient differs from the start"
+        return Parting(f"{last.name} = {last.target}: the gradient differs from the start")
     return None
+
+
+def behaviour(case: Case, leaf: str, engine: Array, reference: Array) -> Diagnosis | None:
+    """What repeating shows: another result, none of the values' changes, a use that is missing."""
+    try:
+        again = case.engine.vjp(case.program, case.values, case.cotangents).gradients.get(leaf)
+        if compare(again, engine, relative=0.0) is not None:
+            return NONDETERMINISTIC
+        return _stale(case, leaf, engine, reference) or overwritten(case, leaf, engine)
+    except (EngineError, Unsupported):
+        return None  # the gradient that was got is judged without
+
+
+def _stale(case: Case, leaf: str, engine: Array, reference: Array) -> Diagnosis | None:
+    tangents = direction(case.rng("nudge"), case.program, case.values)
+    values = moved(case.program, case.values, tangents, NUDGE)
+    ours = case.engine.vjp(case.program, values, case.cotangents).gradients.get(leaf)
+    theirs = case.reference.vjp(case.program, values, case.cotangents).gradients.get(leaf)
+    unmoved = bool(engine.any()) and compare(ours, engine, relative=0.0) is None
+    if unmoved and compare(theirs, reference, relative=1e-6) is not None:
+        text = "the gradient does not follow the inputs: it is made of values saved earlier"
+        return Diagnosis("stale", text)
+    return None
+
+
+def overwritten(case: Case, name: str, engine: Array) -> Diagnosis | None:
+    """Whether the gradient of a leaf or a result is the sum over some of its uses, but not all."""
+    program, values = case.program, case.values
+    uses = sum(r.name == name for c in program.calls for r in c.refs)
+    uses += sum(r.name == name for r in refs(program.outputs))
+    if not 2 <= uses <= USES or any(c.in_place for c in program.calls):
+        return None
+    program, values = _from(case, name)
+    program, values, names = _apart(program, values, name)
+    found = case.reference.vjp(program, values, case.cotangents).gradients
+    parts = [g for n in names if (g := found[n]) is not None]
+    if len(parts) < 2:
+        return None
+    relative = 100 * case.relative(engine.dtype)
+    total = np.sum(parts, axis=0)
+    for number, part in enumerate(parts):
+        for text, made in (
+            (f"use {number + 1} alone", part),
+            (f"all but use {number + 1}", total - part),
+        ):
+            if compare(engine, made.astype(engine.dtype), relative=relative) is None:
+                sentence = f"of {len(parts)} uses of {name} the gradient counts {text}"
+                return Diagnosis("overwritten accumulation", sentence)
+    return None
+
+
+def _from(case: Case, name: str) -> tuple[Program, Values]:
+    """The Program with the result of this call as a leaf that holds its value."""
+    program, values = case.program, case.values
+    if name in values:
+        return program, values
+    value = case.reference.run(program, values, keep=(name,)).kept[name][0]
+    leaf = Input.of(name, value, requires_grad=True)
+    calls = tuple(c for c in program.calls if c.name != name)
+    return Program((*program.inputs, leaf), calls, program.outputs), values | {name: value}
+
+
+def _apart(program: Program, values: Values, leaf: str) -> tuple[Program, Values, list[str]]:
+    """The Program with one leaf for each use of this one."""
+    given = next(i for i in program.inputs if i.name == leaf)
+    names: list[str] = []
+
+    def fresh(ref: Ref) -> Ref:
+        if ref.name != leaf:
+            return ref
+        names.append(f"{leaf}_{len(names)}")
+        return Ref(names[-1])
+
+    calls = []
+    for call in program.calls:
+        args, kwargs = map_refs(fresh, (call.args, call.kwargs))
+        calls.append(replace(call, args=args, kwargs=kwargs))
+    outputs = map_refs(fresh, program.outputs)
+    copies = [replace(given, name=n, storage=None, offset=0) for n in names]
+    inputs = (*(i for i in program.inputs if i.name != leaf), *copies)
+    apart = dict(values) | dict.fromkeys(names, values[leaf])
+    return Program(inputs, tuple(calls), outputs), apart, names

@@ -39,11 +39,13 @@ def spread(
     values: Values,
     reference: Gradients,
     rng: np.random.Generator,
+    natural: Mapping[str, float] | None = None,
 ) -> dict[str, Array]:
     """For each leaf the largest change of each entry (of real and imaginary parts) when perturbed.
 
     `gradients` is the reference's gradient as a function of the values. An entry counts at least
-    the leaf's median; a jump (a switch that the perturbation flips) counts nothing.
+    the leaf's median; a jump (a switch that the perturbation flips) counts nothing. `natural` has
+    the size that a leaf's gradient has before its terms cancel.
     """
     largest = {n: np.zeros(flat(g).shape) for n, g in reference.items() if g is not None}
     for _ in range(DRAWS):
@@ -54,7 +56,7 @@ def spread(
                 continue
             with np.errstate(all="ignore"):
                 change = np.abs(flat(other) - flat(base))
-                limit = SWITCH * scale(base)
+                limit = SWITCH * max(scale(base), (natural or {}).get(name, 0.0))
             change = np.where(np.isfinite(change) & (change <= limit), change, 0.0)
             np.maximum(most, change, out=most)
     return {n: np.maximum(m, np.median(m)) if m.size else m for n, m in largest.items()}

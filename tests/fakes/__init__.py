@@ -1,0 +1,1 @@
+"""Deliberately wrong engines, each wrong in the way that a real bug is."""
