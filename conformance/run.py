@@ -61,8 +61,12 @@ class Finished:
 
 def default_journal(engine: str, now: datetime) -> Path:
     """A new journal's place: one file a run, so that none overwrites another."""
-    name = re.sub(r"[^\w.-]+", "-", engine)
-    return RUNS / f"{now:%Y-%m-%d-%H%M%S}-{name}.jsonl"
+    name = f"{now:%Y-%m-%d-%H%M%S}-" + re.sub(r"[^\w.-]+", "-", engine)
+    found = RUNS / f"{name}.jsonl"
+    number = 2
+    while found.exists():
+        found, number = RUNS / f"{name}-{number}.jsonl", number + 1
+    return found
 
 
 def newest_journal() -> Path:

@@ -16,7 +16,8 @@ from conformance.report.summary import Finding, Summary
 SHOWN = 5  # failures in full; the others are counted
 MISSING_SHOWN = 10
 REASONS_SHOWN = 4
-SCRIPT_LINES = 60
+SCRIPT_LINES, SCRIPT_LENGTH = 60, 4000  # a longer script is for `conformance repro`
+SLOW = 1.0  # seconds
 
 _STATES = {
     "ok": "bold green",
@@ -67,7 +68,8 @@ def _finding(finding: Finding, summary: Summary, *, with_script: bool) -> Iterab
     for label, value in lines(result):
         yield Text(f"  {label:<10} " + _indented(value, 13).lstrip())
     script = str((result.repro or {}).get("script") or "").rstrip()
-    if script and with_script and script.count("\n") < SCRIPT_LINES:
+    short = script.count("\n") < SCRIPT_LINES and len(script) < SCRIPT_LENGTH
+    if script and with_script and short:
         yield Text("\n" + _indented(script, 4), "cyan")
     elif script:
         yield Text(f"  script     conformance repro {summary.journal.path} {result.case}")
@@ -113,6 +115,7 @@ def _sentences(summary: Summary) -> Iterable[RenderableType]:
         yield Text(f"no longer fails: {expectation}", "green")
     for expectation in summary.verdict.missing:
         yield Text(f"expected to fail, but no case of it ran: {expectation}", "yellow")
-    if summary.slowest:
-        slow = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in summary.slowest[:3])
+    slowest = [(name, seconds) for name, seconds in summary.slowest[:3] if seconds >= SLOW]
+    if slowest:
+        slow = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in slowest)
         yield Text(f"slowest: {slow}", "bright_black")

@@ -294,3 +294,57 @@ def test_ops_says_how_much_is_covered(conformance: Any) -> None:
     said = conformance("ops", "-k", "gelux")
     assert said.code == 4
     assert "did you mean 'nn.functional.gelu'" in said.line
+
+
+MINE = """
+import torch
+
+class Cube(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**3
+
+    @staticmethod
+    def backward(ctx, g):
+        (x,) = ctx.saved_tensors
+        return 2 * g * x**2  # it should be 3
+
+def product(x, y):
+    return (x * y).sin().sum()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "words"),
+    [
+        ("Cube", 1, ["failed Cube, numerical", "no opinion, since it lacks opaque:mine.Cube"]),
+        ("product", 0, ["OK  All", "second opinion"]),
+    ],
+)
+def test_verify_judges_a_user_s_gradients(
+    conformance: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    name: str,
+    code: int,
+    words: list[str],
+) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    monkeypatch.chdir(tmp_path)
+    said = conformance("verify", f"mine.py:{name}")
+    assert said.code == code
+    for word in words:
+        assert word in said.out
+    assert len(list(Path("reports/runs").glob("*.jsonl"))) == 2
+
+
+@pytest.mark.parametrize("subject", ["mine.py:Cub", "no_such_module:f", "mine"])
+def test_verify_of_what_is_not_there_exits_4(
+    conformance: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, subject: str
+) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    monkeypatch.chdir(tmp_path)
+    said = conformance("verify", subject)
+    assert said.code == 4
+    assert subject.partition(":")[0] in said.line
