@@ -34,6 +34,7 @@ class Tensor:
     _grad: Any = None
     _base: Any = None  # the tensor that it is a view of
     _written = 0  # when its memory was last written in place
+    _rebased = 0  # when that write was recorded, so that views have another history since
     _writes = 0
     _hooks: Any = None
     _post_hooks: Any = None
@@ -434,11 +435,6 @@ class Tensor:
         root = self if self._base is None else self._base
         return int(root._writes)
 
-    def _alias(self, source: Any, several: bool = False) -> None:
-        """Note that this result of a view op shares memory with `source`."""
-        if getattr(self._array, "base", None) is not None and isinstance(source, Tensor):
-            self._base = source if source._base is None else source._base
-
     def check_writable(self) -> None:
         """Raise RuntimeError where a recorded in-place write is not possible."""
         if state.enabled and self._requires_grad and self._node is None:
@@ -448,12 +444,14 @@ class Tensor:
             if root._requires_grad and root._node is None:
                 raise RuntimeError(f"a view of {LEAF_WRITE}")
 
-    def snapshot(self) -> Tensor:
-        """What it is now, in memory of its own, for an operation that will overwrite it."""
-        if not (state.enabled and self._requires_grad):
+    def snapshot(self, *others: Any) -> Tensor:
+        """What it is now, in memory of its own, for an operation with `others` that overwrites it."""
+        if not state.enabled or not (
+            self._requires_grad or any(isinstance(t, Tensor) and t._requires_grad for t in others)
+        ):
             return self
         made = wrap(self._array.copy(), self._node)
-        made._requires_grad = True
+        made._requires_grad = self._requires_grad
         return made
 
     def become(self, made: Tensor) -> Tensor:
@@ -474,22 +472,28 @@ class Tensor:
                     f"{self.dtype!r}"
                 )
             made = made.to(self.dtype)
-        if made._requires_grad and self._base is not None:
+        if isinstance(self._array, np.ndarray) and not self._array.flags.writeable:
             raise RuntimeError(
-                "refgrad does not record in-place writes to a view yet: write to the tensor that "
-                "it is a view of by index, or use the out-of-place operation"
+                "unsupported operation: more than one element of the written-to tensor refers to a "
+                "single memory location, or its memory is read-only. Please clone() it first."
             )
         np.copyto(self._array, made._array)
         self.mark_written()
+        if state.enabled:
+            self._take_history(made)
+        return self
+
+    def _take_history(self, made: Tensor) -> None:
+        """Continue from the history of `made`, whose values were just written here."""
         if made._requires_grad:
             self._node, self._requires_grad = made._node, True
-        return self
+            self._rebased = self._written
 
     def __setitem__(self, index: Any, value: Any) -> None:
         from refgrad.ops.indexing import setitem
 
         self.check_writable()
-        self.become(setitem(self.snapshot(), index, value))
+        self.become(setitem(self.snapshot(value), index, value))
 
     # --- NumPy's protocols: a rule, run on Tensors, is recorded ----------------------------------
 

@@ -119,7 +119,7 @@ def _method(function: Callable[..., Any]) -> Callable[..., Any]:
 def _inplace(function: Callable[..., Any]) -> Callable[..., Any]:
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         self.check_writable()
-        return self.become(function(self.snapshot(), *args, **kwargs))
+        return self.become(function(self.snapshot(*args, *kwargs.values()), *args, **kwargs))
 
     method.__name__ = f"{function.__name__}_"
     method.__doc__ = f"{function.__name__}, in place."

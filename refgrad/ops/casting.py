@@ -53,6 +53,15 @@ def fill(input: Any, value: Any) -> Any:
 fill.vjp(input=lambda g: np.zeros_like(g), value=lambda g: g)
 
 
+@op(method=False, node_name="CopyBackwards")
+def _copy_over(input: Any, src: Any) -> Any:
+    """The values of `src`, broadcast to the shape of `input`."""
+    return np.array(np.broadcast_to(src, input.shape))
+
+
+_copy_over.vjp(input=lambda g: np.zeros_like(g), src=lambda g: g)
+
+
 def _zero_(self: Any) -> Any:
     """Fill with zeros, in place."""
     return self.fill_(0)
@@ -61,7 +70,7 @@ def _zero_(self: Any) -> Any:
 def _copy_(self: Any, src: Any, non_blocking: bool = False) -> Any:
     """Take over the values of `src`, broadcast and cast, in place."""
     self.check_writable()
-    return self.become(clone(to(src, self.dtype).expand(self.shape)))
+    return self.become(_copy_over(self.snapshot(src), to(src, self.dtype)))
 
 
 METHODS.update(zero_=_zero_, copy_=_copy_)

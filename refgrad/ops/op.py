@@ -27,6 +27,7 @@ from refgrad.graph import Node, Output, Rule
 from refgrad.mode import state
 from refgrad.ops.arrays import as_array
 from refgrad.tensor import Tensor, wrap
+from refgrad.views import make_view
 
 _MISSING: Any = object()
 _ALIASES = {
@@ -145,17 +146,14 @@ class Op:
                     f"{self.name}(): argument '{self.names[0]}' (position 1) must be Tensor, not {kind}"
                 )
             return out
-        links = self._links(values) if state.enabled and self.rules else ()
+        links = self.links(values) if state.enabled and self.rules else ()
         if type(out) is tuple or type(out) is list or hasattr(out, "_fields"):
             return self._several(out, values, raws, links)
         out = as_array(out)
-        if not links or out.dtype.kind not in "fc":
-            made = wrap(out)
-        else:
-            made = wrap(out, self._node(links, values, raws, out))
-        if self.view:
-            made._alias(values[0])
-        return made
+        node = None
+        if links and out.dtype.kind in "fc":
+            node = self._node(links, values, raws, out)
+        return make_view(out, node, self, tuple(values), None) if self.view else wrap(out, node)
 
     def bind(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
         """The arguments in the order of the signature, defaults filled in.
@@ -226,7 +224,8 @@ class Op:
 
     # --- recording -------------------------------------------------------------------------------
 
-    def _links(self, values: Sequence[Any]) -> tuple[Any, ...]:
+    def links(self, values: Sequence[Any]) -> tuple[Any, ...]:
+        """Where gradients go from here: target, rule, shape and dtype of each input that needs one."""
         links: list[Any] = []
         for i, rule in self.rules:
             v = values[i]
@@ -273,7 +272,10 @@ class Op:
     ) -> Any:
         """Wrap several results; those that have a gradient hang on one node."""
         arrays = [as_array(o) for o in out]
-        results = [wrap(a) for a in arrays]
+        results = [
+            make_view(a, None, self, tuple(values), i) if self.view else wrap(a)
+            for i, a in enumerate(arrays)
+        ]
         if links and self.differentiable == 1:
             _record(results[0], self._node(links, values, raws, tuple(arrays)))
         elif links:
@@ -283,9 +285,6 @@ class Op:
             for i in range(len(node.specs)):
                 if arrays[i].dtype.kind in "fc":
                     _record(results[i], Output(node, i))
-        if self.view:
-            for r in results:
-                r._alias(values[0], several=True)
         return type(out)(*results) if hasattr(out, "_fields") else type(out)(results)
 
     def rewrap(self, node: Node) -> Any:

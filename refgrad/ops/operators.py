@@ -62,7 +62,7 @@ def _inplace(op: Callable[..., Any]) -> Callable[..., Any]:
         if not isinstance(other, _OPERANDS):
             return NotImplemented
         self.check_writable()
-        return self.become(op(self.snapshot(), other))
+        return self.become(op(self.snapshot(other), other))
 
     return operator
 

@@ -43,7 +43,10 @@ triu.vjp(input=lambda g, diagonal: triu(g, diagonal))
 def diagonal(input: Any, offset: Any = 0, dim1: Any = 0, dim2: Any = 1) -> Any:
     """The diagonal over two dimensions, as a last dimension."""
     a, b = _two_dims(dim1, dim2, input.ndim)
-    return np.diagonal(input, offset, a, b)
+    out = np.diagonal(input, offset, a, b)
+    if isinstance(out, np.ndarray):
+        out.flags.writeable = input.flags.writeable  # NumPy's own is read-only
+    return out
 
 
 def _two_dims(dim1: int, dim2: int, ndim: int) -> tuple[int, int]:
@@ -64,7 +67,7 @@ def _on_diagonal(shape: tuple[int, ...], offset: int, a: int, b: int) -> tuple[A
 def _put_diagonal(input: Any, values: Any, offset: Any, dim1: Any, dim2: Any) -> Any:
     """`input` with `values` added on its diagonal."""
     a, b = _two_dims(dim1, dim2, input.ndim)
-    out = np.array(input)
+    out = np.array(input, order="C")
     moved = np.moveaxis(out, (a, b), (-2, -1))
     moved[_on_diagonal(input.shape, offset, a, b)] += values
     return out

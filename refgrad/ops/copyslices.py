@@ -1,0 +1,34 @@
+"""What a write to a view is to the tensor it is a view of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from refgrad.ops.op import op
+
+
+@op(method=False, node_name="CopySlices")
+def view_write(input: Any, value: Any, replay: Any) -> Any:
+    """`input` with `value` in the part that `replay` views."""
+    out = np.empty_like(input)
+    out[...] = input
+    replay(out)[...] = value
+    return out
+
+
+@op(method=False)
+def clear_view(input: Any, replay: Any) -> Any:
+    """`input` with zeros in the part that `replay` views."""
+    out = np.empty_like(input)
+    out[...] = input
+    replay(out)[...] = 0
+    return out
+
+
+view_write.vjp(  # what was overwritten gets nothing, what was written gets its part
+    input=lambda g, replay: clear_view(g, replay),
+    value=lambda g, replay: replay(g),
+)
+clear_view.vjp(input=lambda g, replay: clear_view(g, replay))

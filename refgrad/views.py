@@ -1,0 +1,145 @@
+"""Views: tensors that share another's memory, and whose history is read through it.
+
+A view keeps how it was made (`_made_by`, an op and its arguments). When the tensor it is a view of
+was rewritten by a recorded in-place write, through itself or through any of its views, the view's
+own node is out of date; it is made anew when it is next asked for, by replaying the op. So views
+that nobody writes to cost nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from refgrad.graph import Node
+from refgrad.mode import state
+from refgrad.tensor import Tensor
+
+SEVERAL = (
+    "Output {index} of {name} is a view and is being modified inplace. This view is the output of a "
+    "function that returns multiple views. Such functions do not allow the output views to be "
+    "modified inplace. You should replace the inplace operation by an out-of-place one."
+)
+UNRECORDED = (
+    "A view was created in no_grad mode and is being modified inplace with grad mode enabled. Make "
+    "the view outside no_grad, or write to it inside."
+)
+
+
+class View(Tensor):
+    """A tensor made by a view op: it shares the memory of `_base`, which is no view itself."""
+
+    _made_by: tuple[Any, tuple[Any, ...]]  # the op, and its arguments; the first is the parent
+    _index: int | None = None  # which of several results it is
+    _recorded = True  # whether it was made in grad mode
+    _own_node: Any = None
+    _own_requires_grad = False
+    _seen = 0  # when its history was last read through its base
+
+    def _refresh(self) -> None:
+        """Make the nodes of this view, and of those between it and its base, anew if need be."""
+        base = self._base
+        if base is None or base._rebased <= self._seen:
+            return
+        chain = [self]
+        while isinstance(parent := chain[-1]._made_by[1][0], View) and parent._seen < base._rebased:
+            chain.append(parent)
+        before, state.enabled = state.enabled, True
+        try:
+            for view in reversed(chain):
+                op, values = view._made_by
+                made = op(*values)
+                made = made if view._index is None else made[view._index]
+                view._seen = base._rebased
+                view._own_node, view._own_requires_grad = made._own_node, made._own_requires_grad
+        finally:
+            state.enabled = before
+
+    @property
+    def _node(self) -> Any:  # type: ignore[override]
+        self._refresh()
+        return self._own_node
+
+    @_node.setter
+    def _node(self, node: Any) -> None:
+        self._own_node = node
+
+    @property
+    def _requires_grad(self) -> bool:  # type: ignore[override]
+        self._refresh()
+        return self._own_requires_grad
+
+    @_requires_grad.setter
+    def _requires_grad(self, value: bool) -> None:
+        self._own_requires_grad = value
+
+    def replay(self) -> Callable[[Any], Any]:
+        """The function that takes this view of any array or Tensor shaped as its base is."""
+        steps: list[tuple[Any, tuple[Any, ...], int | None]] = []
+        view: Any = self
+        while isinstance(view, View):
+            op, values = view._made_by
+            steps.append((op, values[1:], view._index))
+            view = values[0]
+        steps.reverse()
+
+        def of(x: Any) -> Any:
+            for op, rest, index in steps:
+                x = op(x, *rest)
+                x = x if index is None else x[index]
+            return x
+
+        return of
+
+    def check_writable(self) -> None:
+        """Raise RuntimeError where PyTorch refuses a recorded in-place write to this view."""
+        super().check_writable()
+        if not state.enabled or not (self._requires_grad or self._base._requires_grad):
+            return
+        view: Any = self
+        while isinstance(view, View):
+            if view._index is not None:
+                name = view._made_by[0].node_name
+                raise RuntimeError(SEVERAL.format(index=view._index, name=name))
+            if not view._recorded:
+                raise RuntimeError(UNRECORDED)
+            view = view._made_by[1][0]
+
+    def _take_history(self, made: Tensor) -> None:
+        from refgrad.ops.copyslices import view_write
+
+        base = self._base
+        links = view_write.links((base, made, None))
+        if not links:
+            return
+        base._node = Node(view_write, links, (None, None, self.replay()), (None, None, self.replay()),
+                          None)  # fmt: skip
+        base._requires_grad = True
+        base._rebased = base._written
+
+
+def make_view(array: Any, node: Any, op: Any, values: tuple[Any, ...], index: int | None) -> Tensor:
+    """The result of a view op on `values[0]`: a View where it shares memory with it.
+
+    Args:
+        array: the result; where it is a copy, or its kind tells nothing, a plain Tensor is made.
+        node: the node that made it, or None.
+        index: which of several results it is.
+    """
+    source = values[0]
+    shares = isinstance(array, np.ndarray) and array.base is not None and isinstance(source, Tensor)
+    made: Any = Tensor.__new__(View if shares else Tensor)
+    made._array = array
+    if shares:
+        base = source._base if isinstance(source, View) else source
+        made._base = base
+        made._made_by = (op, values)
+        made._index = index
+        made._recorded = state.enabled
+        made._seen = base._rebased
+    if node is not None:
+        made._node = node
+        made._requires_grad = True
+    return made  # type: ignore[no-any-return]
