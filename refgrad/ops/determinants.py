@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.linalg
 
-from refgrad.ops.matrices import check_matrix, is_complex
+from refgrad.ops.matrices import check_matrix, cofactors, is_complex, turned, without_each
 from refgrad.ops.op import composite, op
 from refgrad.ops.solving import unchecked_inverse
 
@@ -32,25 +32,10 @@ def det(A: Any) -> Any:
 det.vjp(A=lambda g, A: g[..., None, None] * _cofactors(A))
 
 
-def _turned(A: Any) -> tuple[Any, Any, Any, Any]:
-    """A = U S V^H as (det(U) det(V^H), conj(U), S, conj(V^H)): cofactors of A are those of S, turned."""
-    U, S, Vh = np.linalg.svd(A)
-    return np.linalg.det(U) * np.linalg.det(Vh), np.conj(U), S, np.conj(Vh)
-
-
-def _without_each(s: Any) -> Any:
-    """The products of all elements but one, for each; quotients would fail at zeros."""
-    one = np.ones_like(s[..., :1])
-    before = np.concatenate((one, np.cumprod(s, -1)[..., :-1]), -1)
-    after = np.concatenate((np.cumprod(s[..., ::-1], -1)[..., ::-1][..., 1:], one), -1)
-    return before[..., : s.shape[-1]] * after[..., : s.shape[-1]]
-
-
 @op(method=False)
 def _cofactors(A: Any) -> Any:
     """The matrix of cofactors, d det / dA."""
-    c, U, S, Vh = _turned(A)
-    return c[..., None, None] * np.matmul(U * _without_each(S)[..., None, :], Vh)
+    return cofactors(A)
 
 
 _cofactors.vjp(A=lambda g, A: _second(A, g))  # the Hessian of det is symmetric
@@ -63,12 +48,12 @@ def _second(A: Any, E: Any) -> Any:
     With F = U^H E V, in the basis of the singular vectors, and P_ij the product of the singular
     values without the i-th and the j-th: sum_j P_ij F_jj on the diagonal, -P_ij F_ji beside it.
     """
-    c, U, S, Vh = _turned(A)
+    c, U, S, Vh = turned(A)
     n = S.shape[-1]
     if n < 2:
         return np.zeros_like(np.matmul(A, E))
     eye = np.eye(n, dtype=np.bool_)
-    P = np.stack([_without_each(np.where(eye[i], 1.0, S)) for i in range(n)], -2)
+    P = np.stack([without_each(np.where(eye[i], 1.0, S)) for i in range(n)], -2)
     P = np.where(eye, 0.0, P).astype(S.dtype)
     F = np.matmul(U.mT, np.matmul(E, Vh.mT))
     diagonal = np.matmul(P, np.diagonal(F, 0, -2, -1)[..., None])

@@ -24,4 +24,4 @@ def pdist(input: Any, p: float = 2.0) -> Any:
     if p < 0:
         raise RuntimeError("pdist only supports non-negative p values")
     i, j = np.triu_indices(input.shape[0], 1)
-    return (input[wrap(i)] - input[wrap(j)]).norm(p, -1)
+    return length(input[wrap(i)] - input[wrap(j)], p)

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.linalg
 
 from refgrad.errors import LinAlgError
-from refgrad.ops.matrices import adjoint, check_matrix, conj
+from refgrad.ops.matrices import adjoint, check_matrix, conj, without_derivative
 from refgrad.ops.op import composite, op
 from refgrad.ops.solving import _check_system, substitute
 from refgrad.tensor import wrap
@@ -424,38 +424,44 @@ def ormqr(input: Any, tau: Any, other: Any, left: bool = True, transpose: bool =
     return other
 
 
-@composite
+@op(differentiable=2)
 def geqrf(input: Any) -> Geqrf:
     """R with the Householder vectors below it, and their scales, as LAPACK gives; no gradient."""
-    check_matrix("geqrf", input, square=False)
-    A = input._array
+    A = input
+    check_matrix("geqrf", A, square=False)
     a, tau = np.array(A), np.zeros((*A.shape[:-2], min(A.shape[-2:])), dtype=A.dtype)
     if a.size:
         factorise = _lapack("geqrf", A)
         for i in np.ndindex(A.shape[:-2]):
             a[i], tau[i] = factorise(A[i])[:2]
-    return Geqrf(wrap(a), wrap(tau))
+    return Geqrf(a, tau)
+
+
+geqrf.vjp(input=without_derivative("geqrf"))
 
 
 # --- LDL -----------------------------------------------------------------------------------------
 
 
-def ldl_factor_ex(A: Any, *, hermitian: bool = False, check_errors: bool = False) -> LDLFactorEx:
+@op(method=False)
+def ldl_factor_ex(A: Any, *, hermitian: Any = False, check_errors: Any = False) -> LDLFactorEx:
     """L and D of a symmetric (or Hermitian) A in one matrix, as LAPACK gives; no gradient."""
     check_matrix("torch.linalg.ldl_factor_ex", A)
-    array = A._array
-    packed = np.tril(array)
-    pivots = np.zeros(array.shape[:-1], dtype=np.int32)
-    info = np.zeros(array.shape[:-2], dtype=np.int32)
-    if array.size:
-        factorise = _lapack(_ldl_name("trf", array, hermitian), array)
+    packed = np.tril(A)
+    pivots = np.zeros(A.shape[:-1], dtype=np.int32)
+    info = np.zeros(A.shape[:-2], dtype=np.int32)
+    if A.size:
+        factorise = _lapack(_ldl_name("trf", A, hermitian), A)
         for i in np.ndindex(info.shape):
-            packed[i], pivots[i], info[i] = factorise(array[i], lower=True)
+            packed[i], pivots[i], info[i] = factorise(A[i], lower=True)
             packed[i] = np.tril(packed[i])
     if check_errors and np.any(info > 0):
         k = int(np.max(info))
         raise LinAlgError(f"torch.linalg.ldl_factor_ex: D[{k},{k}] is zero: the input is singular")
-    return LDLFactorEx(wrap(packed), wrap(pivots), wrap(info))
+    return LDLFactorEx(packed, pivots, info)
+
+
+ldl_factor_ex.vjp(A=without_derivative("linalg_ldl_factor_ex"))
 
 
 def _ldl_name(end: str, array: Any, hermitian: bool) -> str:

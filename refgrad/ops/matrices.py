@@ -82,3 +82,42 @@ def check_invariant(name: str, phases: Any) -> None:
             f"{name}: The vectors in the complex case are specified up to multiplication by "
             "e^{i phi}. The specified loss function depends on this quantity, so it is ill-defined."
         )
+
+
+# --- cofactors, on arrays ------------------------------------------------------------------------
+
+
+def turned(A: Any) -> tuple[Any, Any, Any, Any]:
+    """A = U S V^H as (det(U) det(V^H), conj(U), S, conj(V^H)): cofactors of A are those of S, turned."""
+    U, S, Vh = np.linalg.svd(A)
+    return np.linalg.det(U) * np.linalg.det(Vh), np.conj(U), S, np.conj(Vh)
+
+
+def without_each(s: Any) -> Any:
+    """The products of all elements but one, for each; quotients would fail at zeros."""
+    one = np.ones_like(s[..., :1])
+    before = np.concatenate((one, np.cumprod(s, -1)[..., :-1]), -1)
+    after = np.concatenate((np.cumprod(s[..., ::-1], -1)[..., ::-1][..., 1:], one), -1)
+    return before[..., : s.shape[-1]] * after[..., : s.shape[-1]]
+
+
+def cofactors(A: Any) -> Any:
+    """The matrices of cofactors of the arrays `A`, singular ones included."""
+    c, U, S, Vh = turned(A)
+    return c[..., None, None] * np.matmul(U * without_each(S)[..., None, :], Vh)
+
+
+# --- what has no derivative ----------------------------------------------------------------------
+
+
+def without_derivative(name: str) -> Any:
+    """A vjp that says so, as PyTorch does: no gradient at all would pass for zero.
+
+    Raises:
+        RuntimeError: when the backward pass reaches it.
+    """
+
+    def vjp(g: Any) -> Any:
+        raise RuntimeError(f"derivative for aten::{name} is not implemented")
+
+    return vjp

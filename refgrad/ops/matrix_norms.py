@@ -12,8 +12,8 @@ from refgrad.ops import products
 from refgrad.ops.arrays import wrap_dim
 from refgrad.ops.matrices import check_inexact, check_matrix, conj
 from refgrad.ops.norms import vector_norm
-from refgrad.ops.op import composite
-from refgrad.ops.solving import cutoff, inv_ex
+from refgrad.ops.op import composite, op
+from refgrad.ops.solving import cutoff, inv, zero_pivots
 from refgrad.ops.spectra import eigvalsh, svdvals
 from refgrad.ops.triangles import diagonal as _diagonal
 from refgrad.tensor import wrap
@@ -101,9 +101,15 @@ def cond(A: Any, p: Any = None) -> Any:
     if p not in _ORDERS:
         raise RuntimeError(f"linalg.cond got an invalid norm type: {p}")
     check_matrix(f"linalg.cond(ord={p})", A)
-    inverse, info = inv_ex(A)
-    made = matrix_norm(A, p) * matrix_norm(inverse, p)
-    return made.masked_fill(info > 0, math.inf) if np.any(info._array > 0) else made
+    if A.numel() == 0:
+        return matrix_norm(A, 1)
+    singular = zero_pivots(A._array) > 0
+    if not np.any(singular):
+        return matrix_norm(A, p) * matrix_norm(inv(A), p)
+    eye = np.eye(A.shape[-1], dtype=A._array.dtype)
+    safe = np.where(singular[..., None, None], wrap(eye), A)
+    made = matrix_norm(A, p) * matrix_norm(inv(safe), p)
+    return made.masked_fill(wrap(singular), math.inf)
 
 
 def matrix_rank(
@@ -209,6 +215,22 @@ def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
 # --- distances -----------------------------------------------------------------------------------
 
 
+@op(method=False)
+def _largest(input: Any) -> Any:
+    """The largest absolute value along the last dimension."""
+    return np.max(np.abs(input), axis=-1, initial=0.0)
+
+
+_largest.vjp(  # of several that are largest each gets all of g, as PyTorch's distances have it
+    input=lambda g, out, input: g[..., None] * np.sign(input) * (np.abs(input) == out[..., None])
+)
+
+
+def length(x: Any, p: float) -> Any:
+    """The p-norm along the last dimension, as PyTorch's distances differentiate it."""
+    return _largest(x) if p == math.inf else vector_norm(x, p, -1)
+
+
 @composite(method=False)
 def cdist(x1: Any, x2: Any, p: float = 2.0, compute_mode: str | None = None) -> Any:
     """The p-norms of the differences of all rows of (..., P, M) and (..., R, M), as (..., P, R).
@@ -223,4 +245,4 @@ def cdist(x1: Any, x2: Any, p: float = 2.0, compute_mode: str | None = None) -> 
         )
     if p < 0:
         raise RuntimeError("cdist only supports non-negative p values")
-    return vector_norm(x1[..., :, None, :] - x2[..., None, :, :], p, -1)
+    return length(x1[..., :, None, :] - x2[..., None, :, :], p)

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.linalg
 
 from refgrad.errors import LinAlgError
-from refgrad.ops.matrices import adjoint, check_inexact, check_matrix, conj
+from refgrad.ops.matrices import adjoint, check_inexact, check_matrix, cofactors, conj
 from refgrad.ops.op import composite, op
 from refgrad.tensor import wrap
 
@@ -79,13 +79,13 @@ inv.vjp(A=lambda g, out: _inverse_back(g, out))
 
 @op(method=False)
 def unchecked_inverse(A: Any) -> Any:
-    """The inverse of square matrices; nan for those that are singular."""
+    """The inverse of square matrices; for those that are singular their adjugate over zero."""
     try:
         return np.linalg.inv(A)
     except np.linalg.LinAlgError:
         singular = zero_pivots(A)[..., None, None] > 0
         safe = np.where(singular, np.eye(A.shape[-1], dtype=A.dtype), A)
-        return np.where(singular, np.nan, np.linalg.inv(safe)).astype(A.dtype)
+        return np.where(singular, cofactors(A).mT / 0.0, np.linalg.inv(safe)).astype(A.dtype)
 
 
 unchecked_inverse.vjp(A=lambda g, out: _inverse_back(g, out))
@@ -350,8 +350,9 @@ _lstsq.vjp(  # X = P B with the pseudo-inverse P
 def lstsq(A: Any, B: Any, rcond: float | None = None, *, driver: str | None = None) -> Lstsq:
     """The X of least norm that minimises |A X - B|; B may be vectors.
 
-    The residuals are there where A is tall and of full rank; the singular values for the drivers
-    "gelsd" and "gelss"; no ranks for "gels", which takes A to be of full rank.
+    The residuals are there where A is tall and of full rank, but not for the driver "gelsy", the
+    default; the singular values for "gelsd" and "gelss"; no ranks for "gels", which takes A to be
+    of full rank.
     """
     if driver not in (None, "gels", "gelsy", "gelsd", "gelss"):
         raise RuntimeError(
@@ -367,7 +368,7 @@ def lstsq(A: Any, B: Any, rcond: float | None = None, *, driver: str | None = No
     m, n = A.shape[-2:]
     empty = np.zeros(0, dtype=S._array.dtype)
     residuals = wrap(empty)
-    if m > n and driver != "gelsy" and bool(np.all(rank._array == n)):
+    if m > n and driver not in (None, "gelsy") and bool(np.all(rank._array == n)):
         rest = np.matmul(A, X) - M
         residuals = (rest * conj(rest)).real.sum(-2)
     return Lstsq(
