@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from refgrad.ops.matrix_norms import length
 from refgrad.ops.op import composite
 from refgrad.tensor import wrap
 

@@ -293,8 +293,9 @@ def maximum(
     for i, k in enumerate(np.unravel_index(which, kernel)):
         n, o, s, p, r = spatial[i], places[i], stride[i], padding[i], dilation[i]
         start = np.reshape(np.arange(o) * s - p, (-1, *(1,) * (len(kernel) - 1 - i)))
-        first = np.maximum(-(start // r), 0)  # where all is -inf the padding is not meant
-        index = index * n + start + np.maximum(k, first) * r
+        first = np.maximum(-(start // r), 0)  # where all is -inf the padding is not meant,
+        at = start + np.maximum(k, first) * r
+        index = index * n + np.minimum(at, n - 1)  # nor where a dilated window has nothing else
     return best, index
 
 

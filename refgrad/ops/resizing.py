@@ -58,7 +58,9 @@ def _cubic(n: int, out: int, factor: float | None, align_corners: bool) -> Any:
 
 def _antialiased(n: int, out: int, factor: float | None, align_corners: bool, order: int) -> Any:
     """A linear (order 1) or cubic (2) kernel as wide as the output's pixels are."""
-    scale = (n - 1) / (out - 1) if align_corners and out > 1 else 1 / factor if factor else n / out
+    scale = 1 / factor if factor else n / out
+    if align_corners:
+        scale = (n - 1) / (out - 1) if out > 1 else 0.0
     width = max(scale, 1.0)
     support = order * width
     centre = scale * (np.arange(out) + 0.5)
@@ -120,7 +122,11 @@ def interpolate(
 
         pool = getattr(adaptive, f"adaptive_avg_pool{len(spatial)}d")
         return pool(input, sizes)
+    if sizes == tuple(spatial) and (antialias or mode.endswith("linear")):
+        return input.clone()
     for i, (n, out, factor) in enumerate(zip(spatial, sizes, factors)):
+        if n == out and (antialias or mode.endswith("linear")):
+            continue  # as in PyTorch, whatever the factor
         if mode.startswith("nearest"):
             taps = _nearest(n, out, factor, mode == "nearest-exact")
         elif antialias:

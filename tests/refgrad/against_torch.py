@@ -59,6 +59,8 @@ def convert(x: Any) -> Any:
         return type(x)(convert(e) for e in x)
     if isinstance(x, dict):
         return {k: convert(v) for k, v in x.items()}
+    if isinstance(x, torch.nn.PairwiseDistance):
+        return refgrad.nn.functional.pairwise_distance
     if callable(x):  # a distance of torch's
         return getattr(refgrad.nn.functional, getattr(x, "__name__", ""), x)
     return x
@@ -93,9 +95,10 @@ def differ(ours: Any, theirs: torch.Tensor | None, what: str) -> str | None:
         a[~finite], b[~finite], equal_nan=True
     ):
         return f"{what}: not finite at other places or in another way"
-    scale = max(float(np.abs(b[finite]).max(initial=0.0)), 1e-3)  # below that it is rounding
-    error = float(np.abs(a[finite] - b[finite]).max(initial=0.0)) / scale
     single = b.dtype in (np.float32, np.complex64)
+    floor = 1.0 if single else 1e-3  # below that it is rounding
+    scale = max(float(np.abs(b[finite]).max(initial=0.0)), floor)
+    error = float(np.abs(a[finite] - b[finite]).max(initial=0.0)) / scale
     return (
         f"{what}: off by {error:.1e} of its scale"
         if error > (1e-5 if single else TOLERANCE)
