@@ -39,15 +39,15 @@ def _functional(made: Any, public: bool = False) -> Any:
 
 
 # --- piecewise linear --------------------------------------------------------------------------------
-# on a kink the slope is that of the side which the comparison leaves it on
+# on a kink the slope is that of the side which the comparison leaves it on; nan lets g pass
 
-relu = _functional(unary("relu", lambda x: np.maximum(x, 0), lambda g, out: g * (out > 0)), public=True)
+relu = _functional(unary("relu", lambda x: np.maximum(x, 0), lambda g, out: g * ~(out <= 0)), public=True)
 
 
 @op(method=False)
 def threshold(input, threshold, value):
     """`input` where it is above `threshold`, else `value`."""
-    return np.where(input > threshold, input, value).astype(input.dtype, copy=False)
+    return np.where(input <= threshold, value, input).astype(input.dtype, copy=False)
 
 
 @op(method=False)
@@ -86,12 +86,12 @@ def hardshrink(input, lambd=0.5):
     return np.where((input >= -lambd) & (input <= lambd), 0.0, input)
 
 
-threshold.vjp(input=lambda g, input, threshold: g * (input > threshold))
-hardtanh.vjp(input=lambda g, input, min_val, max_val: g * ((input > min_val) & (input < max_val)))
+threshold.vjp(input=lambda g, input, threshold: g * ~(input <= threshold))
+hardtanh.vjp(input=lambda g, input, min_val, max_val: g * ~((input <= min_val) | (input >= max_val)))
 leaky_relu.vjp(input=lambda g, input, negative_slope: np.where(input > 0, g, g * negative_slope))
 hardsigmoid.vjp(input=lambda g, input: g * ((input > -3) & (input < 3)) / 6.0)
-softshrink.vjp(input=lambda g, input, lambd: g * ((input < -lambd) | (input > lambd)))
-hardshrink.vjp(input=lambda g, input, lambd: g * ((input < -lambd) | (input > lambd)))
+softshrink.vjp(input=lambda g, input, lambd: g * ~((input >= -lambd) & (input <= lambd)))
+hardshrink.vjp(input=lambda g, input, lambd: g * ~((input >= -lambd) & (input <= lambd)))
 threshold, hardtanh, leaky_relu = _functional(threshold), _functional(hardtanh), _functional(leaky_relu)
 hardsigmoid = _functional(hardsigmoid)
 
@@ -156,9 +156,9 @@ def elu(input, alpha=1.0, scale=1.0, input_scale=1.0):
 
 
 def _by_elu(g: Any, input: Any, alpha: float, scale: float, input_scale: float) -> Any:
-    """alpha * input_scale * e^(input_scale x) below; the mask keeps e^x from overflowing above."""
-    low = np.exp(input_scale * (input * (input <= 0)))
-    return scale * np.where(input > 0, g, g * (alpha * input_scale * low))
+    """alpha * input_scale * e^(input_scale x) below; above, e^x would overflow."""
+    low = np.exp(input_scale * np.where(input < 0, input, 0.0))
+    return scale * np.where(input <= 0, g * (alpha * input_scale * low), g)
 
 
 elu.vjp(input=_by_elu)
@@ -264,7 +264,9 @@ def hardswish(input):
 
 
 hardswish.vjp(
-    input=lambda g, input: np.where(input >= 3, g, g * ((input > -3) * (input / 3.0 + 0.5)))
+    input=lambda g, input: np.where(
+        input <= -3, 0.0, np.where(input < 3, g * (input / 3.0 + 0.5), g)
+    )
 )
 hardswish = _functional(hardswish)
 

@@ -29,14 +29,23 @@ log2 = unary("log2", np.log2, lambda g, input: g / (input * LN2), floats=True)
 log10 = unary("log10", np.log10, lambda g, input: g / (input * LN10), floats=True)
 log1p = unary("log1p", np.log1p, lambda g, input: g / (1 + input), floats=True)
 
+
+@op(method=False)
+def _gap(input):
+    """1 - x^2, which must not cancel near 1."""
+    return (1 - input) * (1 + input)
+
+
+_gap.vjp(input=lambda g, input: -2 * g * input)
+
 sin = unary("sin", np.sin, lambda g, input: g * np.cos(input), floats=True)
 cos = unary("cos", np.cos, lambda g, input: -g * np.sin(input), floats=True)
 tan = unary("tan", np.tan, lambda g, out: g * (1 + out * out), floats=True)
 asin = unary(
-    "asin", np.arcsin, lambda g, input: g / np.sqrt((1 - input) * (1 + input)), floats=True
+    "asin", np.arcsin, lambda g, input: g / np.sqrt(_gap(input)), floats=True
 )
 acos = unary(
-    "acos", np.arccos, lambda g, input: -g / np.sqrt((1 - input) * (1 + input)), floats=True
+    "acos", np.arccos, lambda g, input: -g / np.sqrt(_gap(input)), floats=True
 )
 atan = unary("atan", np.arctan, lambda g, input: g / (1 + input * input), floats=True)
 
@@ -51,7 +60,7 @@ asinh = unary(
 acosh = unary(
     "acosh", np.arccosh, lambda g, input: g / (np.sqrt(input - 1) * np.sqrt(input + 1)), floats=True
 )
-atanh = unary("atanh", np.arctanh, lambda g, input: g / ((1 - input) * (1 + input)), floats=True)
+atanh = unary("atanh", np.arctanh, lambda g, input: g / _gap(input), floats=True)
 
 arcsin, arccos, arctan = alias("arcsin", asin), alias("arccos", acos), alias("arctan", atan)
 arcsinh, arccosh, arctanh = (
@@ -67,14 +76,23 @@ def _sigmoid(x: Any) -> Any:
 
 sigmoid = unary("sigmoid", _sigmoid, lambda g, out: g * (out * (1 - out)), floats=True)
 UFUNCS[sps.expit] = sigmoid
-_logit = unary("logit", sps.logit, lambda g, input: g / (input * (1 - input)), floats=True, method=False,
-               inplace=False)  # fmt: skip
+_logit = unary(
+    "logit", sps.logit, floats=True, method=False, inplace=False,
+    vjp=lambda g, input: g / np.where((input < 0) | (input > 1), np.nan, input * (1 - input)),
+)  # fmt: skip
 
-# (x, y) / h^2, divided twice by h = hypot: x^2 + y^2 would overflow, or vanish
+
+def _over_square(z: Any, x: Any, y: Any) -> Any:
+    """z / h^2, divided twice by h = hypot(x, y), as h^2 may overflow or vanish; zero where h is."""
+    h = np.hypot(x, y)
+    h = np.where(h == 0, 1.0, h)
+    return z / h / h
+
+
 atan2 = binary(
     "atan2", np.arctan2,
-    lambda g, input, other: g * (other / np.hypot(input, other) / np.hypot(input, other)),
-    lambda g, input, other: -g * (input / np.hypot(input, other) / np.hypot(input, other)),
+    lambda g, input, other: g * _over_square(other, input, other),
+    lambda g, input, other: -g * _over_square(input, input, other),
     floats=True,
 )  # fmt: skip
 arctan2 = alias("arctan2", atan2)
@@ -85,11 +103,11 @@ hypot = binary(
     lambda g, other, out: g * (other / out),
 )
 
-# e^x / (e^x + e^y) is a sigmoid of x - y: neither e^x nor, both infinite, x - out is of use
+# e^x / (e^x + e^y) is a sigmoid of x - y: e^x may overflow, and x - out be inf - inf
 
 
 def _share(g: Any, x: Any, y: Any, base: float = 1.0) -> Any:
-    d = np.where(x == y, 0.0, x - y)
+    d = np.where((x == y) & np.isinf(x), 0.0, x - y)
     return g * (1 / (1 + np.exp(-d)) if np.iscomplexobj(d) else sps.expit(d * base))
 
 

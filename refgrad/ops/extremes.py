@@ -49,7 +49,9 @@ def masked_fill(input: Any, mask: Any, value: Any) -> Any:
         RuntimeError: the mask is not boolean, or `value` has dimensions.
     """
     if mask.dtype.kind != "b":
-        raise RuntimeError(f"masked_fill_ only supports boolean masks, but got mask with dtype {mask.dtype}")
+        raise RuntimeError(
+            f"masked_fill_ only supports boolean masks, but got mask with dtype {mask.dtype}"
+        )
     if getattr(value, "ndim", 0):
         raise RuntimeError(
             f"masked_fill only supports a 0-dimensional value tensor, but got {value.ndim} dimension(s)."
@@ -117,8 +119,12 @@ def clamp(input, min=None, max=None):
 
 clamp.vjp(  # on a bound all goes to the input
     input=_inside,
-    min=lambda g, input, min, max: g * ((input < min) if max is None else (input < min) & (min < max)),
-    max=lambda g, input, min, max: g * ((input > max) if min is None else (input > max) | (max < min)),
+    min=lambda g, input, min, max: (
+        g * ((input < min) if max is None else (input < min) & (min < max))
+    ),
+    max=lambda g, input, min, max: (
+        g * ((input > max) if min is None else (input > max) | (max < min))
+    ),
 )
 clip = alias("clip", clamp)
 
@@ -176,3 +182,4 @@ def round(input, *, decimals=0):
 
 
 round.vjp(input=flat)
+UFUNCS[np.rint] = round

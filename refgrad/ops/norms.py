@@ -43,8 +43,20 @@ def vector_norm(input: Any, ord: Any = 2, dim: Any = None, keepdim: Any = False,
     if ord == 1:
         return np.sum(size, axis=dims, keepdims=keepdim)
     if ord == 2:
-        return np.sqrt(np.sum(size * size, axis=dims, keepdims=keepdim))
+        out = np.sqrt(np.sum(size * size, axis=dims, keepdims=keepdim))
+        return out if np.all((out > 1e-150) & (out < np.inf)) else _scaled(size, dims, keepdim)
     return np.sum(size**ord, axis=dims, keepdims=keepdim) ** (1.0 / ord)
+
+
+def _scaled(size: Any, dims: Any, keepdim: bool) -> Any:
+    """The 2-norm by way of the largest element, as squares overflow or vanish."""
+    if size.size == 0:
+        return np.sum(size, axis=dims, keepdims=keepdim)
+    top = np.max(size, axis=dims, keepdims=True)
+    unit = size / np.where((top == 0) | np.isinf(top), 1.0, top)
+    top = np.where((top == 0) | np.isinf(top), 1.0, top)
+    out = top * np.sqrt(np.sum(unit * unit, axis=dims, keepdims=True))
+    return out if keepdim else np.reshape(out, np.sum(size, axis=dims).shape)
 
 
 def _by_vector(g: Any, shape: Any, input: Any, ord: Any, dim: Any, keepdim: bool, out: Any) -> Any:
@@ -58,13 +70,13 @@ def _by_vector(g: Any, shape: Any, input: Any, ord: Any, dim: Any, keepdim: bool
     g, out = keep_dims(g, shape, dims, keepdim), keep_dims(out, shape, dims, keepdim)
     if ord == 1:
         return g * sign
-    size = np.where(out == 0, 1.0, out)
     if ord == 2:
-        return g * (np.conj(input) / size)
+        unit = np.conj(input) / out
+        return g * (np.where(out == 0, 0.0, unit) if np.any(out == 0) else unit)
     if ord < 2:
         none = input == 0
-        return g * sign * np.where(none, 0.0, (np.where(none, 1.0, np.abs(input)) / size) ** (ord - 1))
-    return g * sign * (np.abs(input) / size) ** (ord - 1)
+        return g * sign * np.where(none, 0.0, (np.where(none, 1.0, np.abs(input)) / out) ** (ord - 1))
+    return g * np.where(out == 0, 0.0, sign * (np.abs(input) / out) ** (ord - 1))
 
 
 vector_norm.vjp(input=_by_vector)

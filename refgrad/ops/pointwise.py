@@ -67,11 +67,12 @@ _div = binary(
 _floor_div = binary("div", _floor_divide, flat, flat, method=False, inplace=False)
 _trunc_div = binary("div", _trunc_divide, flat, flat, method=False, inplace=False)
 floor_divide = binary("floor_divide", _floor_divide)
+# the rounded quotient x/y may lie on the other side of an integer than the true one
 remainder = binary(                                                    # x - y floor(x/y)
-    "remainder", _remainder, lambda g: g, lambda g, input, other: -g * np.floor(input / other)
+    "remainder", _remainder, lambda g: g, lambda g, input, other: -g * np.floor_divide(input, other)
 )  # fmt: skip
 fmod = binary(                                                         # x - y trunc(x/y)
-    "fmod", _fmod, lambda g: g, lambda g, input, other: -g * np.trunc(input / other)
+    "fmod", _fmod, lambda g: g, lambda g, input, other: -g * np.rint((input - np.fmod(input, other)) / other)
 )  # fmt: skip
 UFUNCS.update({np.floor_divide: floor_divide, np.remainder: remainder, np.fmod: fmod})
 
@@ -193,9 +194,11 @@ def _by_base(g: Any, input: Any, other: Any) -> Any:
 def _by_exponent(g: Any, input: Any, other: Any, out: Any) -> Any:
     """x^y log x; where x = 0 and y >= 0 zero, and not 0 * -inf."""
     masked = (input == 0) & (np.real(other) >= 0)
-    if type(input) in _NUMBERS:
-        return np.where(masked, 0.0, g * (out * np.log(input or 1.0).item()))
-    return np.where(masked, 0.0, g * (out * np.log(np.where(masked, 1.0, input))))
+    if type(input) not in _NUMBERS:
+        log = np.log(np.where(masked, 1.0, input))
+    else:
+        log = np.log(input).item() if input != 0 else np.where(masked, 0.0, -np.inf)
+    return g * (out * log)
 
 
 pow = binary("pow", _power, _by_base, _by_exponent)
@@ -241,8 +244,16 @@ positive = unary("positive", np.positive, lambda g: g)
 abs = unary(
     "abs", np.abs, lambda g, input: g * np.sign(np.conj(input))
 )  # d|z| = Re(conj(z/|z|) dz)
-sign = unary("sign", np.sign, flat)
-sgn = unary("sgn", lambda x: np.sign(x), _by_sgn)
+
+
+
+def _sign(x: Any) -> Any:
+    """As NumPy's, but 0 for nan."""
+    return np.where(x == x, np.sign(x), 0).astype(x.dtype, copy=False)
+
+
+sign = unary("sign", _sign, flat)
+sgn = unary("sgn", lambda x: np.sign(x) if x.dtype.kind == "c" else _sign(x), _by_sgn)
 UFUNCS[np.sign] = sgn  # right for complex numbers too
 copysign = binary(
     "copysign", np.copysign,

@@ -93,7 +93,7 @@ FUNCTIONS[np.cumprod] = lambda x, axis: cumprod(x, axis)
 
 def _shift(x: Any, y: Any) -> Any:
     """e^(x - y), where -inf - -inf counts as 0."""
-    return np.exp(np.where(x == y, 0.0, x - y))
+    return np.exp(np.where((x == y) & np.isinf(x), 0.0, x - y))
 
 
 @op

@@ -42,11 +42,15 @@ ndtr = _special("ndtr", sps.ndtr, lambda g, input: g * (np.exp(-0.5 * input * in
                 method=False, inplace=False)  # fmt: skip
 ndtri = _special("ndtri", sps.ndtri, lambda g, out: g * (SQRT_2PI * np.exp(0.5 * out * out)),
                  method=False, inplace=False)  # fmt: skip
-log_ndtr = _special(  # phi / Phi by erfcx: exp of a difference of large numbers would lose all digits
-    "log_ndtr", sps.log_ndtr,
-    lambda g, input: g * (2 / SQRT_2PI / sps.erfcx(input * (-1 / SQRT_2))),
-    method=False, inplace=False,
-)  # fmt: skip
+def _density_over_ndtr(x: Any) -> Any:
+    """phi / Phi; below 0 by erfcx, where exp of a difference of large numbers loses all digits."""
+    low, high = np.where(x > 0, 0.0, x), np.where(x > 0, x, 0.0)
+    below = 2 / SQRT_2PI / sps.erfcx(low * (-1 / SQRT_2))
+    return np.where(x > 0, np.exp(-0.5 * high * high) / (SQRT_2PI * sps.ndtr(high)), below)
+
+
+log_ndtr = _special("log_ndtr", sps.log_ndtr, lambda g, input: g * _density_over_ndtr(input),
+                    method=False, inplace=False)  # fmt: skip
 
 
 # erfcx' = -2 E_1 and E_n' = -2 (n + 1) E_{n+1}, where E_n(x) = exp(x^2) i^n erfc(x) is erfcx's n-fold
@@ -57,7 +61,7 @@ def _repeated(x: Any, n: int) -> Any:
     """E_n(x): upwards in n for small x, by the continued fraction where that would cancel."""
     far = x > 0.5
     near = np.where(far, 0.0, x)
-    below, here = 2 / SQRT_PI + 0 * near, sps.erfcx(near)
+    below, here = 2 / SQRT_PI + np.zeros_like(near), sps.erfcx(near)
     for k in range(1, n + 1):  # 2k E_k = E_{k-2} - 2x E_{k-1}
         below, here = here, (below - 2 * near * here) / (2 * k)
     z = np.where(far, x, 1.0)
@@ -193,7 +197,10 @@ def _iv(input, n):
 @op(method=False)
 def _ive(input, n):
     """exp(-|x|) I_n(x)."""
-    return sps.ive(n, input).astype(input.dtype)
+    far = np.abs(input) > 1e8  # SciPy gives up far out; there 1 - n^2 / 2x is exact
+    out = sps.ive(n, np.where(far, 1.0, input))
+    tail = sps.i0e(input) * (1 - n * n / (2 * np.where(far, np.abs(input), 1.0)))
+    return np.where(far, tail * np.sign(input) ** (n % 2), out).astype(input.dtype)
 
 
 def _slope(g: Any, input: Any, n: int) -> Any:
