@@ -61,6 +61,7 @@ from refgrad.ops.pointwise import *
 from refgrad.ops.pooling import *
 from refgrad.ops.products import *
 from refgrad.ops.reductions import *
+from refgrad.ops.reflections import *
 from refgrad.ops.resizing import *
 from refgrad.ops.scans import *
 from refgrad.ops.scattering import *

@@ -10,10 +10,6 @@ from refgrad.ops.determinants import matrix_exp as matrix_exp
 from refgrad.ops.determinants import slogdet as slogdet
 from refgrad.ops.factorisations import cholesky as _cholesky
 from refgrad.ops.factorisations import cholesky_ex as cholesky_ex
-from refgrad.ops.factorisations import householder_product as householder_product
-from refgrad.ops.factorisations import ldl_factor as ldl_factor
-from refgrad.ops.factorisations import ldl_factor_ex as ldl_factor_ex
-from refgrad.ops.factorisations import ldl_solve as ldl_solve
 from refgrad.ops.factorisations import linalg_lu as lu
 from refgrad.ops.factorisations import linalg_lu_solve as lu_solve
 from refgrad.ops.factorisations import linalg_qr as qr
@@ -31,6 +27,10 @@ from refgrad.ops.matrix_norms import vecdot as vecdot
 from refgrad.ops.norms import vector_norm as vector_norm
 from refgrad.ops.products import matmul as matmul
 from refgrad.ops.products import matrix_power as matrix_power
+from refgrad.ops.reflections import householder_product as householder_product
+from refgrad.ops.reflections import ldl_factor as ldl_factor
+from refgrad.ops.reflections import ldl_factor_ex as ldl_factor_ex
+from refgrad.ops.reflections import ldl_solve as ldl_solve
 from refgrad.ops.solving import inv as inv
 from refgrad.ops.solving import inv_ex as inv_ex
 from refgrad.ops.solving import lstsq as lstsq

@@ -96,7 +96,7 @@ def _check(n: int) -> int:
 
 def _check_norm(norm: Any) -> None:
     if norm not in _SWAPPED:
-        raise RuntimeError(f"Invalid normalization mode: \"{norm}\"")
+        raise RuntimeError(f'Invalid normalization mode: "{norm}"')
 
 
 def _one_dim(input: Any, dim: Any, norm: Any) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy.linalg
 
 from refgrad import dtypes
 
@@ -84,7 +85,7 @@ def check_invariant(name: str, phases: Any) -> None:
         )
 
 
-# --- cofactors, on arrays ------------------------------------------------------------------------
+# --- on arrays ------------------------------------------------------------------------
 
 
 def turned(A: Any) -> tuple[Any, Any, Any, Any]:
@@ -105,6 +106,11 @@ def cofactors(A: Any) -> Any:
     """The matrices of cofactors of the arrays `A`, singular ones included."""
     c, U, S, Vh = turned(A)
     return c[..., None, None] * np.matmul(U * without_each(S)[..., None, :], Vh)
+
+
+def lapack(name: str, *arrays: Any) -> Any:
+    """LAPACK's function of that name for the dtype of `arrays`."""
+    return scipy.linalg.get_lapack_funcs((name,), arrays)[0]
 
 
 # --- what has no derivative ----------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -39,7 +40,9 @@ def matrix_norm(
         A = A.to(dtype)
     check_inexact("linalg.matrix_norm", A)
     if A.ndim < 2:
-        raise RuntimeError("linalg.matrix_norm: The input tensor A must have at least 2 dimensions.")
+        raise RuntimeError(
+            "linalg.matrix_norm: The input tensor A must have at least 2 dimensions."
+        )
     if not isinstance(dim, Sequence) or len(dim) != 2:
         raise RuntimeError(f"linalg.matrix_norm: dim must be a 2-tuple. Got {dim}")
     rows, columns = (wrap_dim(d, A.ndim) for d in dim)
@@ -120,7 +123,7 @@ def matrix_rank(
     if tol is not None:
         atol, rtol = tol, 0.0
     S = np.abs((eigvalsh(A) if hermitian else svdvals(A)).detach()._array)
-    return wrap(np.asarray(np.sum(S > cutoff(S, A.shape, atol, rtol), axis=-1)))
+    return wrap(np.asarray(np.sum(cutoff(S, A.shape, atol, rtol) < S, axis=-1)))
 
 
 # --- products ------------------------------------------------------------------------------------
@@ -137,9 +140,11 @@ def multi_dot(tensors: Any) -> Any:
         *tensors[1:-1],
         *([tensors[-1][:, None]] if column else tensors[-1:]),
     ]
-    for i, (a, b) in enumerate(zip(matrices, matrices[1:], strict=False)):
+    for i, (a, b) in enumerate(itertools.pairwise(matrices)):
         if a.ndim != 2 or b.ndim != 2:
-            raise RuntimeError("multi_dot(): the first and last tensors must be 1D or 2D, others 2D")
+            raise RuntimeError(
+                "multi_dot(): the first and last tensors must be 1D or 2D, others 2D"
+            )
         if a.shape[1] != b.shape[0]:
             raise RuntimeError(
                 f"multi_dot(): tensors {i} and {i + 1} with shapes {list(tensors[i].shape)} and "

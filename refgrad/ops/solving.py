@@ -295,7 +295,7 @@ def _pinv(A: Any, atol: Any, rtol: Any, hermitian: Any) -> Any:
         S = np.abs(S)
     else:
         U, S, Vh = np.linalg.svd(A, full_matrices=False)
-    keep = S > cutoff(S, A.shape, atol, rtol)
+    keep = cutoff(S, A.shape, atol, rtol) < S
     inverse = np.where(keep, 1 / np.where(keep, S, 1), 0).astype(S.dtype)
     return np.matmul(np.conj(Vh.mT) * inverse[..., None, :], np.conj(U.mT))
 
@@ -334,7 +334,7 @@ def pinverse(input: Any, rcond: float = 1e-15) -> Any:
 def _lstsq(A: Any, B: Any, rcond: Any) -> Any:
     """The least-squares solution of least norm, the ranks and the singular values."""
     U, S, Vh = np.linalg.svd(A, full_matrices=False)
-    keep = S > cutoff(S, A.shape, None, rcond)
+    keep = cutoff(S, A.shape, None, rcond) < S
     inverse = np.where(keep, 1 / np.where(keep, S, 1), 0).astype(S.dtype)
     X = np.matmul(np.conj(Vh.mT), inverse[..., None] * np.matmul(np.conj(U.mT), B))
     return X, np.asarray(np.sum(keep, axis=-1)), S
