@@ -138,7 +138,7 @@ def _look_from_both_sides(scan: _Scan, central: Estimate) -> Estimate:
     elif scan.edge is not None:
         inside = right if scan.edge > 0 else left
         side = "right" if scan.edge > 0 else "left"
-        if scan.good(inside):
+        if np.isfinite(inside.bound).all():
             reason = f"one-sided, from the {side}: the function is not finite on the other side"
             return replace(inside, evaluations=evaluations, reason=reason)
     reason = central.reason or "the steps of the stencil do not agree"
