@@ -60,12 +60,14 @@ def scaled_dot_product_attention(
             blocked = np.where(attn_mask.numpy(), 0.0, -np.inf).astype(query.dtype.numpy)
             attn_mask = wrap(blocked)
         scores = scores + attn_mask
+    blind = None
+    if attn_mask is not None:
+        blind = np.all(scores._array == -np.inf, axis=-1, keepdims=True)
+        blind = wrap(blind) if blind.any() else None
+    if blind is None:
         weights = scores.softmax(-1)
-        lost = np.all(scores._array == -np.inf, axis=-1, keepdims=True)
-        if lost.any():
-            weights = weights.masked_fill(wrap(lost), 0.0)
-    else:
-        weights = scores.softmax(-1)
+    else:  # softmax of minus infinities would be nan, and so would its gradient
+        weights = scores.masked_fill(blind, 0.0).softmax(-1).masked_fill(blind, 0.0)
     if dropout_p > 0:
         weights = dropout(weights, dropout_p, True)
     return weights.matmul(value)

@@ -90,8 +90,10 @@ def huber(input: Any, delta: Any) -> Any:
 
 
 huber.vjp(  # d out = x within delta, delta sign(x) beyond
-    input=lambda g, input, delta: g * np.minimum(np.maximum(input, -delta), delta)
-)
+    input=lambda g, input, delta: g * np.where(
+        np.abs(input) < delta, input, np.sign(input) * delta
+    )
+)  # fmt: skip
 
 
 def _scaled(loss: Any, weight: Any) -> Any:
@@ -163,10 +165,7 @@ def huber_loss(
     _warn_sizes("huber_loss", input, target)
     if delta <= 0:
         raise RuntimeError("huber_loss does not support non-positive values for delta.")
-    loss = huber(input - target, delta)
-    if weight is None:
-        return reduced(loss, reduction)
-    return _weighted(loss, weight, reduction)
+    return reduced(_scaled(huber(input - target, delta), weight), reduction)
 
 
 # --- distributions -------------------------------------------------------------------------------
