@@ -257,6 +257,8 @@ class _Server:
     def _skipped(self, item: Item, skipped: Skipped) -> Result:
         digest = name_digest(item.key, skipped.op, skipped.label)
         evidence = {"reason": skipped.reason, "label": skipped.label}
+        if skipped.label == item.key:  # there is not one sample
+            evidence["scope"] = "item"
         return self._result(item, skipped.op, digest, "sample", skipped.outcome, evidence)
 
     def _undrawn(self, item: Item, number: int, error: Exception) -> Result:

@@ -47,6 +47,7 @@ def as_data(summary: Summary) -> dict[str, Any]:
             "missing_expectations": [str(expectation) for expectation in verdict.missing],
             "unsupported": dict(summary.missing),
             "left_out": dict(summary.skipped),
+            "entries_without_samples": dict(summary.absent),
         }
     )
     return data

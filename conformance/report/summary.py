@@ -77,6 +77,7 @@ class Summary:
     doubts: tuple[Finding, ...]  # precision and inconclusive
     missing: tuple[tuple[str, int], ...]  # targets that the engine lacks, by samples
     skipped: tuple[tuple[str, int], ...]  # other reasons why samples were left out
+    absent: tuple[tuple[str, str], ...]  # entries without one sample, and why
     slowest: tuple[tuple[str, float], ...]  # samples, seconds
 
     @property
@@ -154,6 +155,11 @@ def summarise(journal: Journal, expectations: Sequence[Expectation] | None = Non
         ),
         missing=missing,
         skipped=skipped,
+        absent=tuple(
+            (f"{entry.result.source}/{entry.result.op}", str(entry.result.evidence["reason"]))
+            for entry in journal.entries
+            if entry.result.evidence.get("scope") == "item"
+        ),
         slowest=_slowest(journal.entries),
     )
 
@@ -172,7 +178,8 @@ def _sources(journal: Journal) -> Iterable[SourceSummary]:
         samples: dict[tuple[str, int], list[str]] = defaultdict(list)
         items: dict[str, list[str]] = defaultdict(list)
         for entry in by_source[name]:
-            samples[entry.item, entry.sample].append(entry.result.outcome)
+            if entry.result.evidence.get("scope") != "item":
+                samples[entry.item, entry.sample].append(entry.result.outcome)
             items[entry.item].append(entry.result.outcome)
         done = [item for item in journal.items if item.source == name]
         yield SourceSummary(
@@ -230,7 +237,7 @@ def _left_out(
         targets = evidence.get("missing")
         if targets:
             missing.update(targets)
-        else:
+        elif evidence.get("scope") != "item":
             skipped[str(evidence.get("reason", "no reason was given"))] += 1
     return tuple(missing.most_common()), tuple(skipped.most_common())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from rich.console import Console, RenderableType
@@ -109,6 +110,11 @@ def _sentences(summary: Summary) -> Iterable[RenderableType]:
             yield Text(f"  {count:>5,}  {reason}")
         if len(summary.skipped) > REASONS_SHOWN:
             yield Text(f"  and {len(summary.skipped) - REASONS_SHOWN:,} more reasons")
+    if summary.absent:
+        reasons = Counter(reason for _, reason in summary.absent)
+        for reason, count in reasons.most_common(REASONS_SHOWN):
+            names = ", ".join(name for name, why in summary.absent if why == reason)
+            yield Text(f"entries without a sample: {count}, as {reason}: {names}")
     if summary.inconclusive:
         yield Text(summary.inconclusive, STYLES["inconclusive"])
     for expectation in summary.verdict.improvements:

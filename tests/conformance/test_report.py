@@ -107,12 +107,15 @@ def test_samples_and_entries_are_counted(tmp_path: Path) -> None:
         result(op="mul", check="value"),
         result("failed", "mul"),
         result("unsupported", "qr", check="sample", evidence={"missing": ["torch.linalg.qr"]}),
+        result("unsupported", "to_sparse", evidence={"reason": "no samples", "scope": "item"}),
     ]
     one = summary(tmp_path, *results)
     (source,) = one.sources
     assert source.sentence == "1 of 547 entries, 2 of 4 samples"
     assert one.missing == (("torch.linalg.qr", 1),)
-    assert [op.op for op in one.ops] == ["mul", "add", "qr"]
+    assert [op.op for op in one.ops] == ["mul", "add", "qr", "to_sparse"]
+    assert one.skipped == ()
+    assert one.absent == (("opinfo/to_sparse", "no samples"),)
 
 
 def test_worst_first_knows_every_outcome() -> None:
