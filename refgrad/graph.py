@@ -164,9 +164,7 @@ class Node:
         if not stale and self.args is not None:
             for value in self.args:
                 for t in value if isinstance(value, (tuple, list)) else (value,):
-                    root = getattr(t, "_base", None)
-                    root = t if root is None else root
-                    if getattr(root, "_written", 0) > self.seq:
+                    if hasattr(t, "root") and t.root()._written > self.seq:
                         stale = True
         if stale:
             raise RuntimeError(

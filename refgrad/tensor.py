@@ -421,7 +421,7 @@ class Tensor:
 
     def mark_written(self) -> None:
         """Note a write to its memory, so that a pass that saved it can tell."""
-        root = self if self._base is None else self._base
+        root = self.root()
         Writes.last = root._written = next(clock)
         root._writes += 1
         if root._node is not None:
@@ -432,8 +432,14 @@ class Tensor:
     @property
     def _version(self) -> int:
         """How often its memory was written in place, through itself or another view."""
-        root = self if self._base is None else self._base
-        return int(root._writes)
+        return int(self.root()._writes)
+
+    def root(self) -> Tensor:
+        """The tensor whose memory this one shares: itself where it is no view."""
+        root = self
+        while root._base is not None:
+            root = root._base
+        return root
 
     def check_writable(self) -> None:
         """Raise RuntimeError where a recorded in-place write is not possible."""
@@ -487,7 +493,7 @@ class Tensor:
         """Continue from the history of `made`, whose values were just written here."""
         if made._requires_grad:
             self._node, self._requires_grad = made._node, True
-            self._rebased = self._written
+            self._rebased = Writes.last
 
     def __setitem__(self, index: Any, value: Any) -> None:
         from refgrad.ops.indexing import setitem

@@ -13,17 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from refgrad.graph import Node
+from refgrad.graph import Node, Writes
 from refgrad.mode import state
 from refgrad.tensor import Tensor
 
 SEVERAL = (
-    "Output {index} of {name} is a view and is being modified inplace. This view is the output of a "
+    "Output {index} of {name} is a view and {written} modified inplace. This view is the output of a "
     "function that returns multiple views. Such functions do not allow the output views to be "
     "modified inplace. You should replace the inplace operation by an out-of-place one."
 )
 UNRECORDED = (
-    "A view was created in no_grad mode and is being modified inplace with grad mode enabled. Make "
+    "A view was created in no_grad mode and {written} modified inplace with grad mode enabled. Make "
     "the view outside no_grad, or write to it inside."
 )
 
@@ -46,6 +46,8 @@ class View(Tensor):
         chain = [self]
         while isinstance(parent := chain[-1]._made_by[1][0], View) and parent._seen < base._rebased:
             chain.append(parent)
+        for view in chain:
+            view._check_made_alone("its base or another view of its base has been")
         before, state.enabled = state.enabled, True
         try:
             for view in reversed(chain):
@@ -100,12 +102,16 @@ class View(Tensor):
             return
         view: Any = self
         while isinstance(view, View):
-            if view._index is not None:
-                name = view._made_by[0].node_name
-                raise RuntimeError(SEVERAL.format(index=view._index, name=name))
-            if not view._recorded:
-                raise RuntimeError(UNRECORDED)
+            view._check_made_alone("is being")
             view = view._made_by[1][0]
+
+    def _check_made_alone(self, written: str) -> None:
+        """Raise RuntimeError where this view cannot have a history of its own through its base."""
+        if self._index is not None:
+            name = self._made_by[0].node_name
+            raise RuntimeError(SEVERAL.format(index=self._index, name=name, written=written))
+        if not self._recorded:
+            raise RuntimeError(UNRECORDED.format(written=written))
 
     def _take_history(self, made: Tensor) -> None:
         from refgrad.ops.copyslices import view_write
@@ -117,7 +123,7 @@ class View(Tensor):
         base._node = Node(view_write, links, (None, None, self.replay()), (None, None, self.replay()),
                           None)  # fmt: skip
         base._requires_grad = True
-        base._rebased = base._written
+        base._rebased = Writes.last
 
 
 def make_view(array: Any, node: Any, op: Any, values: tuple[Any, ...], index: int | None) -> Tensor:
