@@ -29,21 +29,43 @@ def det(A: Any) -> Any:
 
 
 # d det = <C, dA> with C the cofactors; det A^-T, which they are elsewhere, is 0/0 at singular A
-det.vjp(A=lambda g, A: g[..., None, None] * _cofactors(A))
+det.vjp(A=lambda g, A: g[..., None, None] * _cofactors(A, []))
 
 
 @op(method=False)
-def _cofactors(A: Any) -> Any:
-    """The matrix of cofactors, d det / dA."""
-    return cofactors(A)
+def _cofactors(A: Any, directions: Any) -> Any:
+    """The cofactors d det / dA, or their derivative along one or more `directions`.
+
+    det is a polynomial, so all of these are right at singular matrices too.
+    """
+    if not directions:
+        return cofactors(A)
+    if len(directions) == 1:
+        return _hessian(A, directions[0])
+    n, k = A.shape[-1], len(directions)
+    if n <= k:
+        return np.zeros_like(A)
+    # the coefficient of t in a polynomial in A + t X of degree n - k, by Cauchy's integral
+    X, rest = directions[0], directions[1:]
+    size, length = (np.linalg.norm(M, axis=(-2, -1), keepdims=True) for M in (A, X))
+    radius = np.where(size > 0, size, 1.0) / np.where(length > 0, length, 1.0)
+    made = np.zeros_like(A, dtype=np.result_type(A.dtype, np.complex64))
+    for turn in np.exp(2j * np.pi * np.arange(n) / n):
+        made = made + _cofactors((A + (radius * turn) * X).astype(made.dtype), rest) / turn
+    made = made / (n * radius)
+    return (made if A.dtype.kind == "c" else made.real).astype(A.dtype)
 
 
-_cofactors.vjp(A=lambda g, A: _second(A, g))  # the Hessian of det is symmetric
+_cofactors.vjp(  # a derivative of det is symmetric in its directions
+    A=lambda g, A, directions: _cofactors(A, [*directions, g]),
+    directions=lambda g, A, directions: [
+        _cofactors(A, [*directions[:i], g, *directions[i + 1 :]]) for i in range(len(directions))
+    ],
+)
 
 
-@op(method=False)
-def _second(A: Any, E: Any) -> Any:
-    """The Hessian of det at A, applied to E.
+def _hessian(A: Any, E: Any) -> Any:
+    """The derivative of the cofactors along E.
 
     With F = U^H E V, in the basis of the singular vectors, and P_ij the product of the singular
     values without the i-th and the j-th: sum_j P_ij F_jj on the diagonal, -P_ij F_ji beside it.
@@ -51,34 +73,13 @@ def _second(A: Any, E: Any) -> Any:
     c, U, S, Vh = turned(A)
     n = S.shape[-1]
     if n < 2:
-        return np.zeros_like(np.matmul(A, E))
+        return np.zeros_like(A)
     eye = np.eye(n, dtype=np.bool_)
     P = np.stack([without_each(np.where(eye[i], 1.0, S)) for i in range(n)], -2)
     P = np.where(eye, 0.0, P).astype(S.dtype)
     F = np.matmul(U.mT, np.matmul(E, Vh.mT))
     diagonal = np.matmul(P, np.diagonal(F, 0, -2, -1)[..., None])
     return c[..., None, None] * np.matmul(U, np.matmul(np.where(eye, diagonal, -P * F.mT), Vh))
-
-
-def _third(A: Any, X: Any, Y: Any) -> Any:
-    """The third derivative of det along X and Y, by W = A^-1: it needs an invertible A.
-
-    d^3 det [X, Y, Z] = det (tr X tr Y tr Z - tr X tr YZ - tr Y tr XZ - tr Z tr XY + tr XYZ + tr XZY),
-    where X stands for WX and so on.
-    """
-    W = unchecked_inverse(A)
-    X, Y = np.matmul(W, X), np.matmul(W, Y)
-    XY = np.matmul(X, Y)
-    x, y, xy = (_trace(M) for M in (X, Y, XY))
-    inner = (x * y - xy) * W - np.matmul(x * Y + y * X - XY - np.matmul(Y, X), W)
-    return (det(A)[..., None, None] * inner).mT
-
-
-def _trace(M: Any) -> Any:
-    return np.sum(np.diagonal(M, 0, -2, -1), axis=-1)[..., None, None]
-
-
-_second.vjp(A=lambda g, A, E: _third(A, g, E), E=lambda g, A: _second(A, g))
 
 
 @op(differentiable=2, method=False)
