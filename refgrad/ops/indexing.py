@@ -27,6 +27,8 @@ def normalize(index: Index, ndim: int) -> tuple[Index, tuple[Any, ...] | None]:
     parts = list(index) if isinstance(index, tuple) else [index]
     parts = [_array_index(p) for p in parts]
     if not any(isinstance(p, np.ndarray) for p in parts):
+        if not any(p is Ellipsis for p in parts):
+            parts.append(Ellipsis)  # without it NumPy gives a scalar, no view, for a full index
         return tuple(parts), None
     used = sum(
         p.ndim if isinstance(p, np.ndarray) and p.dtype == bool else p is not None

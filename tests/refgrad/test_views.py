@@ -85,7 +85,7 @@ def run(t: Any, plan: list[tuple[str, int, str]], differentiable_base: bool) -> 
     )
 
 
-@settings(max_examples=400)
+@settings(max_examples=1500)
 @given(plan=steps, differentiable_base=st.booleans())
 def test_sequences_of_views_and_writes(
     plan: list[tuple[str, int, str]], differentiable_base: bool
