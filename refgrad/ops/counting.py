@@ -11,7 +11,7 @@ from refgrad.ops.arrays import wrap_dim
 from refgrad.ops.op import composite, op
 from refgrad.tensor import Tensor, wrap
 
-__all__ = ["bincount", "bucketize", "histc", "searchsorted", "unique", "unique_consecutive"]
+__all__ = ["bincount", "bucketize", "histc", "isin", "searchsorted", "unique", "unique_consecutive"]
 
 
 def _chosen(values: Any, inverse: Any, counts: Any, with_inverse: bool, with_counts: bool) -> Any:
@@ -139,3 +139,11 @@ def bucketize(input: Any, boundaries: Any, *, out_int32: bool = False, right: bo
     if boundaries.ndim != 1:
         raise RuntimeError(f"boundaries tensor must be 1 dimension, but got dim({boundaries.ndim})")
     return searchsorted(boundaries, input, out_int32=out_int32, right=right)
+
+
+def isin(
+    elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False
+) -> Any:
+    """Whether each of `elements` stands in `test_elements`."""
+    x, y = (e._array if isinstance(e, Tensor) else np.asarray(e) for e in (elements, test_elements))
+    return wrap(np.asarray(np.isin(x, y, invert=invert)))

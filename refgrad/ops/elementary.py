@@ -71,13 +71,16 @@ arcsinh, arccosh, arctanh = (
 
 
 def _sigmoid(x: Any) -> Any:
-    return 1 / (1 + np.exp(-x)) if x.dtype.kind == "c" else sps.expit(x)
+    if x.dtype.kind == "c":
+        return 1 / (1 + np.exp(-x))
+    out = sps.expit(x)
+    return out if out.dtype == x.dtype else out.astype(x.dtype)  # float16 comes back wider
 
 
 sigmoid = unary("sigmoid", _sigmoid, lambda g, out: g * (out * (1 - out)), floats=True)
 UFUNCS[sps.expit] = sigmoid
 _logit = unary(
-    "logit", sps.logit, floats=True, method=False, inplace=False,
+    "logit", lambda x: sps.logit(x).astype(x.dtype), floats=True, method=False, inplace=False,
     vjp=lambda g, input: g / np.where((input < 0) | (input > 1), np.nan, input * (1 - input)),
 )  # fmt: skip
 

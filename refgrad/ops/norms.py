@@ -76,7 +76,7 @@ def _by_vector(g: Any, shape: Any, input: Any, ord: Any, dim: Any, keepdim: bool
     if ord < 2:
         none = input == 0
         return g * sign * np.where(none, 0.0, (np.where(none, 1.0, np.abs(input)) / out) ** (ord - 1))
-    return g * np.where(out == 0, 0.0, sign * (np.abs(input) / out) ** (ord - 1))
+    return g * sign * (np.abs(input) / np.where(out == 0, 1.0, out)) ** (ord - 1)
 
 
 vector_norm.vjp(input=_by_vector)

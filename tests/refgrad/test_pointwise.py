@@ -1,0 +1,102 @@
+"""Elementwise ops where op_db's samples do not go: kinks, ties, zeros, infinities, errors."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import refgrad
+from tests.refgrad.derivatives import assert_same, assert_same_error, run
+
+INF, NAN = math.inf, math.nan
+KINKS = [-INF, -3.0, -1.0, -0.5, -0.0, 0.0, 0.5, 1.0, 3.0, INF, NAN]
+
+
+@pytest.mark.parametrize(
+    "name", ["abs", "sign", "sgn", "ceil", "floor", "trunc", "round", "frac", "relu", "nan_to_num", "angle",
+             "square", "reciprocal", "sqrt", "log", "log1p", "exp", "expm1", "tanh", "sigmoid", "logit",
+             "atan", "asinh"]
+)  # fmt: skip
+@pytest.mark.parametrize("x", KINKS)
+def test_convention_at_kinks_and_edges(name: str, x: float) -> None:
+    assert_same(lambda m, t: getattr(m, name)(t), x)
+
+
+PAIRS = [(a, b) for a in (-2.0, -0.0, 0.0, 1.0, 2.0, NAN) for b in (-2.0, 0.0, 1.0, 2.0, NAN)]
+
+
+@pytest.mark.parametrize("name", ["maximum", "minimum", "fmax", "fmin", "hypot", "atan2", "xlogy", "mul", "div"])
+@pytest.mark.parametrize("pair", PAIRS)
+def test_convention_at_ties_and_zeros(name: str, pair: tuple[float, float]) -> None:
+    assert_same(lambda m, a, b: getattr(m, name)(a, b), *pair)
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_clamp_by_tensors_shares_as_torch(pair: tuple[float, float]) -> None:
+    assert_same(lambda m, a, b: m.clamp(a, min=b), *pair)
+    assert_same(lambda m, a, b: m.clamp(a, max=b), *pair)
+    assert_same(lambda m, a, b: m.clamp(a, min=b, max=b * 0.5), *pair)
+
+
+@pytest.mark.parametrize("base", [-2.0, -0.0, 0.0, 0.5, 2.0])
+@pytest.mark.parametrize("exponent", [-2, -1, -0.5, 0, 0.0, 0.5, 1, 2, 3, 2.5])
+def test_power_of_a_number(base: float, exponent: float) -> None:
+    assert_same(lambda m, x: x**exponent, base, order=2)
+    assert_same(lambda m, y: base**y, exponent)
+    assert_same(lambda m, x, y: x**y, base, exponent)
+
+
+def test_second_derivative_of_a_power_at_exponent_zero_is_right() -> None:
+    """d2/dxdy x^y = x^(y-1) (1 + y log x): 0.5 at (2, 0), where torch masks it to 0."""
+    x, y = (refgrad.from_numpy(np.array(v)).requires_grad_() for v in (2.0, 0.0))
+    (slope,) = refgrad.autograd.grad(x**y, x, create_graph=True)
+    assert refgrad.autograd.grad(slope, y)[0].item() == 0.5
+
+
+def test_remainders_use_the_quotient_that_they_were_made_with() -> None:
+    """1 = 9 * 0.1 + 0.09...: the rounded quotient 10 that torch's rule of fmod takes is not it."""
+    for name in ("remainder", "fmod"):
+        out, _, by_divisor = run(refgrad, lambda m, a, b, name=name: getattr(m, name)(a, b), 1.0, 0.1)
+        assert out > 0.09
+        assert by_divisor == -9
+
+
+@pytest.mark.parametrize("x", [1e-12, 1e-9, 1e-5, 1e-3, 0.3, 0.34, 2.2])
+def test_sinc_is_right_near_zero(x: float) -> None:
+    """torch's rule cancels there: it is 0 at 1e-9, and its second derivative nan at 0."""
+    mpmath = pytest.importorskip("mpmath")
+    mpmath.mp.dps = 50
+    _, first, second = run(refgrad, lambda m, t: m.sinc(t), x, order=2)
+    for k, found in ((1, first), (2, second)):
+        true = float(mpmath.diff(lambda t: mpmath.sinc(mpmath.pi * t), mpmath.mpf(x), k))
+        np.testing.assert_allclose(found, true, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda m, x: m.div(x, x, rounding_mode="up"),
+        lambda m, x: m.clamp(x),
+        lambda m, x: m.add(x, m.from_numpy(np.zeros(3)), alpha=1) + m.from_numpy(np.zeros(2)),
+        lambda m, x: m.from_numpy(np.array([True])) - m.from_numpy(np.array([True])),
+        lambda m, x: m.from_numpy(np.array([1])) // m.from_numpy(np.array([0])),
+        lambda m, x: m.from_numpy(np.array([2])) ** -1,
+        lambda m, x: m.masked_fill(x, x, 1.0),
+        lambda m, x: x & x,
+        lambda m, x: m.imag(x),
+    ],
+)
+def test_errors(call: object) -> None:
+    assert_same_error(call, [1.0, 2.0, 3.0])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("name", ["erf", "sigmoid", "lgamma", "sinc", "logit", "exp", "rsqrt"])
+def test_narrow_floats_stay_narrow(name: str, dtype: str) -> None:
+    x = refgrad.from_numpy(np.array([0.25, 0.5], dtype=dtype)).requires_grad_()
+    out = getattr(refgrad, name)(x)
+    assert out.dtype is x.dtype
+    out.sum().backward()
+    assert x.grad.dtype is x.dtype
