@@ -11,12 +11,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from conformance import checks
+from conformance.checks.compare import compare
 from conformance.engines.base import Engine
 from conformance.engines.torch import TorchEngine
-from conformance.errors import CaptureError, GradientMismatch, UsageError
+from conformance.errors import CaptureError, EngineError, GradientMismatch, Unsupported, UsageError
+from conformance.oracles.directional import moved
+from conformance.oracles.pairs import direction
 from conformance.program import OPAQUE, Call, Input, Program, Ref, Values
 from conformance.results import FAILING, Result
 from conformance.settings import Settings
@@ -25,6 +29,11 @@ from conformance.sources.captured import capture
 
 SOURCE = "user"
 DIRECTIONS = 4
+NUDGE = 1e-3  # of the inputs: far enough to show a value that left torch
+_UNLIKE = (
+    "judged as a black box: the captured calls do not follow the inputs as the function does "
+    "(a value left torch, or a branch depends on one)"
+)
 
 
 @dataclass(frozen=True)
@@ -83,6 +92,10 @@ def check_gradients(
     try:
         captured = capture(fn, inputs, arguments)
         program, values, notes = captured.program, captured.values, captured.notes
+        box = _black_box(fn, inputs, arguments)
+        if not notes and not _alike(program, values, *box):
+            program, values = box
+            notes = (_UNLIKE,)
     except CaptureError as error:
         program, values = _black_box(fn, inputs, arguments)
         notes = (f"judged as a black box, since it could not be captured: {error}",)
@@ -102,6 +115,23 @@ def check_gradients(
     if raise_on_failure and report.failed:
         raise GradientMismatch(str(report))
     return report
+
+
+def _alike(program: Program, values: Values, box: Program, box_values: Values) -> bool:
+    """Whether the Program is the function beside the point too, as far as that can be compared."""
+    named = {i.name: i.shape for i in box.leaves}
+    if {i.name: i.shape for i in program.leaves} != named:
+        return True
+    step = direction(np.random.default_rng(0), program, values)
+    torch_engine = TorchEngine()
+    try:
+        ours = torch_engine.run(program, moved(program, values, step, NUDGE)).outputs
+        theirs = torch_engine.run(box, moved(box, box_values, step, NUDGE)).outputs
+    except (EngineError, Unsupported):
+        return True
+    if len(ours) != len(theirs):
+        return True
+    return all(compare(a, b, relative=NUDGE**2) is None for a, b in zip(ours, theirs, strict=True))
 
 
 def _second_opinion(program: Program) -> tuple[Engine, tuple[str, ...]]:
@@ -211,6 +241,8 @@ def _line(result: Result) -> str:
 
 def _details(worst: Result) -> list[str]:
     evidence = worst.evidence
+    if evidence.get("reference") == evidence.get("engine"):
+        evidence = {k: v for k, v in evidence.items() if k != "reference"}
     keys = ("leaf", "index", "engine", "reference", "numerical", "bound", "absolute", "relative")
     names = {"engine": "torch", "reference": "second opinion"}
     lines = [f"{names.get(k, k):>15}: {evidence[k]}" for k in keys if k in evidence]

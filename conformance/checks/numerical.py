@@ -23,6 +23,7 @@ from conformance.oracles.pairs import direction, flat, inner
 from conformance.oracles.torch_autograd import SPREADS
 from conformance.program import Array, Program, Values
 
+_NOTHING = "no numerical derivative is finite"
 POOR = 1e-5  # a bound above this part of the terms' sum decides nothing
 EACH = 64  # entries that are looked at one by one
 LOCALISED = 4096  # leaves of more entries are not searched
@@ -121,6 +122,8 @@ class _Judged:
                 return self._at_a_kink(opinion, ours, slack, evidence)
             ruling = arbitration.decide(ours, theirs, [opinion], case.reference.name)
             return Finding("failed", evidence | {"diagnosis": "kink"} | ruling.evidence())
+        if not np.isfinite(opinion.value):
+            return Finding("inconclusive", evidence | {"reason": opinion.reason or _NOTHING})
         tied = exact is not None and exact.ties > 0 and agrees and case.context.independent
         if tied and not _settles(opinion, ours, slack, size):
             text = "a switch is met exactly where it switches; the reference's convention is kept"
@@ -232,6 +235,7 @@ class _Judged:
         worst = max(wrong, key=lambda i: abs(float(gradient[i] - right[i])))
         found: dict[str, Any] = {"index": list(worst), "wrong_entries": len(wrong)}
         found |= {"engine": float(gradient[worst]), "numerical": float(right[worst])}
+        found |= {"reference": float(gradient[worst])}
         found |= {"bound": opinions[worst].bound, "description": said.sentence}
         return found | ({} if self.case.context.independent else {"diagnosis": said.slug})
 

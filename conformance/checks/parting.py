@@ -87,7 +87,7 @@ def _stale(case: Case, leaf: str, engine: Array, reference: Array) -> Diagnosis 
     values = moved(case.program, case.values, tangents, NUDGE)
     ours = case.engine.vjp(case.program, values, case.cotangents).gradients.get(leaf)
     theirs = case.reference.vjp(case.program, values, case.cotangents).gradients.get(leaf)
-    unmoved = bool(engine.any()) and compare(ours, engine, relative=0.0) is None
+    unmoved = bool(engine.any()) and compare(ours, engine, relative=NUDGE**3) is None
     if unmoved and compare(theirs, reference, relative=1e-6) is not None:
         text = "the gradient does not follow the inputs: it is made of values saved earlier"
         return Diagnosis("stale", text)

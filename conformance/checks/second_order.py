@@ -100,6 +100,9 @@ class ReverseOverReverse:
         theirs, _ = inner(expected, onto)
         evidence = {"engine": ours, "reference": theirs} | shown(opinion)
         slack = 100 * case.relative(case.dtype) * max(size, floor)
+        if not np.isfinite(opinion.value):
+            reason = opinion.reason or "no numerical derivative is finite"
+            return Finding("inconclusive", evidence | {"reason": reason})
         if opinion.kink is not None:
             return Finding("passed", evidence | {"diagnosis": "kink"})
         poor = not opinion.decides(max(size, floor), POOR)
@@ -140,4 +143,5 @@ def _spread(
         leaf.name: np.zeros(leaf.shape) if expected[leaf.name] is None else expected[leaf.name]
         for leaf in case.program.leaves
     }
-    return spread(products, case.program, case.values, whole, case.rng("second order spread"))
+    rng = case.rng("second order spread")
+    return spread(products, case.program, case.values, whole, rng, case.natural)

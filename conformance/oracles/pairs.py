@@ -19,13 +19,14 @@ def flat(array: Array) -> Array:
 
 
 def inner(a: Mapping[str, Array | None], b: Mapping[str, Array]) -> tuple[float, float]:
-    """The sum of a * b over the leaves of b, and that of its absolute terms."""
+    """The sum of a * b over the leaves of b, and that of its absolute terms; 0 times inf is 0."""
     total = size = 0.0
     for name, direction in b.items():
         value = a.get(name)
         if value is None:
             continue
-        terms = flat(value) * flat(direction)
+        along = flat(direction)
+        terms = np.where(along == 0, 0.0, flat(value) * along)
         total += float(terms.sum())
         size += float(np.abs(terms).sum())
     return total, size

@@ -1,0 +1,154 @@
+"""check_gradients: what a user gets to see."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from conformance import GradientMismatch, check_gradients
+from conformance.errors import UsageError
+
+
+def randn(*shape: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    """A leaf with Gaussian entries."""
+    generator = torch.Generator().manual_seed(sum(shape))
+    return torch.randn(shape, generator=generator, dtype=dtype).requires_grad_()
+
+
+class Function(torch.autograd.Function):
+    """x sin y by NumPy, which no capture sees into."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x, y)
+        return torch.from_numpy(np.asarray(x.detach().numpy() * np.sin(y.detach().numpy())))
+
+
+class Right(Function):
+    """With the right rule."""
+
+    @staticmethod
+    def backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x, y = ctx.saved_tensors
+        return g * y.sin(), g * x * y.cos()
+
+
+class Wrong(Function):
+    """With a sign wrong in the second gradient."""
+
+    @staticmethod
+    def backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x, y = ctx.saved_tensors
+        return g * y.sin(), -g * x * y.cos()
+
+
+class Detached(Function):
+    """Right, but by NumPy, so that second order is lost in silence."""
+
+    @staticmethod
+    def backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x, y = (t.detach() for t in ctx.saved_tensors)
+        return g * y.sin(), g * x * y.cos()
+
+
+class OutsideTheKink(torch.autograd.Function):
+    """relu with slope 2 at 0, which is neither side's nor between."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx: Any, g: torch.Tensor) -> torch.Tensor:
+        (x,) = ctx.saved_tensors
+        return g * torch.where(x == 0, 2.0, (x > 0).double())
+
+
+def test_a_function_of_torch_is_ok() -> None:
+    report = check_gradients(lambda a, b: torch.exp(a @ b).sum(0), randn(3, 4), randn(4, 2))
+    assert report.ok
+    assert report
+    assert report.worst is None
+    assert "every derivative agrees" in str(report)
+    assert {r.check for r in report.results} == {"value", "vjp", "numerical"}
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_a_custom_function_that_is_right_is_ok(order: int) -> None:
+    report = check_gradients(Right.apply, randn(3), randn(3), order=order)
+    assert report.ok, str(report)
+
+
+def test_a_custom_function_that_is_wrong_is_described() -> None:
+    report = check_gradients(Wrong.apply, randn(5), randn(5))
+    assert not report.ok
+    assert report.verdict.startswith("engine wrong")
+    assert report.worst is not None
+    assert report.worst.evidence["leaf"] == "x1"
+    assert report.worst.evidence["diagnosis"] == "sign"
+    text = str(report)
+    assert "NOT OK" in text
+    assert "wrong sign everywhere" in text
+
+
+def test_second_order_lost_in_silence_is_seen() -> None:
+    assert check_gradients(Detached.apply, randn(3), randn(3)).ok
+    report = check_gradients(Detached.apply, randn(3), randn(3), order=2)
+    assert not report.ok
+
+
+def test_raise_on_failure() -> None:
+    with pytest.raises(GradientMismatch, match="x1"):
+        check_gradients(Wrong.apply, randn(3), randn(3), raise_on_failure=True)
+    with pytest.raises(AssertionError):
+        check_gradients(Wrong.apply, randn(3), randn(3), raise_on_failure=True)
+
+
+def test_a_module_has_its_parameters_checked() -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
+    report = check_gradients(module.double(), torch.randn(5, 3, dtype=torch.float64))
+    assert report.ok, str(report)
+    (vjp,) = [r for r in report.results if r.check == "vjp"]
+    assert vjp.evidence["compared"] == sum(p.numel() for p in module.parameters())
+
+
+def test_tuples_integers_and_float32() -> None:
+    x = randn(4, dtype=torch.float32)
+    report = check_gradients(lambda x: (x.exp(), {"at": x.argmax(), "twice": 2 * x}), x)
+    assert report.ok, str(report)
+
+
+def test_kinks_pass_by_convention_but_not_beyond_the_slopes() -> None:
+    x = torch.tensor([0.0, 1.0, -1.0], dtype=torch.float64, requires_grad=True)
+    assert check_gradients(torch.abs, x).ok
+    assert check_gradients(lambda x: x.clamp(min=0), x).ok
+    report = check_gradients(OutsideTheKink.apply, x)
+    assert not report.ok
+    assert "outside the one-sided slopes" in report.verdict
+
+
+def test_complex_functions() -> None:
+    z = torch.randn(3, dtype=torch.complex128, requires_grad=True)
+    assert check_gradients(lambda z: (z * z.conj()).real.sum() + (z * z).imag.sum(), z).ok
+
+
+def test_what_cannot_be_captured_is_a_black_box() -> None:
+    def through_numpy(x: torch.Tensor) -> torch.Tensor:
+        weight = float(x.detach().numpy().sum())
+        return x * 0 + weight
+
+    report = check_gradients(through_numpy, randn(3))
+    assert not report.ok  # the gradient stops where NumPy starts
+
+
+def test_errors_of_use() -> None:
+    with pytest.raises(UsageError, match="requires grad"):
+        check_gradients(torch.exp, torch.ones(3))
+    with pytest.raises(UsageError, match="order"):
+        check_gradients(torch.exp, randn(3), order=3)
+    with pytest.raises(ZeroDivisionError):
+        check_gradients(lambda x: x / (1 // 0), randn(3))
