@@ -31,6 +31,7 @@ from refgrad.layouts import *
 from refgrad.limits import *
 from refgrad.ops.activations import *
 from refgrad.ops.adaptive import *
+from refgrad.ops.alignment import *
 from refgrad.ops.attention import *
 from refgrad.ops.casting import *
 from refgrad.ops.class_losses import *
@@ -71,6 +72,7 @@ from refgrad.ops.solving import *
 from refgrad.ops.sorting import *
 from refgrad.ops.special_functions import *
 from refgrad.ops.spectra import *
+from refgrad.ops.spectrograms import *
 from refgrad.ops.triangles import *
 from refgrad.printing import set_printoptions as set_printoptions
 from refgrad.random import *

@@ -39,6 +39,7 @@ from refgrad.ops.adaptive import (
     max_unpool2d,
     max_unpool3d,
 )
+from refgrad.ops.alignment import ctc_loss
 from refgrad.ops.attention import (
     multi_head_attention_forward,
     scaled_dot_product_attention,
@@ -55,6 +56,7 @@ from refgrad.ops.convolution import (
     conv1d,
     conv2d,
     conv3d,
+    conv_tbc,
     conv_transpose1d,
     conv_transpose2d,
     conv_transpose3d,
@@ -67,6 +69,7 @@ from refgrad.ops.dropping import (
     dropout2d,
     dropout3d,
     feature_alpha_dropout,
+    gumbel_softmax,
 )
 from refgrad.ops.elementary import (
     sigmoid,
@@ -111,6 +114,7 @@ from refgrad.ops.norms import (
     cosine_similarity,
     pairwise_distance,
 )
+from refgrad.ops.padding import pad
 from refgrad.ops.pooling import (
     avg_pool1d,
     avg_pool2d,
@@ -141,6 +145,7 @@ from refgrad.ops.softmax import (
     softmax,
     softmin,
 )
+from refgrad.ops.windows import fold, unfold
 
 __all__ = [
     "adaptive_avg_pool1d",
@@ -163,12 +168,14 @@ __all__ = [
     "conv1d",
     "conv2d",
     "conv3d",
+    "conv_tbc",
     "conv_transpose1d",
     "conv_transpose2d",
     "conv_transpose3d",
     "cosine_embedding_loss",
     "cosine_similarity",
     "cross_entropy",
+    "ctc_loss",
     "dropout",
     "dropout1d",
     "dropout2d",
@@ -177,6 +184,7 @@ __all__ = [
     "embedding",
     "embedding_bag",
     "feature_alpha_dropout",
+    "fold",
     "fractional_max_pool2d",
     "fractional_max_pool3d",
     "gaussian_nll_loss",
@@ -184,6 +192,7 @@ __all__ = [
     "glu",
     "grid_sample",
     "group_norm",
+    "gumbel_softmax",
     "hardshrink",
     "hardsigmoid",
     "hardswish",
@@ -223,6 +232,7 @@ __all__ = [
     "nll_loss",
     "normalize",
     "one_hot",
+    "pad",
     "pairwise_distance",
     "pdist",
     "pixel_shuffle",
@@ -249,6 +259,7 @@ __all__ = [
     "threshold",
     "triplet_margin_loss",
     "triplet_margin_with_distance_loss",
+    "unfold",
     "upsample",
     "upsample_bilinear",
     "upsample_nearest",

@@ -8,6 +8,7 @@ from typing import Any
 from refgrad.ops import (
     activations,
     adaptive,
+    alignment,
     attention,
     casting,
     class_losses,
@@ -52,6 +53,7 @@ from refgrad.ops import (
     sorting,
     special_functions,
     spectra,
+    spectrograms,
     triangles,
     windows,
 )
@@ -61,6 +63,7 @@ from refgrad.tensor import Tensor
 __all__ = [
     "activations",
     "adaptive",
+    "alignment",
     "attention",
     "casting",
     "class_losses",
@@ -104,6 +107,7 @@ __all__ = [
     "sorting",
     "special_functions",
     "spectra",
+    "spectrograms",
     "triangles",
     "windows",
 ]

@@ -132,3 +132,18 @@ def native_dropout(input: Any, p: float, train: bool | None) -> Any:
         return input * 0.0, wrap(np.zeros(input.shape, dtype=bool))
     kept = _kept(input, p, False)
     return input * wrap((kept / (1 - p)).astype(input.dtype.numpy)), wrap(kept)
+
+
+@composite(method=False)
+def gumbel_softmax(
+    logits: Any, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1
+) -> Any:
+    """softmax((logits + Gumbel noise) / tau); `hard` gives one-hot vectors with its gradient."""
+    noise = -np.log(default_generator.numpy.standard_exponential(logits.shape))
+    soft = ((logits + wrap(noise.astype(logits.dtype.numpy))) / tau).softmax(dim)
+    if not hard:
+        return soft
+    greatest = np.argmax(soft._array, axis=dim, keepdims=True)
+    one_hot = np.zeros_like(soft._array)
+    np.put_along_axis(one_hot, greatest, 1.0, axis=dim)
+    return wrap(one_hot) - soft.detach() + soft
