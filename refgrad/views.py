@@ -37,11 +37,20 @@ class View(Tensor):
     _own_node: Any = None
     _own_requires_grad = False
     _seen = 0  # when its history was last read through its base
+    _made_at = 0  # the last write before it was made
 
     def _refresh(self) -> None:
         """Make the nodes of this view, and of those between it and its base, anew if need be."""
         base = self._base
-        if base is None or base._rebased <= self._seen:
+        if base is None:
+            return
+        if base._requires_grad and base.root()._written > self._made_at:
+            view: Any = self
+            while isinstance(view, View):  # PyTorch lets none of several views outlive any write
+                if view._index is not None:
+                    view._check_made_alone("its base or another view of its base has been")
+                view = view._made_by[1][0]
+        if base._rebased <= self._seen:
             return
         chain = [self]
         while isinstance(parent := chain[-1]._made_by[1][0], View) and parent._seen < base._rebased:
@@ -135,7 +144,12 @@ def make_view(array: Any, node: Any, op: Any, values: tuple[Any, ...], index: in
         index: which of several results it is.
     """
     source = values[0]
-    shares = isinstance(array, np.ndarray) and array.base is not None and isinstance(source, Tensor)
+    shares = (
+        isinstance(source, Tensor)
+        and isinstance(array, np.ndarray)
+        and array.base is not None  # a copy may have a base too, of its own
+        and np.may_share_memory(array, source._array)
+    )
     made: Any = Tensor.__new__(View if shares else Tensor)
     made._array = array
     if shares:
@@ -145,6 +159,7 @@ def make_view(array: Any, node: Any, op: Any, values: tuple[Any, ...], index: in
         made._index = index
         made._recorded = state.enabled
         made._seen = base._rebased
+        made._made_at = Writes.last
     if node is not None:
         made._node = node
         made._requires_grad = True
