@@ -461,10 +461,10 @@ def composite(
 
 def alias(name: str, function: Any) -> Any:
     """Offer `function` as a method under another name too, and return it."""
-    of = getattr(function, "__name__", None)
-    if METHODS.get(of) is function:  # type: ignore[arg-type]
+    of = str(getattr(function, "__name__", name))
+    if of in METHODS and METHODS[of] is function:
         METHODS[name] = function
-    if INPLACE.get(of) is function:  # type: ignore[arg-type]
+    if of in INPLACE and INPLACE[of] is function:
         INPLACE[name] = function
     return function
 

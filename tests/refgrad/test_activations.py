@@ -10,8 +10,9 @@ from tests.refgrad.test_pointwise import KINKS
 
 @pytest.mark.parametrize("x", [*KINKS, 6.0, -0.25, 1e-9, -40.0, 40.0])
 @pytest.mark.parametrize(
-    "name", ["relu", "relu6", "leaky_relu", "elu", "selu", "celu", "hardtanh", "hardsigmoid", "hardswish",
-             "softplus", "softshrink", "hardshrink", "silu", "logsigmoid", "mish", "tanhshrink", "gelu"]
+    "name", ["relu", "relu6", "leaky_relu", "elu", "selu", "celu", "hardtanh", "hardsigmoid",
+             "hardswish", "softplus", "softshrink", "hardshrink", "silu", "logsigmoid", "mish",
+             "tanhshrink", "gelu"]
 )  # fmt: skip
 def test_convention(name: str, x: float) -> None:
     rtol = 1e-7 if name == "hardsigmoid" else 1e-9  # torch divides by 6 in float32

@@ -43,8 +43,9 @@ def test_ties(call: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "call", [lambda m, x: m.max(x), lambda m, x: m.median(x), lambda m, x: m.max(x, 0).values,
-             lambda m, x: m.nanmedian(x, 0).values, lambda m, x: m.nansum(x), lambda m, x: m.nanmean(x),
+    "call", [lambda m, x: m.max(x), lambda m, x: m.median(x),
+             lambda m, x: m.max(x, 0).values, lambda m, x: m.nanmedian(x, 0).values,
+             lambda m, x: m.nansum(x), lambda m, x: m.nanmean(x),
              lambda m, x: m.quantile(x, 0.5), lambda m, x: m.nanquantile(x, 0.5)]
 )  # fmt: skip
 def test_nan(call: Any) -> None:
@@ -107,7 +108,9 @@ def test_errors(call: Any) -> None:
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (2, 0), (1, 3)])
-@pytest.mark.parametrize("name", ["sum", "prod", "mean", "all", "any", "cumsum", "sort", "var", "logsumexp"])
+@pytest.mark.parametrize(
+    "name", ["sum", "prod", "mean", "all", "any", "cumsum", "sort", "var", "logsumexp"]
+)
 @pytest.mark.filterwarnings("ignore:.*degrees of freedom")
 def test_empty_and_0d(name: str, shape: tuple[int, ...]) -> None:
     x = np.ones(shape)
