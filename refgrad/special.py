@@ -5,6 +5,20 @@ from __future__ import annotations
 from refgrad.ops.elementary import exp2, expm1, log1p, logit, sinc
 from refgrad.ops.elementary import sigmoid as expit
 from refgrad.ops.extremes import round
+from refgrad.ops.polynomials import (
+    chebyshev_polynomial_t,
+    chebyshev_polynomial_u,
+    chebyshev_polynomial_v,
+    chebyshev_polynomial_w,
+    hermite_polynomial_h,
+    hermite_polynomial_he,
+    laguerre_polynomial_l,
+    legendre_polynomial_p,
+    shifted_chebyshev_polynomial_t,
+    shifted_chebyshev_polynomial_u,
+    shifted_chebyshev_polynomial_v,
+    shifted_chebyshev_polynomial_w,
+)
 from refgrad.ops.softmax import log_softmax, logsumexp, softmax
 from refgrad.ops.special_functions import (
     airy_ai,
@@ -44,6 +58,18 @@ from refgrad.ops.special_functions import (
 )
 
 __all__ = [
+    "chebyshev_polynomial_t",
+    "chebyshev_polynomial_u",
+    "chebyshev_polynomial_v",
+    "chebyshev_polynomial_w",
+    "hermite_polynomial_h",
+    "hermite_polynomial_he",
+    "laguerre_polynomial_l",
+    "legendre_polynomial_p",
+    "shifted_chebyshev_polynomial_t",
+    "shifted_chebyshev_polynomial_u",
+    "shifted_chebyshev_polynomial_v",
+    "shifted_chebyshev_polynomial_w",
     "log_softmax",
     "logsumexp",
     "softmax",
