@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from refgrad.dtypes import get_default_dtype
 from refgrad.ops.arrays import wrap_dim
 from refgrad.ops.comparison import logical_xor
 from refgrad.ops.joining import cat
@@ -11,8 +14,9 @@ from refgrad.ops.op import alias, composite
 from refgrad.ops.reductions import sum
 from refgrad.ops.scans import cumsum
 from refgrad.ops.shaping import narrow, reshape
+from refgrad.tensor import Tensor, wrap
 
-__all__ = ["cumulative_trapezoid", "diff", "trapezoid", "trapz"]
+__all__ = ["cumulative_trapezoid", "diff", "gradient", "trapezoid", "trapz"]
 
 
 def _ends(x: Any, dim: int) -> tuple[Any, Any]:
@@ -73,3 +77,72 @@ def cumulative_trapezoid(y: Any, x: Any = None, *, dx: Any = None, dim: int = -1
 
 
 trapz = alias("trapz", trapezoid)
+
+
+# --- the gradient of sampled values ----------------------------------------------------------------
+
+
+def _slopes(f: Any, h: Any, dim: int, edge_order: int) -> Any:
+    """Central differences of `f` with the steps `h` (one, or an array of them) along `dim`."""
+    n = f.shape[dim]
+    if n < edge_order + 1:
+        raise RuntimeError(
+            "torch.gradient expected each dimension size to be at least edge_order+1"
+        )
+    part = lambda start, length: narrow(f, dim, start, length)
+    if isinstance(h, np.ndarray):
+        h = h.reshape((-1,) + (1,) * (f.ndim - 1 - dim))
+        a, b = h[:-1], h[1:]  # the steps before and after each inner place
+        inner = (
+            part(0, n - 2) * _as(-b / (a * (a + b)), f)
+            + part(1, n - 2) * _as((b - a) / (a * b), f)
+            + part(2, n - 2) * _as(a / (b * (a + b)), f)
+        ) if n > 2 else None
+        steps = [_as(h[i], f) for i in ((0, 1, -1, -2) if edge_order == 2 else (0, 0, -1, -1))]
+    else:
+        inner = (part(2, n - 2) - part(0, n - 2)) / (2 * h) if n > 2 else None
+        steps = [h] * 4
+    front, back = ([part(i, 1) for i in at[: edge_order + 1]] for at in ((0, 1, 2), (n - 1, n - 2, n - 3)))
+    parts = (_edge(front, *steps[:2]), inner, -_edge(back, *steps[2:]))
+    return cat([p for p in parts if p is not None], dim)
+
+
+def _as(constant: Any, like: Any) -> Any:
+    return wrap(np.asarray(constant).astype(like._array.real.dtype))
+
+
+def _edge(values: Any, h: Any, k: Any) -> Any:
+    """The slope at the first of two places (or of three, of their parabola) that are h and k apart."""
+    if len(values) == 2:
+        return (values[1] - values[0]) / h
+    by_one, by_two = values[1] - values[0], values[2] - values[1]
+    return by_one / h + (by_one / h - by_two / k) * (h / (h + k))
+
+
+@composite(method=False)
+def gradient(input: Any, *, spacing: Any = 1, dim: Any = None, edge_order: int = 1) -> Any:
+    """The slopes of sampled values along each of `dim` (all by default), as a tuple.
+
+    `spacing` is one step, one a dimension, or a tensor of places a dimension.
+
+    Raises:
+        RuntimeError: `edge_order` is neither 1 nor 2, or the spacings do not fit the dimensions.
+    """
+    if edge_order not in (1, 2):
+        raise RuntimeError("torch.gradient only supports edge_order=1 and edge_order=2.")
+    spacing = 1 if spacing is None else spacing
+    given = isinstance(spacing, (list, tuple))
+    dims = range(input.ndim) if dim is None else dim if isinstance(dim, (list, tuple)) else (dim,)
+    dims = [wrap_dim(d, input.ndim) for d in dims]
+    steps = list(spacing) if given else [spacing] * len(dims)
+    if len(steps) != len(dims):
+        raise RuntimeError(
+            "torch.gradient expected spacing to be unspecified, a scalar, or a list of one a dimension"
+        )
+    if input._array.dtype.kind in "bui":
+        input = input.to(get_default_dtype())
+    places = [np.diff(s._array) if isinstance(s, Tensor) and s.ndim else s for s in steps]
+    return tuple(
+        _slopes(input, s.item() if isinstance(s, Tensor) else s, d, edge_order)
+        for d, s in zip(dims, places, strict=True)
+    )
