@@ -120,10 +120,10 @@ def without_derivative(name: str) -> Any:
     """A vjp that says so, as PyTorch does: no gradient at all would pass for zero.
 
     Raises:
-        RuntimeError: when the backward pass reaches it.
+        NotImplementedError: when the backward pass reaches it.
     """
 
     def vjp(g: Any) -> Any:
-        raise RuntimeError(f"derivative for aten::{name} is not implemented")
+        raise NotImplementedError(f"the derivative for '{name}' is not implemented")
 
     return vjp

@@ -85,7 +85,9 @@ def unchecked_inverse(A: Any) -> Any:
     except np.linalg.LinAlgError:
         singular = zero_pivots(A)[..., None, None] > 0
         safe = np.where(singular, np.eye(A.shape[-1], dtype=A.dtype), A)
-        return np.where(singular, cofactors(A).mT / 0.0, np.linalg.inv(safe)).astype(A.dtype)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            adjugate = cofactors(A).mT / 0.0
+        return np.where(singular, adjugate, np.linalg.inv(safe)).astype(A.dtype)
 
 
 unchecked_inverse.vjp(A=lambda g, out: _inverse_back(g, out))

@@ -1,0 +1,316 @@
+"""Linear algebra where PyTorch's samples do not go: singular matrices, ties, errors."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import types
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.polynomial import polynomial
+from torch.testing._internal.common_methods_invocations import op_db
+
+import refgrad
+from tests.refgrad import against_torch
+from tests.refgrad.both import both, both_raise
+
+rng = np.random.default_rng(0)
+R = rng.standard_normal((4, 4))
+D = rng.standard_normal((4, 4))
+SINGULAR = {
+    "rank 3": np.concatenate((R[:3], R[:1] + R[1:2])),
+    "rank 2": np.concatenate((R[:2], R[:1] - R[1:2], R[:1] + R[1:2])),
+    "rank 1": np.ones((4, 4)),
+    "zero": np.zeros((4, 4)),
+    "zero on the diagonal": np.triu(R) * (np.arange(4) != 1),
+}
+
+
+def leaf(module: Any, array: Any) -> Any:
+    return module.from_numpy(np.array(array)).requires_grad_(True)
+
+
+def gradient(f: Any, *arrays: Any) -> Any:
+    """Code for `both`: the value of f(module, *leaves) and its gradients."""
+
+    def code(module: Any) -> Any:
+        leaves = [leaf(module, a) for a in arrays]
+        value = f(module, *leaves)
+        loss = sum(
+            (v.real if v.is_complex() else v).sum()
+            for v in against_torch.leaves(value, module.Tensor)
+        )
+        return value, module.autograd.grad(loss, leaves, allow_unused=True)
+
+    return code
+
+
+# --- determinants --------------------------------------------------------------------------------
+
+
+def along(A: Any, direction: Any, order: int) -> list[float]:
+    """The derivatives of det(A + t D) at t = 0, by Leibniz's formula."""
+    n = len(A)
+    total = np.zeros(n + 1)
+    for p in itertools.permutations(range(n)):
+        product = [round(np.linalg.det(np.eye(n)[list(p)]))]
+        for i, j in enumerate(p):
+            product = polynomial.polymul(product, [A[i, j], direction[i, j]])
+        total[: len(product)] += product
+    return [total[k] * math.factorial(k) if k <= n else 0.0 for k in range(order + 1)]
+
+
+@pytest.mark.parametrize("name", ["regular", *SINGULAR])
+def test_det_of_every_order(name: str) -> None:
+    """PyTorch's second derivative is nan at zero, its third wrong at any singular matrix."""
+    A = SINGULAR.get(name, R)
+    t = leaf(refgrad, 0.0)
+    y = refgrad.linalg.det(refgrad.from_numpy(A) + t * refgrad.from_numpy(D))
+    found = [y.item()]
+    for _ in range(5):
+        (y,) = refgrad.autograd.grad(y, t, create_graph=True)
+        found.append(y.item())
+    np.testing.assert_allclose(found, along(A, D, 5), rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (1, 1), (2, 0, 0), (0, 3, 3)])
+def test_det_of_few_elements(shape: tuple[int, ...]) -> None:
+    both(gradient(lambda m, a: m.det(a), np.zeros(shape)))
+    both(gradient(lambda m, a: m.slogdet(a), np.ones(shape)))
+
+
+@pytest.mark.parametrize("A", [np.ones((2, 2)), np.diag([-1.0, 1.0])])
+def test_logdet_at_zero_and_below(A: Any) -> None:
+    both(gradient(lambda m, a: m.logdet(a), A))
+
+
+# --- spectra -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["eigvalsh", "eigvals", "svdvals"])
+def test_equal_eigenvalues_have_gradients(name: str) -> None:
+    both(gradient(lambda m, a: getattr(m.linalg, name)(a), np.eye(3)))
+
+
+@pytest.mark.parametrize("A", [np.zeros((3, 2)), np.outer([1.0, 2.0, 3.0], [1.0, 1.0]), np.eye(3)])
+@pytest.mark.parametrize("ord", ["nuc", 2, -2, 1, -1, math.inf, "fro"])
+def test_matrix_norms_at_kinks(A: Any, ord: Any) -> None:
+    if ord in ("nuc", -2) and A[0, 0] == 1 and A.shape == (3, 2):
+        pytest.skip("the singular vectors of a zero singular value are LAPACK's choice")
+    both(gradient(lambda m, a: m.linalg.matrix_norm(a, ord), A))
+
+
+def test_left_out_singular_vectors_move() -> None:
+    """The projector on the columns that complete U is 1 - U U^T; PyTorch gives it no gradient."""
+    A, G = rng.standard_normal((4, 2)), rng.standard_normal((4, 4))
+    found = []
+    for full in (True, False):
+        a = leaf(refgrad, A)
+        U = refgrad.linalg.svd(a, full_matrices=full).U
+        P = U[:, 2:] @ U[:, 2:].mT if full else -(U @ U.mT)
+        found += refgrad.autograd.grad((P * refgrad.from_numpy(G)).sum(), a)
+    np.testing.assert_allclose(found[0].numpy(), found[1].numpy(), rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", ["eigh", "svd", "eig"])
+def test_a_loss_of_the_phase_is_refused(name: str) -> None:
+    A = rng.standard_normal((3, 3)) + 1j * rng.standard_normal((3, 3))
+    A = A + A.conj().T if name == "eigh" else A
+
+    def code(module: Any) -> Any:
+        a = leaf(module, A)
+        vectors = getattr(module.linalg, name)(a)[1 if name != "svd" else 0]
+        return module.autograd.grad((vectors.real**2 + vectors.imag).sum(), a)
+
+    both_raise(code, match="ill-defined")
+
+
+@pytest.mark.parametrize("triangle", [np.tril, np.triu])
+def test_one_triangle_is_read(triangle: Any) -> None:
+    A = triangle(R @ R.T + np.eye(4))
+    upper = triangle is np.triu
+    both(gradient(lambda m, a: m.linalg.cholesky(a, upper=upper), A))
+    both(gradient(lambda m, a: m.linalg.eigvalsh(a, UPLO="U" if upper else "L"), A))
+
+
+# --- systems -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "left"),
+    [((3, 3), (3,), True), ((2, 3, 3), (2, 3), True), ((2, 3, 3), (3,), True),
+     ((2, 3, 3), (4, 3), False), ((5, 1, 3, 3), (2, 3, 1), True)],
+)  # fmt: skip
+def test_solve_broadcasts(a: Any, b: Any, left: bool) -> None:
+    A, B = rng.standard_normal(a), rng.standard_normal(b)
+    both(gradient(lambda m, a, b: m.linalg.solve(a, b, left=left), A, B))
+
+
+@pytest.mark.parametrize("options", [
+    {"upper": False, "left": False, "unitriangular": True}, {"upper": True}, {"upper": False},
+])  # fmt: skip
+def test_solve_triangular_broadcasts(options: Any) -> None:
+    A, B = rng.standard_normal((4, 1, 3, 3)), rng.standard_normal((2, 3, 3))
+    both(gradient(lambda m, a, b: m.linalg.solve_triangular(a, b, **options), A, B))
+
+
+def test_a_zero_pivot_gives_inf() -> None:
+    A = np.array([[1.0, 2.0], [0.0, 0.0]])
+    both(lambda m: m.linalg.solve_triangular(m.from_numpy(A), m.from_numpy(np.eye(2)), upper=True))
+    both(lambda m: m.linalg.inv_ex(m.from_numpy(np.ones((2, 2)))))
+    both(lambda m: m.linalg.lu_factor_ex(m.from_numpy(np.zeros((2, 2)))))
+
+
+@pytest.mark.parametrize("driver", [None, "gels", "gelsy", "gelsd", "gelss"])
+@pytest.mark.parametrize(
+    "shapes", [((4, 2), (4, 3)), ((2, 4), (2, 3)), ((4, 2), (4,)), ((3, 4, 2), (3, 4, 2))]
+)
+def test_least_squares(driver: Any, shapes: Any) -> None:
+    A, B = (rng.standard_normal(s) for s in shapes)
+    both(lambda m: m.linalg.lstsq(m.from_numpy(A), m.from_numpy(B), driver=driver))
+    both(gradient(lambda m, a, b: m.linalg.lstsq(a, b, driver=driver).solution, A, B))
+
+
+@pytest.mark.parametrize("options", [{"atol": 1.0}, {"rtol": 0.5}, {"rcond": 0.5}, {"atol": 0.0}])
+def test_pinv_cutoffs(options: Any) -> None:
+    both(gradient(lambda m, a: m.linalg.pinv(a, **options), rng.standard_normal((3, 2))))
+
+
+@pytest.mark.parametrize("p", [1, -1, 2, -2, math.inf, "fro", "nuc", None])
+def test_condition_numbers(p: Any) -> None:
+    """PyTorch cannot differentiate most of them: its backward meets its own in-place write."""
+    for A in (R, np.zeros((2, 0, 0))):
+        both(lambda m, A=A: m.linalg.cond(m.from_numpy(A), p))
+    a = leaf(refgrad, R)
+    (g,) = refgrad.autograd.grad(refgrad.linalg.cond(a, p), a)
+    step = 1e-6 * D
+    ends = (refgrad.linalg.cond(refgrad.from_numpy(R + s * step), p).item() for s in (1, -1))
+    assert np.sum(g.numpy() * D) == pytest.approx(
+        math.fsum(x * y for x, y in zip(ends, (1, -1), strict=True)) / 2e-6, rel=1e-6
+    )
+
+
+def test_singular_matrices_are_infinitely_ill_conditioned() -> None:
+    for p in (1, math.inf, "fro"):
+        both(lambda m, p=p: m.linalg.cond(m.from_numpy(np.ones((2, 2))), p))
+
+
+# --- distances -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("p", [0, 0.5, 1, 1.5, 2, 3, math.inf])
+def test_distances_at_ties_and_zero(p: float) -> None:
+    x, y = np.array([[1.0, 1.0]]), np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]])
+    both(gradient(lambda m, a, b: m.cdist(a, b, p=p), x, y))
+    both(gradient(lambda m, a: m.nn.functional.pdist(a, p=p), np.concatenate((x, y))))
+
+
+@pytest.mark.parametrize("shapes", [((0, 2), (3, 2)), ((2, 0), (3, 0)), ((2, 1, 4, 2), (3, 5, 2))])
+def test_cdist_shapes(shapes: Any) -> None:
+    a, b = (rng.standard_normal(s) for s in shapes)
+    both(gradient(lambda m, a, b: m.cdist(a, b), a, b))
+
+
+# --- the rest ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.complex64])
+def test_single_precision_stays(dtype: Any) -> None:
+    A = (R + 0.5j * D if dtype is np.complex64 else R).astype(dtype)
+    H = (A @ A.conj().T + np.eye(4)).astype(dtype)
+    for name in ("det", "slogdet", "inv", "svdvals", "qr", "pinv", "lu", "matrix_exp"):
+        a = leaf(refgrad, A)
+        out = getattr(refgrad.linalg, name)(a)
+        loss = sum(
+            abs(o).sum() for o in against_torch.leaves(out, refgrad.Tensor) if o.requires_grad
+        )
+        (g,) = refgrad.autograd.grad(loss, a, create_graph=True)
+        assert g._array.dtype == dtype, name
+        assert refgrad.autograd.grad(g.abs().sum(), a)[0]._array.dtype == dtype, name
+    for name in ("cholesky", "eigvalsh"):
+        a = leaf(refgrad, H)
+        (g,) = refgrad.autograd.grad(abs(getattr(refgrad.linalg, name)(a)).sum(), a)
+        assert g._array.dtype == dtype, name
+
+
+ERRORS = {
+    "inv": (lambda m: m.linalg.inv(m.ones(2, 2)), "singular"),
+    "solve": (lambda m: m.linalg.solve(m.ones(2, 2), m.ones(2)), "singular"),
+    "solve shapes": (lambda m: m.linalg.solve(m.eye(3), m.ones(2, 3)), "Incompatible shapes"),
+    "solve vector": (lambda m: m.linalg.solve(m.eye(3), m.ones(3), left=False), "linalg.solve"),
+    "cholesky": (lambda m: m.linalg.cholesky(-m.eye(2)), "not positive-definite"),
+    "cholesky_ex": (lambda m: m.linalg.cholesky_ex(-m.eye(2), check_errors=True), "not positive"),
+    "lu_factor": (lambda m: m.linalg.lu_factor(m.zeros(2, 2)), r"U\[1,1\] is zero"),
+    "lu pivot": (lambda m: m.linalg.lu(m.eye(2), pivot=False), "without pivoting"),
+    "square": (lambda m: m.linalg.det(m.ones(2, 3)), "square"),
+    "vector": (lambda m: m.linalg.eigh(m.ones(3)), "at least 2 dimensions"),
+    "integers": (lambda m: m.linalg.inv(m.ones(2, 2, dtype=m.int64)), "floating point or complex"),
+    "UPLO": (lambda m: m.linalg.eigh(m.eye(2), "x"), "UPLO"),
+    "mode": (lambda m: m.linalg.qr(m.eye(2), "x"), "mode"),
+    "driver": (lambda m: m.linalg.lstsq(m.eye(2), m.eye(2), driver="x"), "driver"),
+    "order": (lambda m: m.linalg.matrix_norm(m.eye(2), 3), "Order 3 not supported"),
+    "dims": (lambda m: m.linalg.matrix_norm(m.eye(2), dim=(0, 0)), "must be different"),
+    "norm": (lambda m: m.linalg.norm(m.ones(2, 2, 2), 2), "must be 1D or 2D"),
+    "cond": (lambda m: m.linalg.cond(m.eye(2), 3), "invalid norm type"),
+    "multi_dot": (lambda m: m.linalg.multi_dot([m.eye(2)]), "at least 2 tensors"),
+    "vander": (lambda m: m.linalg.vander(m.ones(3), N=1), "greater than 1"),
+    "cross": (lambda m: m.linalg.cross(m.ones(3), m.ones(2, 3)), "same number of dimensions"),
+    "cdist": (lambda m: m.cdist(m.ones(2, 1), m.ones(3, 2)), "same number of columns"),
+    "tensorinv": (lambda m: m.linalg.tensorinv(m.ones(2, 3, 4)), "Expected self to satisfy"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_errors(name: str) -> None:
+    code, match = ERRORS[name]
+    if name in ("inv", "solve", "cholesky", "cholesky_ex"):
+        with pytest.raises(torch.linalg.LinAlgError, match=match):
+            code(torch)
+        with pytest.raises(refgrad.linalg.LinAlgError, match=match):
+            code(refgrad)
+    else:
+        both_raise(code, match=match)
+
+
+@pytest.mark.parametrize("name", ["ldl_factor", "geqrf", "qr"])
+def test_no_derivative_is_said(name: str) -> None:
+    def code(module: Any) -> Any:
+        a = leaf(module, R[:, :2] if name == "qr" else R + R.T)
+        if name == "geqrf":
+            return module.geqrf(a)[0].sum().backward()
+        factorise = getattr(module.linalg, name)
+        return (factorise(a, "complete") if name == "qr" else factorise(a))[0].sum().backward()
+
+    both_raise(code, match="not implemented|not differentiable")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [e for e in op_db if e.variant_test_name in ("singular", "grad_oriented")],
+    ids=lambda e: e.variant_test_name,
+)
+def test_samples_written_for_torch(entry: Any) -> None:
+    """PyTorch's samples of compositions, made refgrad's by giving its lambda our module."""
+    ours = types.FunctionType(entry.op.__code__, {**entry.op.__globals__, "torch": refgrad})
+    for i, sample in enumerate(entry.sample_inputs("cpu", torch.float64, requires_grad=True)):
+        given = (sample.input, sample.args, sample.kwargs)
+        input, args, kwargs = converted = against_torch.convert(list(given))
+        mine, yours = ours(input, *args, **kwargs), entry.op(given[0], *given[1], **given[2])
+        sides = []
+        for module, out, tree in ((refgrad, mine, converted), (torch, yours, list(given))):
+            outs = against_torch.leaves(out, module.Tensor)
+            inputs = [t for t in against_torch.leaves(tree, module.Tensor) if t.requires_grad]
+            sides.append(against_torch.gradients(module, outs, inputs, np.random.default_rng(i), 2))
+        for a, b in zip(*sides, strict=True):
+            assert against_torch.differ(a, b, f"gradient of sample {i}") is None
+
+
+def test_reflections_undo_each_other() -> None:
+    a, tau = refgrad.geqrf(refgrad.from_numpy(R))
+    Q = refgrad.linalg.householder_product(a, tau)
+    np.testing.assert_allclose((Q.mT @ Q).numpy(), np.eye(4), atol=1e-14)
+    back = refgrad.ormqr(a, tau, Q, transpose=True)
+    np.testing.assert_allclose(back.numpy(), np.eye(4), atol=1e-14)
