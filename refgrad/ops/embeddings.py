@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from refgrad.ops.op import composite, op
-from refgrad.ops.padding import unsample
 from refgrad.tensor import wrap
 
 __all__ = ["embedding", "embedding_bag"]
@@ -26,19 +26,30 @@ def rows_of(weight: Any, indices: Any, padding_idx: Any, scale_grad_by_freq: Any
     return np.take(weight, indices, axis=0)
 
 
-def _rows_back(
-    g: Any, shape: Any, indices: Any, padding_idx: Any, scale_grad_by_freq: Any
-) -> Any:
+@op(method=False)
+def add_rows(input: Any, index: Any, size: Any) -> Any:
+    """Zeros (size, *) with the rows of `input`, (M, *), added at `index`, (M,)."""
+    out: Any = np.zeros_like(input, shape=(size, *input.shape[1:]))
+    width = math.prod(input.shape[1:])
+    flat = np.reshape(index, (-1, 1)) * width + np.arange(width)  # ufunc.at is fast in one dimension
+    np.add.at(np.reshape(out, (-1,)), np.reshape(flat, (-1,)), np.reshape(input, (-1,)))
+    return out
+
+
+add_rows.vjp(input=lambda g, index: rows_of(g, index, None, False))
+
+
+def _rows_back(g: Any, shape: Any, indices: Any, padding_idx: Any, scale_grad_by_freq: Any) -> Any:
     # each row gets the sum of the gradients at its places; the padding's row none
     index = np.reshape(indices, (-1,))
     g = np.reshape(g, (index.size, *shape[1:]))
     if padding_idx is not None:
         kept = np.flatnonzero(index != padding_idx)
         index, g = index[kept], g[kept]
-    share = None
     if scale_grad_by_freq:
-        share = (1 / np.bincount(index, minlength=1)[index])[None]
-    return unsample(g, 0, index[None], share, shape[0])
+        counts = np.bincount(index, minlength=1)[index]
+        g = g / np.reshape(counts, (-1, *(1,) * (g.ndim - 1)))
+    return add_rows(g, index, shape[0])
 
 
 rows_of.vjp(weight=_rows_back)
@@ -153,7 +164,7 @@ def functional_embedding_bag(
     rows = rows_of(weight, index, None, scale_grad_by_freq)
     if weights is not None:
         rows = rows * weights[: len(bag)].unsqueeze(1)
-    sums = unsample(rows, 0, bag[None], None, n)
+    sums = add_rows(rows, bag, n)
     if mode == "sum":
         return sums
     counts = np.maximum(np.bincount(bag, minlength=n), 1).astype(weight.dtype.numpy)
