@@ -59,7 +59,7 @@ log_ndtr = _special("log_ndtr", sps.log_ndtr, lambda g, input: g * _density_over
 
 def _repeated(x: Any, n: int) -> Any:
     """E_n(x): upwards in n for small x, by the continued fraction where that would cancel."""
-    far = x > 0.5
+    far = x > 1.0
     near = np.where(far, 0.0, x)
     below, here = 2 / SQRT_PI + np.zeros_like(near), sps.erfcx(near)
     for k in range(1, n + 1):  # 2k E_k = E_{k-2} - 2x E_{k-1}
