@@ -18,13 +18,14 @@ from conformance.errors import EngineError, Unsupported
 from conformance.oracles.frozen import frozen
 from conformance.oracles.pairs import gaussian
 from conformance.oracles.torch_autograd import SPREADS, scale, spread
-from conformance.program import Array, Program, Values
+from conformance.program import Array, Input, Program, Values
 from conformance.results import Result, case_id
 from conformance.settings import Settings
 from conformance.sources.base import Sample
 
 T = TypeVar("T")
 
+VANISHING = 64.0  # epsilons of outputs over values: a gradient below is rounding, or tiny
 MODEL_CALLS = 50  # a Program of more calls is a model: its rounding adds up
 ERROR_LENGTH = 2000
 SHRUNK = ("generated", "opinfo", "corpus")  # sources whose failures are shrunk
@@ -212,6 +213,11 @@ class Case:
         if theirs is None or ours is None or theirs.shape != ours.shape:
             return 0.0 if theirs is None else SPREADS * theirs
         return np.asarray(SPREADS * np.maximum(theirs, ours))
+
+    def vanishes(self, leaf: Input, *gradients: Array) -> bool:
+        """Whether the gradients of a leaf are no more than the rounding of terms that cancel."""
+        eps = float(np.finfo(np.dtype(leaf.dtype)).eps)
+        return max(map(scale, gradients)) <= VANISHING * eps * self.natural[leaf.name]
 
     def alias(self, leaf: str) -> str:
         """A leaf's name with the user's own, where there is one."""

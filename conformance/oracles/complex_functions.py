@@ -99,10 +99,19 @@ def method(ufunc: Any, name: str, zs: list[Any], kwargs: dict[str, Any], trace: 
         return reading(trace, *zs, **kwargs)
     if name == "reduce" and ufunc in (np.logical_and, np.logical_or):
         return ufunc.reduce(real(zs[0]) != 0, *zs[1:], **kwargs)
+    if name == "accumulate" and ufunc in _UFUNCS:
+        return _accumulated(ufunc, trace, *zs, **kwargs)
     if name == "outer":
         a, b = (np.asarray(z) for z in zs)
         return call(ufunc, [a.reshape(a.shape + (1,) * b.ndim), b], trace)
     raise Unsupported(f"complex step: {ufunc.__name__}.{name}")
+
+
+def _accumulated(ufunc: Any, trace: Any, z: Any, axis: int = 0) -> Any:
+    made = [z.take(0, axis)]
+    for n in range(1, z.shape[axis]):
+        made.append(call(ufunc, [made[-1], z.take(n, axis)], trace))
+    return np.stack(made, axis)
 
 
 def _tie(trace: Any, where: Any) -> None:
@@ -471,6 +480,7 @@ FUNCTIONS: dict[Any, Reading] = {
     **{f: _arg(f) for f in (np.argmax, np.argmin)},
     np.where: _where,
     np.real: lambda trace, z: z,
+    np.result_type: lambda trace, *values: np.result_type(*map(real, values)),
     np.max: _largest, np.amax: _largest, np.min: _smallest, np.amin: _smallest,
     np.argsort: _argsort, np.sort: _sort, np.clip: _clip,
     np.var: _var, np.std: _std, np.linalg.norm: _norm, np.nan_to_num: _nan_to_num,

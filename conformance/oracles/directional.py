@@ -57,6 +57,8 @@ def by_complex_step(
 
     Raises Unsupported and EngineError as `complex_step.directional` does.
     """
+    if any(c is not None and c.dtype.kind == "c" for c in cotangents):
+        raise Unsupported("complex step: complex numbers among the outputs")
     found = complex_step.directional(program, values, tangents)
     if len(found.tangents) != len(cotangents):
         raise Unsupported("complex step: refgrad has another number of outputs")
@@ -92,7 +94,7 @@ def by_stencil(
         return joined if len(joined) == len(weights) else np.full(len(weights), np.nan)
 
     estimate = derivative(along, SCALE, weights=weights[None], ladder=ladder)
-    return opinion(estimate, f"stencil on {engine.name}", _typical(weights, along(0.0)))
+    return opinion(estimate, f"stencil on {engine.name}")
 
 
 def of_gradient(
@@ -122,19 +124,15 @@ def of_gradient(
         return np.concatenate(parts)
 
     estimate = derivative(along, SCALE, weights=weights[None], ladder=ladder)
-    oracle = f"stencil on {engine.name}'s gradient"
-    return opinion(estimate, oracle, _typical(weights, along(0.0)))
+    return opinion(estimate, f"stencil on {engine.name}'s gradient")
 
 
-def opinion(estimate: Estimate, oracle: str, typical: float = 0.0) -> Opinion:
+def opinion(estimate: Estimate, oracle: str) -> Opinion:
     """An Estimate of one number as an Opinion."""
     value, bound = float(estimate.value[0]), float(estimate.bound[0])
     kink, reason = estimate.kink, estimate.reason
+    typical = 0.0 if estimate.size is None else float(estimate.size[0])
     return Opinion(value, bound, oracle, reason, kink, typical=typical)
-
-
-def _typical(weights: Array, values: Array) -> float:
-    return float(np.abs(np.where(weights == 0, 0.0, weights * values)).sum())
 
 
 def moved(program: Program, values: Values, tangents: Mapping[str, Array], t: float) -> Values:

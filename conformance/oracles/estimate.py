@@ -33,10 +33,14 @@ class Kink:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A derivative and the bound on its absolute error; nan and inf where nothing is known."""
+    """A derivative and the bound on its absolute error; nan and inf where nothing is known.
+
+    `size` is that of the function itself: of its value, or beside the point where that is 0.
+    """
 
     value: Array
     bound: Array
     evaluations: int = 0
     reason: str = ""  # why the bound is poor, or one-sided; empty where all is plain
     kink: Kink | None = None
+    size: Array | None = None

@@ -91,9 +91,9 @@ def derivative(
     if not scan.finite_at_center:
         return scan.undecided("the function is not finite at the point itself")
     best = scan.run(CENTRAL)
-    if scan.good(best):
-        return best
-    return _look_from_both_sides(scan, best)
+    if not scan.good(best):
+        best = _look_from_both_sides(scan, best)
+    return replace(best, size=scan.size)
 
 
 def one_sided(

@@ -100,7 +100,7 @@ getitem.vjp(input=lambda g, shape, index: put_at(np.zeros_like(g, shape=shape), 
 @op(method=False)
 def put_at(input: Any, index: Any, values: Any) -> Any:
     """`input` with `values` added at `index`, as often as an element is named."""
-    out = np.array(input, order="C")
+    out = np.copy(input, order="C")
     first, second = normalize(index, out.ndim)
     if second is None:
         out[first] += values
@@ -115,7 +115,7 @@ put_at.vjp(input=lambda g: g, values=lambda g, index: getitem(g, index))
 @op(method=False, node_name="CopySlices")
 def setitem(input: Any, index: Any, value: Any) -> Any:
     """`input` with `value` at `index`; of several values for one element the last stays."""
-    out = np.array(input, order="C")
+    out = np.copy(input, order="C")
     first, second = normalize(index, out.ndim)
     if hasattr(value, "ndim"):
         into = out[first] if second is None else out[first][second]

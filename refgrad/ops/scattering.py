@@ -71,7 +71,7 @@ gather.vjp(
 def scatter_add(input: Any, dim: Any, index: Any, src: Any) -> Any:
     """`input` with src[i][j] added to element [index[i][j]][j] for dim = 0, and so on."""
     d, index = _prepared(input, dim, index)
-    out = np.array(input, order="C")
+    out = np.copy(input, order="C")
     if index.size == 0:
         return out
     flat = np.reshape(out, (-1,)) if out.ndim == 0 or index.ndim == 0 else out
@@ -98,7 +98,7 @@ scatter_add.vjp(input=lambda g: g, src=lambda g, shape, dim, index: _part(g, sha
 def _scatter(input: Any, dim: Any, index: Any, src: Any) -> Any:
     """`input` with src[i][j] written to element [index[i][j]][j] for dim = 0, and so on."""
     d, index = _prepared(input, dim, index)
-    out = np.array(input, order="C")
+    out = np.copy(input, order="C")
     if index.size == 0:
         return out
     if hasattr(src, "ndim"):
