@@ -297,7 +297,10 @@ def _now() -> str:
 
 @contextlib.contextmanager
 def _interrupts() -> Iterator[threading.Event]:
-    """An event that Ctrl-C or SIGTERM sets, once or often; only the main thread can wait so."""
+    """An event that Ctrl-C or SIGTERM sets; only the main thread can wait so.
+
+    After the first Ctrl-C the process is on its way out: those that follow are ignored to its end.
+    """
     hit = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield hit
@@ -310,5 +313,7 @@ def _interrupts() -> Iterator[threading.Event]:
     try:
         yield hit
     finally:
+        if hit.is_set():
+            before[signal.SIGINT] = signal.SIG_IGN
         for number, handler in before.items():
             signal.signal(number, handler)

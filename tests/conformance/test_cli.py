@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +50,7 @@ def conformance(capsys: pytest.CaptureFixture[str]) -> Any:
 def faked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Makes `conformance run` meet items of these behaviours, in a folder of its own."""
     monkeypatch.chdir(tmp_path)
+    on_ctrl_c = signal.getsignal(signal.SIGINT)
     real_run, real_resume = running.run, running.resume
 
     def use(*ops: str) -> None:
@@ -55,7 +58,8 @@ def faked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         monkeypatch.setattr(running, "run", lambda *a: real_run(*a, **fakes))
         monkeypatch.setattr(running, "resume", lambda *a, **k: real_resume(*a, **k, **fakes))
 
-    return use
+    yield use
+    signal.signal(signal.SIGINT, on_ctrl_c)  # an interrupted run leaves it ignored
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -126,9 +130,6 @@ def test_json_is_all_that_is_on_stdout(conformance: Any, faked: Any) -> None:
 def test_an_interrupted_run_exits_2_and_says_how_to_go_on(
     conformance: Any, faked: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import os
-    import signal
-
     class Impatient:
         def begin(self, total: int, done: int) -> None:
             os.kill(os.getpid(), signal.SIGINT)

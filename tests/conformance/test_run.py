@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -310,13 +311,14 @@ def _wait_until_gone(group: int) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("presses", [1, 3])
+@pytest.mark.parametrize("presses", [1, 100])
 def test_ctrl_c_keeps_everything_so_far(
     started: Callable[[], tuple[subprocess.Popen[str], Path]], presses: int
 ) -> None:
     process, path = started()
     for _ in range(presses):
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers get it too
+        with contextlib.suppress(ProcessLookupError):  # it may be gone before the last one
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers get it too
         time.sleep(0.01)
     _, talk = process.communicate(timeout=20)
     assert process.returncode == 2, talk
