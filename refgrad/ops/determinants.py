@@ -21,7 +21,7 @@ class Slogdet(NamedTuple):
     logabsdet: Any
 
 
-@op
+@op(node_name="LinalgDetBackward0")
 def det(A: Any) -> Any:
     """The determinant."""
     check_matrix("linalg.det", A)
@@ -82,7 +82,7 @@ def _hessian(A: Any, E: Any) -> Any:
     return c[..., None, None] * np.matmul(U, np.matmul(np.where(eye, diagonal, -P * F.mT), Vh))
 
 
-@op(differentiable=2, method=False)
+@op(name="linalg.slogdet", differentiable=2, method=False, node_name="LinalgSlogdetBackward0")
 def _slogdet(A: Any) -> Any:
     check_matrix("linalg.slogdet", A)
     sign, logabsdet = np.linalg.slogdet(A)
@@ -115,7 +115,7 @@ def logdet(input: Any) -> Any:
     return logabsdet.masked_fill(sign < 0, float("nan"))
 
 
-@op
+@op(node_name="LinalgMatrixExpBackward0")
 def matrix_exp(A: Any) -> Any:
     """The exponential of square matrices."""
     check_matrix("linalg.matrix_exp", A)

@@ -65,7 +65,7 @@ def _not_positive(A: Any) -> Any:
     return info
 
 
-@op(method=False, node_name="LinalgCholeskyExBackward0")
+@op(name="linalg.cholesky", method=False, node_name="LinalgCholeskyExBackward0")
 def _cholesky(A: Any, upper: Any, checked: Any) -> Any:
     try:
         return np.linalg.cholesky(A, upper=upper)
@@ -125,7 +125,7 @@ def cholesky_ex(A: Any, *, upper: bool = False, check_errors: bool = False) -> C
 # --- LU ------------------------------------------------------------------------------------------
 
 
-@op(method=False, node_name="LinalgLuFactorExBackward0")
+@op(name="linalg.lu", method=False, node_name="LinalgLuFactorExBackward0")
 def _lu(A: Any) -> Any:
     """L and U in one matrix, LAPACK's pivots from 1, its info, and the permutation matrix."""
     batch, (m, n) = A.shape[:-2], A.shape[-2:]
@@ -288,7 +288,7 @@ def lu_solve(input: Any, LU_data: Any, LU_pivots: Any) -> Any:
 # --- QR ------------------------------------------------------------------------------------------
 
 
-@op(differentiable=2, method=False, node_name="LinalgQrBackward0")
+@op(name="linalg.qr", differentiable=2, method=False, node_name="LinalgQrBackward0")
 def _qr(A: Any, mode: Any) -> Any:
     Q, R = np.linalg.qr(A, mode=mode)
     return Q, R

@@ -90,8 +90,10 @@ def check_invariant(name: str, phases: Any) -> None:
 
 def turned(A: Any) -> tuple[Any, Any, Any, Any]:
     """A = U S V^H as (det(U) det(V^H), conj(U), S, conj(V^H)): cofactors of A are those of S, turned."""
-    U, S, Vh = np.linalg.svd(A)
-    return np.linalg.det(U) * np.linalg.det(Vh), np.conj(U), S, np.conj(Vh)
+    finite = np.all(np.isfinite(A), axis=(-2, -1))
+    U, S, Vh = np.linalg.svd(np.where(finite[..., None, None], A, 0.0))
+    c = np.linalg.det(U) * np.linalg.det(Vh)
+    return np.where(finite, c, np.nan), np.conj(U), S, np.conj(Vh)
 
 
 def without_each(s: Any) -> Any:

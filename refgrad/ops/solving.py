@@ -51,7 +51,7 @@ class Lstsq(NamedTuple):
 # --- inverses ------------------------------------------------------------------------------------
 
 
-@op(method=False, node_name="LinalgInvExBackward0")
+@op(name="linalg.inv", method=False, node_name="LinalgInvExBackward0")
 def inv(A: Any) -> Any:
     """The inverse of square matrices.
 
@@ -120,7 +120,7 @@ def inverse(input: Any) -> Any:
 # --- systems -------------------------------------------------------------------------------------
 
 
-@op(method=False)
+@op(name="linalg.solve", method=False, node_name="LinalgSolveExBackward0")
 def _solve(A: Any, B: Any, checked: Any = True) -> Any:
     """The X with A X = B."""
     try:
@@ -193,7 +193,7 @@ def solve_ex(A: Any, B: Any, *, left: bool = True, check_errors: bool = False) -
 # --- triangular systems --------------------------------------------------------------------------
 
 
-@op(method=False)
+@op(name="linalg.solve_triangular", method=False, node_name="LinalgSolveTriangularBackward0")
 def _solve_triangular(A: Any, B: Any, upper: Any, unitriangular: Any) -> Any:
     """The X with A X = B, A read as a triangle; a zero on its diagonal gives inf."""
     if type(A) is not np.ndarray or type(B) is not np.ndarray:  # trsm does not dispatch
@@ -289,7 +289,7 @@ def cutoff(S: Any, shape: Any, atol: Any, rtol: Any) -> Any:
     return np.maximum(atol, np.asarray(rtol)[..., None] * largest)
 
 
-@op(method=False)
+@op(name="linalg.pinv", method=False, node_name="LinalgPinvBackward0")
 def _pinv(A: Any, atol: Any, rtol: Any, hermitian: Any) -> Any:
     if hermitian:
         S, U = np.linalg.eigh(A)
@@ -332,7 +332,7 @@ def pinverse(input: Any, rcond: float = 1e-15) -> Any:
     return pinv(input, rtol=rcond)
 
 
-@op(method=False)
+@op(name="linalg.lstsq", method=False, node_name="LinalgLstsqBackward0")
 def _lstsq(A: Any, B: Any, rcond: Any) -> Any:
     """The least-squares solution of least norm, the ranks and the singular values."""
     U, S, Vh = np.linalg.svd(A, full_matrices=False)

@@ -49,19 +49,23 @@ class LinalgSVD(NamedTuple):
 # --- eigenvalues ---------------------------------------------------------------------------------
 
 
-@op(differentiable=2, method=False, node_name="LinalgEighBackward0")
+@op(name="linalg.eigh", differentiable=2, method=False, node_name="LinalgEighBackward0")
 def _eigh(A: Any, UPLO: Any) -> Any:
     L, V = np.linalg.eigh(A, UPLO)
     return L, V
 
 
 def _eigh_back(g: Any, out: Any) -> Any:
-    """dA = V (diag(dL) + V^H dV / (l_j - l_i)) V^H (Giles 2008); of V^H dV the diagonal is a phase."""
+    """dA = V (diag(dL) + skew(V^H dV) / 2 (l_j - l_i)) V^H (Giles 2008), its diagonal being a phase.
+
+    Hermitian, though one triangle of A is read, as PyTorch's is.
+    """
     (gL, gV), (L, V) = g, out
     turned = np.matmul(adjoint(V), conj(gV))
     if is_complex(V):
         check_invariant("linalg_eigh_backward", np.diagonal(turned, 0, -2, -1).imag)
-    inner = ratio(off_diagonal(turned), differences(L)) + on_diagonal(gL)
+    skew = 0.5 * off_diagonal(turned - adjoint(turned))
+    inner = ratio(skew, differences(L)) + on_diagonal(gL)
     return conj(np.matmul(V, np.matmul(inner, adjoint(V))))
 
 
@@ -86,7 +90,7 @@ def eigvalsh(A: Any, UPLO: str = "L") -> Any:
     return _eigh(A, _check_uplo(UPLO))[0]
 
 
-@op(differentiable=2, method=False, node_name="LinalgEigBackward0")
+@op(name="linalg.eig", differentiable=2, method=False, node_name="LinalgEigBackward0")
 def _eig(A: Any) -> Any:
     L, V = np.linalg.eig(A)
     dtype = np.result_type(A.dtype, np.complex64)
@@ -123,7 +127,7 @@ def eigvals(A: Any) -> Any:
 # --- singular values -----------------------------------------------------------------------------
 
 
-@op(differentiable=3, method=False, node_name="LinalgSvdBackward0")
+@op(name="linalg.svd", differentiable=3, method=False, node_name="LinalgSvdBackward0")
 def _svd(A: Any, full_matrices: Any) -> Any:
     U, S, Vh = np.linalg.svd(A, full_matrices=full_matrices)
     return U, S, Vh

@@ -82,6 +82,10 @@ def test_det_of_few_elements(shape: tuple[int, ...]) -> None:
     both(gradient(lambda m, a: m.slogdet(a), np.ones(shape)))
 
 
+def test_det_of_nan() -> None:
+    both(gradient(lambda m, a: m.det(a), [[[1.0, math.nan], [2.0, 3.0]], [[1.0, 2.0], [3.0, 4.0]]]))
+
+
 @pytest.mark.parametrize("A", [np.ones((2, 2)), np.diag([-1.0, 1.0])])
 def test_logdet_at_zero_and_below(A: Any) -> None:
     both(gradient(lambda m, a: m.logdet(a), A))
@@ -133,7 +137,9 @@ def test_one_triangle_is_read(triangle: Any) -> None:
     A = triangle(R @ R.T + np.eye(4))
     upper = triangle is np.triu
     both(gradient(lambda m, a: m.linalg.cholesky(a, upper=upper), A))
-    both(gradient(lambda m, a: m.linalg.eigvalsh(a, UPLO="U" if upper else "L"), A))
+    triangle_of = "U" if upper else "L"
+    both(gradient(lambda m, a: m.linalg.eigvalsh(a, triangle_of), A))
+    both(gradient(lambda m, a: abs(m.linalg.eigh(a, triangle_of)[1]), A))
 
 
 # --- systems -------------------------------------------------------------------------------------
