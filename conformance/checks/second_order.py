@@ -76,9 +76,15 @@ class ReverseOverReverse:
         said = diagnosis.diagnose(found.get(name), expected[name], shape)
         evidence |= measures(difference, case.values[name].dtype)
         evidence |= {"leaf": case.alias(name), "diagnosis": said.slug, "description": said.sentence}
-        against = {k: v for k, v in numerical.evidence.items() if k not in evidence}
-        evidence |= {"verdict": f"second order: {said.sentence}"} | against
-        yield Finding("failed", evidence)
+        if difference.index is None or np.iscomplexobj(case.values[name]):
+            yield Finding("failed", evidence | {"verdict": f"engine wrong: {said.sentence}"})
+            return
+        onto = {n: np.zeros_like(t) for n, t in wide.items()}
+        onto[name][difference.index] = 1.0
+        opinion = of_gradient(case.reference, case.program, case.values, cotangents, wide, onto)
+        ours, theirs = float(difference.left), float(difference.right)
+        ruling = arbitration.decide(ours, theirs, [opinion], case.reference.name)
+        yield Finding("failed", evidence | ruling.evidence())
 
     def _numerical(
         self,
