@@ -38,6 +38,16 @@ def _gap(input):
 
 _gap.vjp(input=lambda g, input: -2 * g * input)
 
+
+
+def _sech2(x: Any) -> Any:
+    """1 - tanh(x)^2 = 4 s(2x) s(-2x), which must not cancel in the tails."""
+    if np.iscomplexobj(x):
+        t = np.tanh(x)
+        return 1 - t * t
+    return 4 * sps.expit(2 * x) * sps.expit(-2 * x)
+
+
 sin = unary("sin", np.sin, lambda g, input: g * np.cos(input), floats=True)
 cos = unary("cos", np.cos, lambda g, input: -g * np.sin(input), floats=True)
 tan = unary("tan", np.tan, lambda g, out: g * (1 + out * out), floats=True)
@@ -51,7 +61,7 @@ atan = unary("atan", np.arctan, lambda g, input: g / (1 + input * input), floats
 
 sinh = unary("sinh", np.sinh, lambda g, input: g * np.cosh(input), floats=True)
 cosh = unary("cosh", np.cosh, lambda g, input: g * np.sinh(input), floats=True)
-tanh = unary("tanh", np.tanh, lambda g, out: g * (1 - out * out), floats=True)
+tanh = unary("tanh", np.tanh, lambda g, input: g * _sech2(input), floats=True)
 asinh = unary(
     "asinh", np.arcsinh, floats=True,
     vjp=lambda g, input: g / (
@@ -77,7 +87,13 @@ def _sigmoid(x: Any) -> Any:
     return out if out.dtype == x.dtype else out.astype(x.dtype)  # float16 comes back wider
 
 
-sigmoid = unary("sigmoid", _sigmoid, lambda g, out: g * (out * (1 - out)), floats=True)
+def _mirrored(out: Any, x: Any) -> Any:
+    return 1 - out if np.iscomplexobj(x) else sps.expit(-x)
+
+
+sigmoid = unary(  # s'(x) = s(x) s(-x): 1 - s(x) cancels in the upper tail
+    "sigmoid", _sigmoid, lambda g, out, input: g * (out * _mirrored(out, input)), floats=True,
+)
 UFUNCS[sps.expit] = sigmoid
 _logit = unary(
     "logit", lambda x: sps.logit(x).astype(x.dtype), floats=True, method=False, inplace=False,
