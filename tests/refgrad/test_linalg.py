@@ -314,6 +314,16 @@ def test_samples_written_for_torch(entry: Any) -> None:
             assert against_torch.differ(a, b, f"gradient of sample {i}") is None
 
 
+@pytest.mark.parametrize("imaginary", [0.0, 1.0])
+def test_factors_given(imaginary: float) -> None:
+    """What begins from a factor: the inverse by Cholesky's, and a product of reflections."""
+    A = R if not imaginary else R + 1j * (D - np.diag(np.diag(D)))
+    for name in ("tril", "triu"):  # PyTorch's gradient fills the triangle that is not read too
+        both(gradient(lambda m, x, f=name: m.cholesky_inverse(getattr(m, f)(x), f == "triu"), A))
+    tau = A[0, :3].copy()
+    both(gradient(lambda m, x, t: m.linalg.householder_product(x, t) * 1, A, tau))
+
+
 def test_reflections_undo_each_other() -> None:
     a, tau = refgrad.geqrf(refgrad.from_numpy(R))
     Q = refgrad.linalg.householder_product(a, tau)

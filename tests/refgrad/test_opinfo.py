@@ -25,6 +25,10 @@ LEFT_OUT = {
     "mT": "a property, which the sample calls",
     "mH": "a property, which the sample calls",
     "einsum": "the sample's wrapper swaps the arguments; the harness captures the call itself",
+    "cholesky_inverse": "the sample's wrapper calls torch itself; test_linalg has it",
+    "linalg.householder_product": "torch's second order is off by 1e-9; test_linalg has the first",
+    "linalg.lstsq.grad_oriented": "a composition that calls torch itself; test_linalg runs it",
+    "linalg.pinv.singular": "a composition that calls torch itself; test_linalg runs it",
 }
 
 
@@ -37,8 +41,9 @@ def dtypes_of(entry: Any) -> list[Any]:
     "entry", ENTRIES, ids=lambda e: f"{e.name}-{e.variant_test_name}".strip("-")
 )
 def test_agrees_with_torch(entry: Any) -> None:
-    if entry.name in LEFT_OUT:
-        pytest.skip(LEFT_OUT[entry.name])
+    for name in (entry.name, f"{entry.name}.{entry.variant_test_name}"):
+        if name in LEFT_OUT:
+            pytest.skip(LEFT_OUT[name])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = [
