@@ -174,7 +174,7 @@ def test_right_engines_raise_no_alarm_on_generated_programs(make: type[Engine]) 
     assert sum(r.check == "numerical" and r.outcome == "passed" for r in found) > 100
 
 
-_FINE = ("passed", "unsupported", "inconclusive")
+_FINE = ("passed", "precision", "unsupported", "inconclusive")
 
 HARD: dict[str, Sample] = {
     "kink at zero": sample(("torch.abs", (Ref("x0"),)), x0=np.array([0.0, 1.0, -2.0])),
