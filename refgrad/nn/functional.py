@@ -80,22 +80,25 @@ from refgrad.ops.embeddings import functional_embedding_bag as embedding_bag
 from refgrad.ops.embeddings import (
     one_hot,
 )
+from refgrad.ops.grids import affine_grid, grid_sample
+from refgrad.ops.likelihoods import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    gaussian_nll_loss,
+    kl_div,
+    poisson_nll_loss,
+)
 from refgrad.ops.linear import (
     bilinear,
     linear,
 )
 from refgrad.ops.losses import (
-    binary_cross_entropy,
-    binary_cross_entropy_with_logits,
     cosine_embedding_loss,
-    gaussian_nll_loss,
     hinge_embedding_loss,
     huber_loss,
-    kl_div,
     l1_loss,
     margin_ranking_loss,
     mse_loss,
-    poisson_nll_loss,
     smooth_l1_loss,
     soft_margin_loss,
     triplet_margin_loss,
@@ -130,9 +133,7 @@ from refgrad.ops.pooling import (
     max_pool3d_with_indices,
 )
 from refgrad.ops.resizing import (
-    affine_grid,
     channel_shuffle,
-    grid_sample,
     interpolate,
     pixel_shuffle,
     pixel_unshuffle,

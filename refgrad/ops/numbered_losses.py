@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from refgrad.ops import losses
+from refgrad.ops import likelihoods, losses
 
 __all__ = [
     "binary_cross_entropy_with_logits", "cosine_embedding_loss", "hinge_embedding_loss", "kl_div",
@@ -28,16 +28,16 @@ def _numbered(function: Callable[..., Any], parameters: str) -> Callable[..., An
 
 
 binary_cross_entropy_with_logits = _numbered(
-    losses.binary_cross_entropy_with_logits, "input target weight pos_weight reduction"
+    likelihoods.binary_cross_entropy_with_logits, "input target weight pos_weight reduction"
 )
 cosine_embedding_loss = _numbered(
     losses.cosine_embedding_loss, "input1 input2 target margin reduction"
 )
 hinge_embedding_loss = _numbered(losses.hinge_embedding_loss, "input target margin reduction")
-kl_div = _numbered(losses.kl_div, "input target reduction")
+kl_div = _numbered(likelihoods.kl_div, "input target reduction")
 margin_ranking_loss = _numbered(losses.margin_ranking_loss, "input1 input2 target margin reduction")
 poisson_nll_loss = _numbered(
-    losses.poisson_nll_loss, "input target log_input full eps reduction"
+    likelihoods.poisson_nll_loss, "input target log_input full eps reduction"
 )
 triplet_margin_loss = _numbered(
     losses.triplet_margin_loss, "anchor positive negative margin p eps swap reduction"
