@@ -41,7 +41,7 @@ def resolve(name: str) -> Any:
         found = getattr(found, part, None)
         if found is None:
             return getattr(refgrad.Tensor, name, None)
-    return getattr(refgrad.Tensor, name) if isinstance(found, refgrad.dtype) else found
+    return getattr(refgrad.Tensor, name, None) if isinstance(found, refgrad.dtype) else found
 
 
 def convert(x: Any) -> Any:
