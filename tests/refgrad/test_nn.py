@@ -203,6 +203,31 @@ def test_running_statistics(name: str, training: bool) -> None:
     both(code)
 
 
+@pytest.mark.parametrize("shape", [(3,), (4, 3)])
+def test_layer_norm(shape: Any) -> None:
+    def norm(m: Any, *given: Any) -> Any:
+        return m.native_layer_norm(given[0], shape, *given[1:], 1e-5)[0]
+
+    assert_same(norm, normal(2, 4, 3), normal(*shape), normal(*shape), order=2)
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0, 3.0, math.inf])
+def test_normalize(p: float) -> None:
+    assert_same(lambda m, x: m.nn.functional.normalize(x, p, 1), normal(2, 4, 3), order=2)
+
+
+def test_attention_at_second_order() -> None:
+    given = [normal(2, 4, 3) for _ in range(3)]
+    assert_same(lambda m, *t: m.nn.functional.scaled_dot_product_attention(*t, is_causal=True),
+                *given, order=2)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["binary_cross_entropy", "kl_div"])
+def test_likelihoods(name: str) -> None:
+    p, t = GENERATOR.uniform(0.1, 0.9, (2, 3, 2))
+    assert_same(lambda m, *t: getattr(m.nn.functional, name)(*t), p, t)
+
+
 def test_statistics_of_native_norms() -> None:
     both(lambda m: list(m.native_layer_norm(m.ones(2, 3).cumsum(1), (3,), None, None, 1e-5)))
     both(lambda m: list(m.native_group_norm(m.ones(2, 4, 3), None, None, 2, 4, 3, 2, 1e-5)))
