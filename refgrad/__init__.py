@@ -50,6 +50,7 @@ from refgrad.ops.extremes import *
 from refgrad.ops.factorisations import *
 from refgrad.ops.indexing import *
 from refgrad.ops.joining import *
+from refgrad.ops.least_squares import *
 from refgrad.ops.likelihoods import *
 from refgrad.ops.linear import *
 from refgrad.ops.losses import *

@@ -15,6 +15,8 @@ from refgrad.ops.factorisations import linalg_lu_solve as lu_solve
 from refgrad.ops.factorisations import linalg_qr as qr
 from refgrad.ops.factorisations import lu_factor as lu_factor
 from refgrad.ops.factorisations import lu_factor_ex as lu_factor_ex
+from refgrad.ops.least_squares import lstsq as lstsq
+from refgrad.ops.least_squares import pinv as pinv
 from refgrad.ops.matrix_norms import cond as cond
 from refgrad.ops.matrix_norms import cross as cross
 from refgrad.ops.matrix_norms import diagonal as diagonal
@@ -33,8 +35,6 @@ from refgrad.ops.reflections import ldl_factor_ex as ldl_factor_ex
 from refgrad.ops.reflections import ldl_solve as ldl_solve
 from refgrad.ops.solving import inv as inv
 from refgrad.ops.solving import inv_ex as inv_ex
-from refgrad.ops.solving import lstsq as lstsq
-from refgrad.ops.solving import pinv as pinv
 from refgrad.ops.solving import solve as solve
 from refgrad.ops.solving import solve_ex as solve_ex
 from refgrad.ops.solving import solve_triangular as solve_triangular

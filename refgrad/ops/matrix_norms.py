@@ -11,10 +11,11 @@ import numpy as np
 
 from refgrad.ops import products
 from refgrad.ops.arrays import wrap_dim
+from refgrad.ops.least_squares import cutoff
 from refgrad.ops.matrices import check_inexact, check_matrix, conj
 from refgrad.ops.norms import vector_norm
 from refgrad.ops.op import composite, op
-from refgrad.ops.solving import cutoff, inv, zero_pivots
+from refgrad.ops.solving import inv, zero_pivots
 from refgrad.ops.spectra import eigvalsh, svdvals
 from refgrad.ops.triangles import diagonal as _diagonal
 from refgrad.tensor import wrap
