@@ -231,7 +231,7 @@ def test_likelihoods(name: str) -> None:
 def test_statistics_of_native_norms() -> None:
     both(lambda m: list(m.native_layer_norm(m.ones(2, 3).cumsum(1), (3,), None, None, 1e-5)))
     both(lambda m: list(m.native_group_norm(m.ones(2, 4, 3), None, None, 2, 4, 3, 2, 1e-5)))
-    # those of a group norm are differentiable; in PyTorch they require grad and get none
+    # those of a group norm are differentiable; in PyTorch they require grad, but give None
     x = refgrad.from_numpy(normal(2, 4, 3)).requires_grad_()
     _, mean, rstd = refgrad.native_group_norm(x, None, None, 2, 4, 3, 2, 1e-5)
     groups = x.reshape(2, 2, 6)
