@@ -55,11 +55,14 @@ def compare(
     """The worst difference of left from right, or None.
 
     An entry differs where |left - right| > relative * scale + absolute, the scale being the largest
-    magnitude on the right, or `floor` where that is more. `absolute` may have one value an entry
+    magnitude on the right, or `floor` where that is more. None counts as zeros. `absolute` may have one value an entry
     (of real and imaginary parts).
     """
     if left is None or right is None:
-        return None if left is right else Difference("none", left=left, right=right)
+        there = right if left is None else left
+        if there is None or not there.any():  # no gradient and a zero gradient are one derivative
+            return None
+        return Difference("none", left=left, right=right)
     if left.shape != right.shape:
         return Difference("shape", left=left.shape, right=right.shape)
     if left.dtype != right.dtype:

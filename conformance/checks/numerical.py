@@ -16,6 +16,7 @@ from conformance import arbitration
 from conformance.arbitration import shown
 from conformance.checks.base import Case, Finding
 from conformance.checks.compare import compare, tolerance_for
+from conformance.checks.parting import first_call
 from conformance.diagnosis import diagnose, localise
 from conformance.errors import EngineError, Unsupported
 from conformance.oracles.directional import Opinion, by_complex_step, by_stencil
@@ -121,7 +122,10 @@ class _Judged:
             if agrees:
                 return self._at_a_kink(opinion, ours, slack, evidence)
             ruling = arbitration.decide(ours, theirs, [opinion], case.reference.name)
-            return Finding("failed", evidence | {"diagnosis": "kink"} | ruling.evidence())
+            kinked = {"diagnosis": "kink"} | ruling.evidence()
+            if opinion.kink.holds(np.array([ours, theirs]), slack):
+                return Finding("passed", evidence | kinked)  # which of the two, vjp judges
+            return Finding("failed", evidence | kinked)
         if not np.isfinite(opinion.value):
             return Finding("inconclusive", evidence | {"reason": opinion.reason or _NOTHING})
         tied = exact is not None and exact.ties > 0 and agrees and case.context.independent
@@ -148,6 +152,10 @@ class _Judged:
             verdict |= self._both_wrong(opinion, slack)
         else:
             verdict |= self._place(tangents)
+        if len(case.program.calls) == 1:
+            verdict["culprit"] = case.program.calls[0].target
+        elif not agrees and (place := first_call(case)) is not None:
+            verdict |= {"first_call": place.sentence, "culprit": place.target}
         error = abs(ours - opinion.value)
         if "numerical" in verdict:
             error = abs(verdict.get("engine", ours) - verdict["numerical"])

@@ -25,6 +25,7 @@ class Parting:
     """The call at which two backward passes part, the tensor that differs, and its gradient."""
 
     sentence: str
+    target: str
     tensor: str = ""
     gradient: Array | None = None
 
@@ -64,10 +65,11 @@ def first_call(case: Case) -> Parting | None:
             name = wrong[0]
             text = f"{call.name} = {call.target}: its gradient agrees, that of {name} differs"
             flat = ours.kept.get(name, (ours.gradients.get(name),))
-            return Parting(text, name, flat[0] if len(flat) == 1 else None)
+            return Parting(text, call.target, name, flat[0] if len(flat) == 1 else None)
     if case.program.calls and case.program.calls[-1].name in differs:
         last = case.program.calls[-1]
-        return Parting(f"{last.name} = {last.target}: the gradient differs from the start")
+        text = f"{last.name} = {last.target}: the gradient differs from the start"
+        return Parting(text, last.target)
     return None
 
 

@@ -86,10 +86,12 @@ def describe(case: Case, name: str, difference: Difference) -> dict[str, Any]:
     else:
         ruling = arbitration.by_form(difference, said)
     evidence |= ruling.evidence()
-    if len(case.program.calls) > 1:
+    if len(case.program.calls) == 1:
+        evidence["culprit"] = case.program.calls[0].target
+    else:
         place = first_call(case)
         if place is not None:
-            evidence["first_call"] = place.sentence
+            evidence |= {"first_call": place.sentence, "culprit": place.target}
             if said.slug == "wrong" and place.gradient is not None:
                 said = overwritten(case, place.tensor, place.gradient) or said
                 evidence |= {"diagnosis": said.slug, "description": said.sentence}

@@ -5,8 +5,10 @@ The lists lie beside this module, one `<engine>.json` an engine:
 
     [{"op": "linalg.eigh", "check": "vjp", "reason": "...", "link": "...", "witness": "..."}]
 
-`op` and `check` are names or patterns of fnmatch ("linalg.*", "*"); so is the optional `case`,
-which is held against the whole case. `"flaky": true` says that it may pass as well.
+`op` and `check` are names or patterns of fnmatch ("linalg.*", "*"). So are three that may be left
+out: `case`, held against the whole case; `call`, against the call that is to blame, wherever in a
+Program it stands ("torch.digamma"); `verdict`, against the sentence ("reference wrong*"), so that
+another fault of the same op is not excused. `"flaky": true` says that it may pass as well.
 """
 
 from __future__ import annotations
@@ -34,18 +36,30 @@ class Expectation:
     link: str = ""
     witness: str = ""
     case: str = "*"
+    call: str = "*"
+    verdict: str = "*"
     flaky: bool = False
 
-    def covers(self, result: Result) -> bool:
-        """Whether this is about that result."""
+    def meets(self, result: Result) -> bool:
+        """Whether that result is of an op, a check and a case that this is about."""
         return (
             fnmatch.fnmatchcase(result.op, self.op)
             and fnmatch.fnmatchcase(result.check, self.check)
             and fnmatch.fnmatchcase(result.case, self.case)
         )
 
+    def covers(self, result: Result) -> bool:
+        """Whether that result fails as this foretells, by the call to blame and by the verdict."""
+        return (
+            result.outcome in FAILING
+            and self.meets(result)
+            and fnmatch.fnmatchcase(str(result.evidence.get("culprit", "")), self.call)
+            and fnmatch.fnmatchcase(str(result.evidence.get("verdict", "")), self.verdict)
+        )
+
     def __str__(self) -> str:
-        about = f"{self.op} {self.check}" + (f" ({self.case})" if self.case != "*" else "")
+        limits = [p for p in (self.case, self.call, self.verdict) if p != "*"]
+        about = f"{self.op} {self.check}" + (f" ({', '.join(limits)})" if limits else "")
         return f"{about}: {self.reason}" + (f" [{self.link}]" if self.link else "")
 
 
@@ -67,7 +81,7 @@ def parse(text: str, name: str) -> tuple[Expectation, ...]:
     except (ValueError, TypeError) as error:
         raise UsageError(
             f"{name} is no list of expectations ({error}): each has op, check and reason, and may "
-            "have link, witness, case and flaky"
+            "have link, witness, case, call, verdict and flaky"
         ) from error
 
 
@@ -149,8 +163,9 @@ def judge(
             continue
         failed = result.outcome in FAILING
         covering = [known for known in expectations if known.covers(result)]
-        for known in covering:
-            met[known] = met.get(known, False) or failed
+        for known in expectations:
+            if known.meets(result):
+                met[known] = met.get(known, False) or known in covering
         if failed and covering:
             expected.append((result, covering[0]))
         elif failed and len(by_case[result.case]) > 1:
