@@ -59,7 +59,9 @@ def isclose(
     if input.dtype != other.dtype:
         raise RuntimeError(f"{input.dtype} did not match {other.dtype}")
     if rtol < 0 or atol < 0:
-        raise RuntimeError(f"rtol and atol must be greater than or equal to zero, but got {rtol}, {atol}")
+        raise RuntimeError(
+            f"rtol and atol must be greater than or equal to zero, but got {rtol}, {atol}"
+        )
     close = input == other
     if input.dtype.kind == "b":
         return close

@@ -16,7 +16,9 @@ __all__ = [
 
 PI = 3.141592653589793
 
-conj_physical = unary("conj_physical", np.conjugate, lambda g: np.conj(g), node_name="ConjBackward0")
+conj_physical = unary(
+    "conj_physical", np.conjugate, lambda g: np.conj(g), node_name="ConjBackward0"
+)
 
 
 @composite
@@ -36,7 +38,7 @@ def _imag(input):
 
 
 _real.vjp(input=lambda g: g)  # the engine makes it complex
-_imag.vjp(input=lambda g: -1j * g)  # Im(dz) = Re(-i dz)
+_imag.vjp(input=lambda g: g * -1j)  # Im(dz) = Re(-i dz); -1j * g of a 0-d g would be a Python number
 
 
 def real(input: Any) -> Any:
@@ -55,8 +57,8 @@ def imag(input: Any) -> Any:
     return _imag(input)
 
 
-Tensor.real = property(real)  # type: ignore[attr-defined]
-Tensor.imag = property(imag)  # type: ignore[attr-defined]
+setattr(Tensor, "real", property(real))  # noqa: B010
+setattr(Tensor, "imag", property(imag))  # noqa: B010
 FUNCTIONS[np.real] = real
 FUNCTIONS[np.iscomplexobj] = lambda x: x.is_complex()
 
@@ -111,9 +113,7 @@ def view_as_real(input):
     if input.dtype.kind != "c":
         raise RuntimeError("view_as_real is only supported for complex tensors")
     real = input.real
-    return np.lib.stride_tricks.as_strided(
-        real, real.shape + (2,), real.strides + (real.itemsize,)
-    )
+    return np.lib.stride_tricks.as_strided(real, real.shape + (2,), real.strides + (real.itemsize,))
 
 
 @op(view=True, method=False)
