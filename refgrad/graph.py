@@ -160,9 +160,10 @@ class Node:
         Raises:
             RuntimeError: naming the node, as PyTorch does.
         """
-        stale = self.out is not None and self.written > self.seq
-        if not stale and self.args is not None:
-            for value in self.args:
+        needed = {n for link in self.links for n in link[1].needs}  # what is saved may be more
+        stale = "out" in needed and self.written > self.seq
+        for name, value in zip(self.op.names, self.args or (), strict=False):
+            if name in needed:
                 for t in value if isinstance(value, (tuple, list)) else (value,):
                     if hasattr(t, "root") and t.root()._written > self.seq:
                         stale = True
