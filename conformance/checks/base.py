@@ -113,6 +113,14 @@ class Case:
         """Whether the Program is as long as a model."""
         return len(self.program.calls) > MODEL_CALLS
 
+    @property
+    def rounds(self) -> bool:
+        """Whether an output has less precision than what is differentiated."""
+        leaves = [np.finfo(i.dtype).eps for i in self.program.leaves]
+        floating = [o.dtype for o in self.reference_run.outputs if o.dtype.kind in "fc"]
+        outputs = [np.finfo(d).eps for d in floating]
+        return bool(max(outputs, default=0.0) > max(leaves, default=1.0))
+
     def relative(self, dtype: Any) -> float:
         """The tolerance beside a leaf's scale."""
         return tolerance_for(dtype, loose=self.loose)
@@ -129,12 +137,26 @@ class Case:
 
     @cached_property
     def cotangents(self) -> list[Array | None]:
-        """A Gaussian cotangent for each flat output; None for an integer one."""
+        """A Gaussian cotangent for each flat output; None where the reference has no derivative.
+
+        That is an integer output, or a floating one that it declares to have none (the rank and
+        the singular values of lstsq, the statistics of native_layer_norm).
+        """
+        drawn, found = self._drawn
+        which = found.differentiable or (True,) * len(drawn)
+        return [c if yes else None for c, yes in zip(drawn, which, strict=True)]
+
+    @cached_property
+    def _drawn(self) -> tuple[list[Array | None], Vjp]:
+        """A cotangent for each floating output, and the reference's gradients with these."""
         rng = self.rng("cotangents")
-        return [
+        drawn = [
             gaussian(rng, o.shape, o.dtype) if o.dtype.kind in "fc" else None
             for o in self.reference_run.outputs
         ]
+        return drawn, self._of_reference(
+            lambda: self.reference.vjp(self.program, self.values, drawn)
+        )
 
     @cached_property
     def steady_cotangents(self) -> list[Array | None]:
@@ -145,9 +167,7 @@ class Case:
     @cached_property
     def reference_vjp(self) -> Vjp:
         """The reference's gradients; raises ReferenceFailed."""
-        return self._of_reference(
-            lambda: self.reference.vjp(self.program, self.values, self.cotangents)
-        )
+        return self._drawn[1]
 
     @cached_property
     def engine_vjp(self) -> Vjp:
@@ -214,8 +234,27 @@ class Case:
             return 0.0 if theirs is None else SPREADS * theirs
         return np.asarray(SPREADS * np.maximum(theirs, ours))
 
+    @cached_property
+    def output_spread(self) -> dict[str, Array]:
+        """How far an epsilon at the inputs moves each floating output, by its number."""
+
+        def outputs(values: Values) -> dict[str, Array | None]:
+            try:
+                flat = self.reference.run(self.program, values).outputs
+            except (EngineError, Unsupported):
+                return {}
+            return {str(n): o for n, o in enumerate(flat)}
+
+        base: dict[str, Array | None] = {
+            str(n): o for n, o in enumerate(self.reference_run.outputs) if o.dtype.kind in "fc"
+        }
+        return spread(outputs, self.program, self.values, base, self.rng("value spread"))
+
     def vanishes(self, leaf: Input, *gradients: Array) -> bool:
-        """Whether the gradients of a leaf are no more than the rounding of terms that cancel."""
+        """Whether the gradients of a leaf are no more than the rounding of terms that cancel.
+
+        The terms are as large as outputs over values.
+        """
         eps = float(np.finfo(np.dtype(leaf.dtype)).eps)
         return max(map(scale, gradients)) <= VANISHING * eps * self.natural[leaf.name]
 

@@ -55,8 +55,8 @@ def compare(
     """The worst difference of left from right, or None.
 
     An entry differs where |left - right| > relative * scale + absolute, the scale being the largest
-    magnitude on the right, or `floor` where that is more. None counts as zeros. `absolute` may have one value an entry
-    (of real and imaginary parts).
+    magnitude on the right, or `floor` where that is more. None counts as zeros. `absolute` may
+    have one value an entry (of real and imaginary parts).
     """
     if left is None or right is None:
         there = right if left is None else left

@@ -146,6 +146,9 @@ class _Judged:
             why = "the complex step and the stencil contradict each other"
             both = {"oracles": {exact.oracle: exact.value, opinion.oracle: opinion.value}}
             return Finding("inconclusive", evidence | both | {"reason": why})
+        if agrees and case.rounds and exact is None:
+            why = "the function rounds to a narrower dtype: what the stencil sees are its steps"
+            return Finding("inconclusive", evidence | {"reason": why})
         ruling = arbitration.decide(ours, theirs, [opinion], case.reference.name)
         verdict = ruling.evidence()
         if agrees:

@@ -38,11 +38,14 @@ class Vjp:
     """Flat outputs, a gradient for each leaf, and gradients of the kept calls' flat results.
 
     None is a gradient that did not arise: the outputs do not depend on that tensor.
+    `differentiable` says of each output whether the engine differentiates it; () where it does not
+    tell.
     """
 
     outputs: tuple[Array, ...]
     gradients: dict[str, Array | None]
     kept: dict[str, Flat] = field(default_factory=dict)
+    differentiable: tuple[bool, ...] = ()
 
 
 @runtime_checkable

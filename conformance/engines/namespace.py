@@ -150,7 +150,9 @@ class NamespaceEngine:
                 name: tuple(self._array(next(found)) if t.requires_grad else None for t in flat)
                 for name, flat in results.items()
             }
-            return Vjp(tuple(self.to_numpy(t) for t in outputs), gradients, flat_kept)
+            differentiable = tuple(bool(t.requires_grad) for t in outputs)
+            arrays = tuple(self.to_numpy(t) for t in outputs)
+            return Vjp(arrays, gradients, flat_kept, differentiable)
 
     def hvp(
         self,

@@ -24,8 +24,10 @@ import numpy as np
 
 from refgrad import dtypes
 from refgrad.graph import Node, Output, Rule
+from refgrad.levels import Levels
 from refgrad.mode import state
 from refgrad.ops.arrays import as_array
+from refgrad.ops.forward import push
 from refgrad.tensor import Tensor, wrap
 from refgrad.views import make_view
 
@@ -64,6 +66,7 @@ class Op:
     """
 
     failures: tuple[type[Exception], ...] = (ValueError,)  # of a forward: torch's RuntimeError
+    elementwise = False
 
     def __init__(
         self,
@@ -135,7 +138,10 @@ class Op:
         )
         if self.promoted:
             if not tensors:  # in a rule: 0-d results are NumPy's scalars there
-                values = [as_array(v) for v in values]
+                values = [
+                    [as_array(e) for e in v] if type(v) in (list, tuple) else as_array(v)
+                    for v in values
+                ]
             self._promote(values)
         raws = [_raw(v) for v in values]
         out = self._forward(raws)
@@ -148,12 +154,14 @@ class Op:
             return out
         links = self.links(values) if state.enabled and self.rules else ()
         if type(out) is tuple or type(out) is list or hasattr(out, "_fields"):
-            return self._several(out, values, raws, links)
+            several = self._several(out, values, raws, links)
+            return push(self, values, raws, several) if Levels.open else several
         out = as_array(out)
         node = None
         if links and out.dtype.kind in "fc":
             node = self._node(links, values, raws, out)
-        return make_view(out, node, self, tuple(values), None) if self.view else wrap(out, node)
+        made = make_view(out, node, self, tuple(values), None) if self.view else wrap(out, node)
+        return push(self, values, raws, made) if Levels.open else made
 
     def bind(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
         """The arguments in the order of the signature, defaults filled in.
@@ -290,15 +298,19 @@ class Op:
     def rewrap(self, node: Node) -> Any:
         """The saved result of `node` as Tensors that hang on it."""
         if isinstance(node, MultiNode):
-            return tuple(
+            made = tuple(
                 wrap(a, Output(node, i))
                 if i < len(node.specs) and a.dtype.kind in "fc"
                 else wrap(a)
                 for i, a in enumerate(node.out)
             )
-        if type(node.out) is tuple:
-            return (wrap(node.out[0], node), *map(wrap, node.out[1:]))
-        return wrap(node.out, node)
+        elif type(node.out) is tuple:
+            made = (wrap(node.out[0], node), *map(wrap, node.out[1:]))
+        else:
+            made = (wrap(node.out, node),)
+        for m, tangents in zip(made, getattr(node, "tangents", ()), strict=False):
+            m._tangents = tangents
+        return made if type(node.out) is tuple else made[0]
 
     def outputs_of(self, node: MultiNode) -> int:
         """How many results of `node` have a gradient."""
@@ -317,6 +329,7 @@ class Unary(Op):
     """An elementwise op of one tensor, by a ufunc; the general call with everything else left out."""
 
     failures = (ValueError, TypeError)  # a ufunc has no loop for the dtype
+    elementwise = True
 
     def __init__(
         self, name: str, ufunc: Callable[..., Any], *, inplace: bool = True, **options: Any
@@ -337,7 +350,7 @@ class Unary(Op):
             return super().__call__(*args, **kwargs)
         input = args[0]
         x = input._array
-        if x.dtype.kind not in self.kinds:
+        if Levels.open or x.dtype.kind not in self.kinds:
             return super().__call__(input)
         out = self.ufunc(x)
         if not isinstance(out, np.ndarray):
@@ -356,6 +369,7 @@ class Binary(Op):
     """An elementwise op of two operands that broadcast, by a ufunc."""
 
     failures = (ValueError, TypeError)
+    elementwise = True
 
     def __init__(
         self, name: str, ufunc: Callable[..., Any], *, inplace: bool = True, **options: Any
@@ -371,7 +385,7 @@ class Binary(Op):
             UFUNCS.setdefault(ufunc, self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if kwargs or len(args) != 2:
+        if Levels.open or kwargs or len(args) != 2:
             return super().__call__(*args, **kwargs)
         input, other = args
         left, right = isinstance(input, Tensor), isinstance(other, Tensor)

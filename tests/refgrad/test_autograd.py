@@ -359,3 +359,12 @@ class TestGraph:
             return x.grad, len(seen)
 
         both(code)
+
+
+def test_a_scalar_gradient_keeps_its_dtype_in_a_rule() -> None:
+    def code(t: Any) -> Any:
+        x = t.tensor([[0.7, 2.0], [3.0, 1.5]], dtype=t.float64, requires_grad=True)
+        t.tanh(t.einsum("ii->", x)).backward()
+        return x.grad
+
+    both(code)
