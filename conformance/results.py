@@ -32,7 +32,8 @@ class Result:
     data that JSON can hold (see `conformance.journal` for nan and inf). Reports read these keys of
     it, all optional: leaf, index, engine, reference, numerical, bound, absolute, relative, ulp,
     tolerance, shape, diagnosis (a class slug), verdict (one sentence), first_call, culprit (the
-    call to blame, by its name in torch), error (the end of a traceback), oracle, reason, missing (targets), compared (a count of entries).
+    call to blame, by its name in torch), error (the end of a traceback), oracle, reason,
+    missing (targets), compared (a count of entries).
     `repro` is {"program": text or JSON, "script": text}, or None.
     """
 

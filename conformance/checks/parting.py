@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,11 +10,11 @@ import numpy as np
 from conformance.checks.base import Case
 from conformance.checks.compare import compare
 from conformance.diagnosis import NONDETERMINISTIC, Diagnosis
-from conformance.engines.base import ALL
-from conformance.errors import EngineError, Unsupported
+from conformance.engines.base import ALL, Vjp
+from conformance.errors import EngineError, ProgramError, Unsupported
 from conformance.oracles.directional import moved
-from conformance.oracles.pairs import direction
-from conformance.program import Array, Input, Program, Ref, Values, map_refs, refs
+from conformance.oracles.pairs import direction, gaussian
+from conformance.program import Array, Call, Input, Program, Ref, Values, map_refs, refs
 
 NUDGE = 1e-3  # of the values: far enough that every gradient that follows them moves
 USES = 8  # of a leaf; more are not taken apart
@@ -56,21 +57,51 @@ def first_call(case: Case) -> Parting | None:
         relative = LOOSER * case.relative(leaf.dtype)
         if compare(left, right, relative=relative) is not None:
             differs.add(leaf.name)
-    for call in reversed(case.program.calls):
-        if call.name in differs:
-            continue
-        wrong = [r.name for r in call.refs if r.name in differs]
-        # an operand of several calls differs by the fault of any; the last of them is named
-        if wrong:
-            name = wrong[0]
-            text = f"{call.name} = {call.target}: its gradient agrees, that of {name} differs"
-            flat = ours.kept.get(name, (ours.gradients.get(name),))
-            return Parting(text, call.target, name, flat[0] if len(flat) == 1 else None)
+    suspects = [
+        (call, wrong[0])
+        for call in reversed(case.program.calls)
+        if call.name not in differs and (wrong := [r.name for r in call.refs if r.name in differs])
+    ]
+    if len(suspects) > 1:  # an operand of several calls differs by the fault of any of them
+        results = case.reference.run(case.program, case.values, keep=ALL).kept
+        values: dict[str, Array | tuple[Array, ...]] = {**case.values, **results}
+        guilty = [s for s in suspects if _differs_alone(case, s[0], values, theirs)]
+        suspects = guilty or suspects
+    if suspects:
+        call, name = suspects[0]
+        text = f"{call.name} = {call.target}: its gradient agrees, that of {name} differs"
+        flat = ours.kept.get(name, (ours.gradients.get(name),))
+        return Parting(text, call.target, name, flat[0] if len(flat) == 1 else None)
     if case.program.calls and case.program.calls[-1].name in differs:
         last = case.program.calls[-1]
         text = f"{last.name} = {last.target}: the gradient differs from the start"
         return Parting(text, last.target)
     return None
+
+
+def _differs_alone(
+    case: Case, call: Call, values: Mapping[str, Array | tuple[Array, ...]], theirs: Vjp
+) -> bool:
+    """Whether the two engines' rules differ on this call alone, with what it had in the Program."""
+    try:
+        program, inputs = case.program.isolate(call.name, values)
+        outputs = case.reference.run(program, inputs).outputs
+        kept = theirs.kept.get(call.name, ())
+        cotangents: list[Array | None] = list(kept)
+        if [None if c is None else c.shape for c in kept] != [o.shape for o in outputs]:
+            rng = case.rng("alone", call.name)
+            cotangents = [
+                gaussian(rng, o.shape, o.dtype) if o.dtype.kind in "fc" else None for o in outputs
+            ]
+        left = case.engine.vjp(program, inputs, cotangents).gradients
+        right = case.reference.vjp(program, inputs, cotangents).gradients
+    except (EngineError, Unsupported, ProgramError):
+        return False  # it cannot be cut out: the others are looked at
+    return any(
+        compare(left.get(leaf.name), right[leaf.name], relative=case.relative(leaf.dtype))
+        is not None
+        for leaf in program.leaves
+    )
 
 
 def behaviour(case: Case, leaf: str, engine: Array, reference: Array) -> Diagnosis | None:
