@@ -137,6 +137,7 @@ def summarise(journal: Journal, expectations: Sequence[Expectation] | None = Non
     whole = (
         journal.complete
         and not settings.get("expression")
+        and {"opinfo", "generated"} <= set(settings.get("sources") or ())
         and settings.get("samples_per_entry") is None
     )
     verdict = judge(journal.results, expectations, whole=whole)
