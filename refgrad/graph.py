@@ -129,7 +129,7 @@ class Node:
         self.out = out
         self.written = 0
         self.freed = False
-        self.hooks: list[Callable[[Any], Any]] | None = None
+        self.hooks: Any = None
 
     def name(self) -> str:
         """The name PyTorch gives such a node, as `MulBackward0`."""
@@ -149,6 +149,18 @@ class Node:
                 elif t is not None:
                     found.append((t if isinstance(t, Node) else t.grad_accumulator(), 0))
         return tuple(found)
+
+    def register_hook(self, hook: Callable[[Any, Any], Any]) -> Any:
+        """Call `hook(grad_inputs, grad_outputs)` after this node; it may replace the first."""
+        from refgrad.autograd.hooks import Handle, of
+
+        return Handle(of(self).after, hook)
+
+    def register_prehook(self, hook: Callable[[Any], Any]) -> Any:
+        """Call `hook(grad_outputs)` before this node; it may replace them."""
+        from refgrad.autograd.hooks import Handle, of
+
+        return Handle(of(self).before, hook)
 
     def saved_output(self) -> Any:
         """The result as Tensors of this node, for a rule that is itself recorded."""
@@ -183,30 +195,53 @@ class Node:
 class Output:
     """One result of an op with several: it hands its gradient to the op's node at its place."""
 
-    __slots__ = ("hooks", "index", "parent", "seq")
+    __slots__ = ("__weakref__", "_written", "hooks", "index", "parent", "seq")
 
     def __init__(self, parent: Node, index: int) -> None:
         self.parent = parent
         self.index = index
         self.seq = next(clock)
-        self.hooks: list[Callable[[Any], Any]] | None = None
+        self.hooks: Any = None
+        self._written = 0
 
     @property
     def written(self) -> int:
-        """When a result of the node was last written in place."""
-        return self.parent.written
+        """When this result was last written in place; its node notes the last write to any."""
+        return self._written
 
     @written.setter
     def written(self, tick: int) -> None:
-        self.parent.written = tick
+        self._written = self.parent.written = tick
 
 
 class AccumulateGrad:
     """The node PyTorch shows for a leaf: gradients that reach it are added to its `.grad`."""
 
+    next_functions = ()
+    register_hook = Node.register_hook
+    register_prehook = Node.register_prehook
+
     def __init__(self, variable: Any) -> None:
         self.variable = variable
 
+    def __repr__(self) -> str:
+        return f"<AccumulateGrad object at {id(self.variable):#x}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AccumulateGrad) and self.variable is other.variable
+
+    def __hash__(self) -> int:
+        return id(self.variable)
+
     def name(self) -> str:
         """Its name in PyTorch."""
-        return "AccumulateGrad"
+        return "struct torch::autograd::AccumulateGrad"
+
+    @property
+    def hooks(self) -> Any:
+        """The hooks of the accumulation, which the leaf keeps."""
+        return self.variable._accumulator_hooks
+
+    @hooks.setter
+    def hooks(self, hooks: Any) -> None:
+        self.variable._accumulator_hooks = hooks

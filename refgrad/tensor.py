@@ -7,6 +7,7 @@ not an op: reading, converting, the autograd surface, in-place writes and NumPy'
 from __future__ import annotations
 
 import operator
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,11 @@ from refgrad.graph import AccumulateGrad, Output, Writes, clock
 from refgrad.mode import state
 from refgrad.size import Size
 
+NON_LEAF_GRAD = (
+    "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed. Its .grad "
+    "attribute won't be populated during autograd.backward(). If you indeed want the .grad field "
+    "to be populated for a non-leaf Tensor, use .retain_grad() on the non-leaf Tensor."
+)
 LEAF_WRITE = "a leaf Variable that requires grad is being used in an in-place operation."
 
 
@@ -38,7 +44,8 @@ class Tensor:
     _writes = 0
     _hooks: Any = None
     _post_hooks: Any = None
-    _retained = False
+    _accumulator_hooks: Any = None
+    _retained: Any = None  # the handle of what keeps its gradient
 
     if TYPE_CHECKING:  # the ops, attached by refgrad.ops
 
@@ -300,22 +307,36 @@ class Tensor:
 
     @property
     def grad(self) -> Any:
-        """Its accumulated gradient: df/dx, for complex values df/dx + i df/dy; or None."""
+        """Its accumulated gradient: df/dx, for complex values df/dx + i df/dy; or None.
+
+        Warns:
+            UserWarning: it is no leaf and was not told to `retain_grad`.
+        """
+        if self._grad is None and self._retained is None and self._node is not None:
+            warnings.warn(NON_LEAF_GRAD, UserWarning, stacklevel=2)
         return self._grad
 
     @grad.setter
     def grad(self, value: Any) -> None:
         if value is not None:
             if not isinstance(value, Tensor):
-                raise TypeError(f"expected Tensor or None (got {type(value).__name__})")
+                raise TypeError(
+                    "assigned grad expected to be a Tensor or None but got grad of type "
+                    f"{type(value).__name__}"
+                )
             if value is self:
                 raise RuntimeError("can't assign Variable as its own grad")
             if value._array.dtype != self._array.dtype:
                 raise RuntimeError(
-                    f"assigned grad has data type {value.dtype!r}, but the tensor {self.dtype!r}"
+                    f"attempting to assign a gradient with dtype '{value.dtype!r}' to a tensor "
+                    f"with grad_dtype '{self.dtype!r}'. The gradient must have the tensor's dtype."
                 )
             if value._array.shape != self._array.shape:
-                raise RuntimeError("assigned grad has data of a different size")
+                raise RuntimeError(
+                    f"attempting to assign a gradient of size '{list(value.shape)}' to a tensor "
+                    f"of size '{list(self.shape)}'. Please ensure that the gradient and the tensor "
+                    "are the same size"
+                )
         self._grad = value
 
     @grad.deleter
@@ -368,6 +389,11 @@ class Tensor:
 
     @data.setter
     def data(self, value: Tensor) -> None:
+        if self._requires_grad and value._array.dtype.kind not in "fc":
+            raise RuntimeError(
+                "data set to a tensor that requires gradients must be floating point or complex "
+                "dtype"
+            )
         self._array = value._array
 
     def register_hook(self, hook: Callable[[Tensor], Any]) -> Any:
@@ -376,13 +402,15 @@ class Tensor:
         Raises:
             RuntimeError: it does not require grad.
         """
-        from refgrad.autograd.hooks import Handle
+        from refgrad.autograd.hooks import Handle, of
 
         if not self._requires_grad:
             raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
-        owner = self if self._node is None else self._node
-        name = "_hooks" if self._node is None else "hooks"
-        return Handle(owner, name, hook)
+        if self._node is not None:
+            return Handle(of(self._node).tensor, hook)
+        if self._hooks is None:
+            self._hooks = {}
+        return Handle(self._hooks, hook)
 
     def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], None]) -> Any:
         """Call `hook` with this leaf after its `.grad` was accumulated.
@@ -392,11 +420,15 @@ class Tensor:
         """
         from refgrad.autograd.hooks import Handle
 
-        if not self._requires_grad or self._node is not None:
+        if not self._requires_grad:
+            raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
+        if self._node is not None:
             raise RuntimeError(
                 "post accumulate grad hooks cannot be registered on non-leaf tensors"
             )
-        return Handle(self, "_post_hooks", hook)
+        if self._post_hooks is None:
+            self._post_hooks = {}
+        return Handle(self._post_hooks, hook)
 
     def retain_grad(self) -> None:
         """Keep the gradient of this non-leaf in `.grad` too.
@@ -408,14 +440,13 @@ class Tensor:
 
         if not self._requires_grad:
             raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
-        if self._node is not None and not self._retained:
-            self._retained = True
-            retain(self)
+        if self._node is not None and self._retained is None:
+            self._retained = retain(self)
 
     @property
     def retains_grad(self) -> bool:
         """Whether `retain_grad` was called on this non-leaf."""
-        return self._retained
+        return self._retained is not None
 
     # --- in-place writes -------------------------------------------------------------------------
 
@@ -445,10 +476,6 @@ class Tensor:
         """Raise RuntimeError where a recorded in-place write is not possible."""
         if state.enabled and self._requires_grad and self._node is None:
             raise RuntimeError(LEAF_WRITE)
-        if state.enabled and self._base is not None:
-            root = self._base
-            if root._requires_grad and root._node is None:
-                raise RuntimeError(f"a view of {LEAF_WRITE}")
 
     def snapshot(self, *others: Any) -> Tensor:
         """What it is now, in memory of its own, for an operation with `others` that overwrites it."""
@@ -494,6 +521,15 @@ class Tensor:
         if made._requires_grad:
             self._node, self._requires_grad = made._node, True
             self._rebased = Writes.last
+            self.retain_anew()
+
+    def retain_anew(self) -> None:
+        """Keep the gradient of what a recorded write made of this tensor, if it was kept so far."""
+        if self._retained is not None:
+            from refgrad.autograd.hooks import retain
+
+            self._retained.remove()
+            self._retained = retain(self)
 
     def __setitem__(self, index: Any, value: Any) -> None:
         from refgrad.ops.indexing import setitem

@@ -15,7 +15,7 @@ import numpy as np
 
 from refgrad.graph import Node, Writes
 from refgrad.mode import state
-from refgrad.tensor import Tensor
+from refgrad.tensor import LEAF_WRITE, Tensor
 
 SEVERAL = (
     "Output {index} of {name} is a view and {written} modified inplace. This view is the output of a "
@@ -27,6 +27,13 @@ UNRECORDED = (
     "the view outside no_grad, or write to it inside."
 )
 
+IN_FUNCTION = (
+    "Output {index} of {name} is a view and {written} modified inplace. This view was created "
+    "inside a custom Function (or because an input was returned as-is) and the autograd logic to "
+    "handle view+inplace would override the custom backward associated with the custom Function, "
+    "leading to incorrect gradients. You can fix this by cloning the output of the custom Function."
+)
+
 
 class View(Tensor):
     """A tensor made by a view op: it shares the memory of `_base`, which is no view itself."""
@@ -34,6 +41,7 @@ class View(Tensor):
     _made_by: tuple[Any, tuple[Any, ...]]  # the op, and its arguments; the first is the parent
     _index: int | None = None  # which of several results it is
     _recorded = True  # whether it was made in grad mode
+    _function: str | None = None  # the node of the user's Function that returned it
     _own_node: Any = None
     _own_requires_grad = False
     _seen = 0  # when its history was last read through its base
@@ -107,8 +115,11 @@ class View(Tensor):
     def check_writable(self) -> None:
         """Raise RuntimeError where PyTorch refuses a recorded in-place write to this view."""
         super().check_writable()
-        if not state.enabled or not (self._requires_grad or self._base._requires_grad):
+        base = self._base
+        if not state.enabled or not (self._requires_grad or base._requires_grad):
             return
+        if base._requires_grad and base._node is None:
+            raise RuntimeError(f"a view of {LEAF_WRITE}")
         view: Any = self
         while isinstance(view, View):
             view._check_made_alone("is being")
@@ -116,8 +127,10 @@ class View(Tensor):
 
     def _check_made_alone(self, written: str) -> None:
         """Raise RuntimeError where this view cannot have a history of its own through its base."""
+        if self._function is not None and self._index is None:
+            raise RuntimeError(IN_FUNCTION.format(index=0, name=self._function, written=written))
         if self._index is not None:
-            name = self._made_by[0].node_name
+            name = self._function or self._made_by[0].node_name
             raise RuntimeError(SEVERAL.format(index=self._index, name=name, written=written))
         if not self._recorded:
             raise RuntimeError(UNRECORDED.format(written=written))
@@ -133,6 +146,7 @@ class View(Tensor):
                           None)  # fmt: skip
         base._requires_grad = True
         base._rebased = Writes.last
+        base.retain_anew()
 
 
 def make_view(array: Any, node: Any, op: Any, values: tuple[Any, ...], index: int | None) -> Tensor:

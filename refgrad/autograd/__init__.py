@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from refgrad.autograd.backward import accumulate, walk
+from refgrad.autograd.function import Function
 from refgrad.mode import (
     enable_grad,
     inference_mode,
@@ -20,6 +21,7 @@ from refgrad.ops.arrays import as_array
 from refgrad.tensor import Tensor, tensors_of, wrap
 
 __all__ = [
+    "Function",
     "backward",
     "enable_grad",
     "grad",
@@ -119,7 +121,7 @@ def grad(
             array = as_array(g)
             own = complex_valued or (t._node is None and t not in grads.shared)
             g = wrap(array if own else array.copy())
-        for hook in tuple(t._hooks or ()):
+        for hook in tuple((t._hooks or {}).values()):
             changed = hook(g)
             g = g if changed is None else changed
         found.append(g)

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from refgrad.autograd.anomaly import anomaly
+from refgrad.autograd.hooks import Hooks, changed, finished, prepared, shown, taken
 from refgrad.graph import Node, Output, Writes
-from refgrad.mode import state
 from refgrad.ops.arrays import as_array, cast, unbroadcast
-from refgrad.tensor import wrap
+from refgrad.tensor import Tensor, wrap
 
 FREED = (
     "Trying to backward through the graph a second time, or through saved tensors that were "
@@ -49,20 +50,23 @@ def reachable(roots: Sequence[Any]) -> list[Any]:
     return order
 
 
-def leading_to(order: Sequence[Any], wanted: set[Any]) -> set[Any]:
-    """Those of `order` (oldest first) from which a wanted target can be reached, and `wanted`."""
+def leading_to(order: Sequence[Any], wanted: set[Any]) -> tuple[set[Any], set[Any]]:
+    """Those of `order` (oldest first) that a wanted target is below; these and `wanted` itself."""
+    passing: set[Any] = set()
     needed = set(wanted)
     for node in order:
         if type(node) is Output:
-            if node.parent in needed:
-                needed.add(node)
-            continue
-        for link in node.links:
-            target = link[0]
-            if any(t in needed for t in (target if type(target) is tuple else (target,))):
-                needed.add(node)
-                break
-    return needed
+            leads = node.parent in needed
+        else:
+            leads = any(
+                t in needed
+                for link in node.links
+                for t in (link[0] if type(link[0]) is tuple else (link[0],))
+            )
+        if leads:
+            passing.add(node)
+            needed.add(node)
+    return passing, needed
 
 
 class Gradients:
@@ -105,7 +109,10 @@ def walk(
     for target, seed in starts:
         grads.add(target, seed)
     order = reachable([target for target, _ in starts])
-    needed: Any = None if wanted is None else leading_to(order, wanted)
+    passing: Any
+    needed: Any
+    passing, needed = (None, None) if wanted is None else leading_to(order, wanted)
+    watched = anomaly.enabled
     found: dict[Any, Any] = {}
     of, shared = grads.of, grads.shared
     while order:
@@ -113,13 +120,14 @@ def walk(
         g = of.pop(node, None)
         if g is None:
             continue
+        around = watched
         if node.hooks is not None:
-            for hook in tuple(node.hooks):
-                g = _call_hook(hook, g, record)
+            g = node.hooks.on_gradient(g, record)
+            around = watched or node.hooks.around
         if wanted is not None:
             if node in wanted:
                 found[node] = g
-            if node not in needed:
+            if node not in passing:
                 continue
         if type(node) is Output:
             parts = of.get(node.parent)
@@ -134,7 +142,9 @@ def walk(
             node.check_fresh()
         if type(g) is list:
             g = node.op.complete(g, node, record)
-        for target, rule, shape, dtype in node.links:
+        if around:
+            _send_watched(node, g, grads, needed)
+        for target, rule, shape, dtype in () if around else node.links:
             if needed is not None and type(target) is not tuple and target not in needed:
                 continue
             r = rule.graph(g, node, shape) if record else rule.raw(g, node, shape)
@@ -173,43 +183,93 @@ def _fit(r: Any, shape: Any, dtype: Any, record: bool) -> Any:
     return r
 
 
-def _call_hook(hook: Any, g: Any, record: bool) -> Any:
-    """What a tensor hook makes of `g`; it sees PyTorch's gradient, conjugated if complex."""
-    before, state.enabled = state.enabled, record
-    try:
-        given = g if record else wrap(as_array(g))
-        is_complex = given._array.dtype.kind == "c"
-        made = hook(np.conj(given) if is_complex else given)
-        if made is None:
-            return g
-        if is_complex:
-            made = np.conj(made)
-        return made if record else made._array
-    finally:
-        state.enabled = before
+def _send_watched(node: Any, g: Any, grads: Gradients, needed: Any) -> None:
+    """Send the gradients of `node` on, with its own hooks called and, in anomaly mode, checked."""
+    record = grads.record
+    parts = g if type(g) is tuple else (g,)
+    hooks = node.hooks or Hooks()
+    given = prepared(hooks.before, [None if p is None else shown(p, record) for p in parts])
+    if hooks.before:
+        parts = tuple(None if t is None else taken(t, record) for t in given)
+        g = parts if type(g) is tuple else parts[0]
+        if g is None:
+            return
+    targets, results = _all_results(node, g, record, needed)
+    if anomaly.enabled and anomaly.check_nan:
+        for i, r in enumerate(results):
+            if r is not None and np.isnan(r._array if record else r).any():
+                raise RuntimeError(
+                    f"Function '{node.name()}' returned nan values in its {i}th output."
+                )
+    if hooks.after:
+        sent = [None if r is None else shown(r, record) for r in results]
+        results = [
+            None if t is None else taken(t, record) for t in finished(hooks.after, sent, given)
+        ]
+    for t, r in zip(targets, results, strict=True):
+        if t is not None and r is not None:
+            grads.add(t, r)
+
+
+def _all_results(node: Any, g: Any, record: bool, needed: Any) -> tuple[list[Any], list[Any]]:
+    """Where the gradients of `node` go, and these; None for what needs none, as PyTorch counts."""
+    targets: list[Any] = []
+    results: list[Any] = []
+    links = {id(link[1]): link for link in node.links}
+    for key in [id(rule) for _, rule in node.op.rules] or links:
+        target, rule, shape, dtype = links.get(key, (None, None, None, None))
+        if target is None or (
+            needed is not None and type(target) is not tuple and target not in needed
+        ):
+            targets.append(None)
+            results.append(None)
+            continue
+        r = rule.graph(g, node, shape) if record else rule.raw(g, node, shape)
+        several = type(target) is tuple
+        for t, part, s, d in (
+            zip(target, r, shape, dtype, strict=True) if several else ((target, r, shape, dtype),)
+        ):
+            if d is None:  # an argument that is no tensor
+                continue
+            unused = t is None or part is None or (needed is not None and t not in needed)
+            targets.append(None if unused else t)
+            results.append(None if unused else _fit(part, s, d, record))
+    return targets, results
 
 
 def accumulate(leaf: Any, g: Any, *, owned: bool, record: bool) -> None:
-    """Add a gradient to `leaf.grad`: a fresh tensor at first, later in place unless recorded."""
+    """Add a gradient to `leaf.grad`: a fresh tensor at first, later in place unless recorded.
+
+    A fresh one has the strides of the leaf, where these are dense.
+    """
     if leaf._hooks:
-        for hook in tuple(leaf._hooks):
-            changed = _call_hook(hook, g, record)
-            owned = owned and changed is g
-            g = changed
-    array = g._array if record else as_array(g)
-    is_complex = array.dtype.kind == "c"
+        before = g
+        g = changed(leaf._hooks, g, record)
+        owned = owned and g is before
+    around = leaf._accumulator_hooks
+    given: tuple[Any, ...] = ()
+    if around is not None:
+        given = prepared(around.before, (shown(g, record),))
+        if around.before:
+            g, owned = taken(given[0], record), False
     if record:
-        g = np.conj(g) if is_complex else g
-        leaf._grad = g if leaf._grad is None else leaf._grad + g
+        g = shown(g, record)
+        leaf._grad = g.clone() if leaf._grad is None else leaf._grad + g
     else:
-        if is_complex:
+        array = as_array(g)
+        if array.dtype.kind == "c":
             array, owned = np.conj(array), True
-        if leaf._grad is None:
-            leaf._grad = wrap(array if owned else array.copy())
-        elif leaf._grad._node is None:
+        if leaf._grad is not None:
             leaf._grad._array += array
             leaf._grad.mark_written()
+        elif owned and array.strides == leaf._array.strides:
+            leaf._grad = wrap(array)
         else:
-            leaf._grad = leaf._grad + wrap(array)
-    for post in tuple(leaf._post_hooks or ()):
-        post(leaf)
+            leaf._grad = wrap(np.empty_like(leaf._array))
+            leaf._grad._array[...] = array
+    if around is not None:
+        finished(around.after, (), given)
+    for post in tuple((leaf._post_hooks or {}).values()):
+        made = post(leaf)
+        if made is not None and not isinstance(made, Tensor):
+            raise TypeError(f"expected Variable, but hook returned '{type(made).__name__}'")
