@@ -49,6 +49,7 @@ from refgrad.ops.extrema import *
 from refgrad.ops.extremes import *
 from refgrad.ops.factorisations import *
 from refgrad.ops.indexing import *
+from refgrad.ops.inplace import *
 from refgrad.ops.joining import *
 from refgrad.ops.least_squares import *
 from refgrad.ops.likelihoods import *

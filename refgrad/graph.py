@@ -111,6 +111,7 @@ class Node:
         "out",
         "raws",
         "seq",
+        "tangents",  # those of the saved result, in forward mode; else not set
         "written",
     )
 

@@ -16,6 +16,7 @@ import numpy as np
 from refgrad import dtypes
 from refgrad.device import cpu, device
 from refgrad.graph import AccumulateGrad, Output, Writes, clock
+from refgrad.levels import Levels
 from refgrad.mode import state
 from refgrad.size import Size
 
@@ -41,11 +42,13 @@ class Tensor:
     _base: Any = None  # the tensor that it is a view of
     _written = 0  # when its memory was last written in place
     _rebased = 0  # when that write was recorded, so that views have another history since
+    _turned = 0  # when it was last given another geometry in place
     _writes = 0
     _hooks: Any = None
     _post_hooks: Any = None
     _accumulator_hooks: Any = None
     _retained: Any = None  # the handle of what keeps its gradient
+    _tangents: Any = None  # of forward mode, by level
 
     if TYPE_CHECKING:  # the ops, attached by refgrad.ops
 
@@ -478,7 +481,11 @@ class Tensor:
             raise RuntimeError(LEAF_WRITE)
 
     def snapshot(self, *others: Any) -> Tensor:
-        """What it is now, in memory of its own, for an operation with `others` that overwrites it."""
+        """What it is now, in memory of its own, for an operation with `others` that overwrites."""
+        if Levels.open:
+            from refgrad.ops.forward import copied
+
+            return copied(self)
         if not state.enabled or not (
             self._requires_grad or any(isinstance(t, Tensor) and t._requires_grad for t in others)
         ):
@@ -486,6 +493,20 @@ class Tensor:
         made = wrap(self._array.copy(), self._node)
         made._requires_grad = self._requires_grad
         return made
+
+    def twin(self) -> Tensor:
+        """Another tensor of the same memory and history."""
+        made = wrap(self._array)
+        made._node, made._requires_grad = self._node, self._requires_grad
+        return made
+
+    def turn(self, made: Tensor) -> None:
+        """Take over the array and the history of `made`, a view of the `twin` of this tensor."""
+        self._array = made._array
+        if made._requires_grad:
+            self._node, self._requires_grad = made._node, True
+            self._rebased = Writes.last
+        self._turned = Writes.last
 
     def become(self, made: Tensor) -> Tensor:
         """Take over the values and the history of `made`, in this tensor's memory.
@@ -514,6 +535,10 @@ class Tensor:
         self.mark_written()
         if state.enabled:
             self._take_history(made)
+        if Levels.open:
+            from refgrad.ops.forward import overwrite
+
+            overwrite(self, made)
         return self
 
     def _take_history(self, made: Tensor) -> None:

@@ -18,13 +18,19 @@ from refgrad.mode import state
 from refgrad.tensor import LEAF_WRITE, Tensor
 
 SEVERAL = (
-    "Output {index} of {name} is a view and {written} modified inplace. This view is the output of a "
-    "function that returns multiple views. Such functions do not allow the output views to be "
+    "Output {index} of {name} is a view and {written} modified inplace. This view is the output of "
+    "a function that returns multiple views. Such functions do not allow the output views to be "
     "modified inplace. You should replace the inplace operation by an out-of-place one."
 )
 UNRECORDED = (
-    "A view was created in no_grad mode and {written} modified inplace with grad mode enabled. Make "
-    "the view outside no_grad, or write to it inside."
+    "A view was created in no_grad mode and {written} modified inplace with grad mode enabled. "
+    "Make the view outside no_grad, or write to it inside."
+)
+
+
+TURNED = (
+    "A view was made before what it views was given another geometry in place, as by t_() or "
+    "unsqueeze_(). Make the view anew after such a call."
 )
 
 IN_FUNCTION = (
@@ -63,13 +69,14 @@ class View(Tensor):
         chain = [self]
         while isinstance(parent := chain[-1]._made_by[1][0], View) and parent._seen < base._rebased:
             chain.append(parent)
+        self._check_base_unturned()
         for view in chain:
             view._check_made_alone("its base or another view of its base has been")
         before, state.enabled = state.enabled, True
         try:
             for view in reversed(chain):
                 op, values = view._made_by
-                made = op(*values)
+                made = op.on(values)
                 made = made if view._index is None else made[view._index]
                 view._seen = base._rebased
                 view._own_node, view._own_requires_grad = made._own_node, made._own_requires_grad
@@ -106,7 +113,7 @@ class View(Tensor):
 
         def of(x: Any) -> Any:
             for op, rest, index in steps:
-                x = op(x, *rest)
+                x = op.on((x, *rest))
                 x = x if index is None else x[index]
             return x
 
@@ -135,6 +142,29 @@ class View(Tensor):
         if not self._recorded:
             raise RuntimeError(UNRECORDED.format(written=written))
 
+    def _check_base_unturned(self) -> None:
+        """Raise RuntimeError where this view cannot be made anew from what it was made of."""
+        view: Any = self
+        while isinstance(view, View):
+            parent = view._made_by[1][0]
+            if parent._turned > view._made_at:
+                raise RuntimeError(TURNED)
+            view = parent
+
+    def twin(self) -> Tensor:
+        """Another view of the same memory and history."""
+        made = View.__new__(View)
+        made.__dict__.update(self.__dict__)
+        return made
+
+    def turn(self, made: Tensor) -> None:
+        """Take over the array and the history of `made`, a view of the `twin` of this view."""
+        for name in ("_array", "_made_by", "_index", "_seen", "_made_at"):
+            setattr(self, name, getattr(made, name))
+        if made._requires_grad:
+            self._own_node, self._own_requires_grad = made._node, True
+        self._turned = Writes.last
+
     def _take_history(self, made: Tensor) -> None:
         from refgrad.ops.copyslices import view_write
 
@@ -142,8 +172,9 @@ class View(Tensor):
         links = view_write.links((base, made, None))
         if not links:
             return
-        base._node = Node(view_write, links, (None, None, self.replay()), (None, None, self.replay()),
-                          None)  # fmt: skip
+        self._check_base_unturned()
+        saved = (None, None, self.replay())
+        base._node = Node(view_write, links, saved, saved, None)
         base._requires_grad = True
         base._rebased = Writes.last
         base.retain_anew()

@@ -28,6 +28,7 @@ from refgrad.ops import (
     fourier,
     grids,
     indexing,
+    inplace,
     joining,
     least_squares,
     likelihoods,
@@ -86,6 +87,7 @@ __all__ = [
     "fourier",
     "grids",
     "indexing",
+    "inplace",
     "joining",
     "least_squares",
     "likelihoods",
@@ -128,21 +130,11 @@ def _method(function: Callable[..., Any]) -> Callable[..., Any]:
     return method
 
 
-def _inplace(function: Callable[..., Any]) -> Callable[..., Any]:
-    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        self.check_writable()
-        return self.become(function(self.snapshot(*args, *kwargs.values()), *args, **kwargs))
-
-    method.__name__ = f"{function.__name__}_"
-    method.__doc__ = f"{function.__name__}, in place."
-    return method
-
-
 for _name, _function in METHODS.items():
     if _name not in Tensor.__dict__:
         setattr(Tensor, _name, _method(_function))
 for _name, _function in INPLACE.items():
     if f"{_name}_" not in Tensor.__dict__:
-        setattr(Tensor, f"{_name}_", _inplace(_function))
+        setattr(Tensor, f"{_name}_", inplace.of(_function))
 
 operators.attach()

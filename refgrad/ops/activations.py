@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,10 @@ from refgrad.ops.op import INPLACE, METHODS, composite, op, unary
 from refgrad.ops.pointwise import mul
 from refgrad.ops.shaping import narrow, reshape
 
-__all__ = ["celu", "hardshrink", "prelu", "relu", "rrelu", "selu", "threshold"]
+__all__ = [
+    "celu", "celu_", "hardshrink", "prelu", "relu", "relu_", "rrelu", "rrelu_", "selu", "selu_",
+    "threshold", "threshold_",
+]  # fmt: skip
 
 SQRT_2PI = 2.5066282746310002
 SQRT_8_PI = 1.5957691216057308
@@ -22,7 +26,7 @@ SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 def _functional(made: Any, public: bool = False) -> Any:
     """`made` as torch.nn.functional has it, with `inplace` as a last argument; `public`: a method."""
-    k = len(made.names)
+    k = len(inspect.signature(made).parameters)
 
     def function(input: Any, *args: Any, inplace: bool = False, **kwargs: Any) -> Any:
         if len(args) == k:
@@ -32,10 +36,21 @@ def _functional(made: Any, public: bool = False) -> Any:
             return input.become(made(input.snapshot(), *args, **kwargs))
         return made(input, *args, **kwargs)
 
-    function.__name__, function.__doc__ = made.name, made.__doc__
+    function.__name__, function.__doc__ = made.__name__, made.__doc__
     if public:
-        METHODS[made.name] = INPLACE[made.name] = function
+        METHODS[made.__name__] = INPLACE[made.__name__] = function
     return function
+
+
+def _in_place(function: Any) -> Any:
+    """`function` with `inplace`, under its name with an underscore."""
+
+    def written(input: Any, *args: Any, **kwargs: Any) -> Any:
+        return function(input, *args, inplace=True, **kwargs)
+
+    written.__name__ = f"{function.__name__}_"
+    written.__doc__ = f"{function.__name__}, in place."
+    return written
 
 
 # --- piecewise linear --------------------------------------------------------------------------------
@@ -132,17 +147,20 @@ def prelu(input: Any, weight: Any) -> Any:
     return _prelu(input, weight)
 
 
+@_functional
 def rrelu(
-    input: Any, lower: float = 0.125, upper: float = 1 / 3, training: bool = False, inplace: bool = False
+    input: Any, lower: float = 0.125, upper: float = 1 / 3, training: bool = False
 ) -> Any:
     """leaky_relu with a slope drawn from [lower, upper] for each element; outside training the mean."""
     if not training:
-        return leaky_relu(input, (lower + upper) / 2, inplace=inplace)
+        return leaky_relu(input, (lower + upper) / 2)
     from refgrad import rand_like
 
-    slopes = rand_like(input.detach()) * (upper - lower) + lower
-    out = _prelu(input, slopes)
-    return input.become(out) if inplace else out
+    return _prelu(input, rand_like(input.detach()) * (upper - lower) + lower)
+
+
+relu_, threshold_, hardtanh_ = _in_place(relu), _in_place(threshold), _in_place(hardtanh)
+leaky_relu_, rrelu_ = _in_place(leaky_relu), _in_place(rrelu)
 
 
 # --- exponential ---------------------------------------------------------------------------------
@@ -165,28 +183,27 @@ elu.vjp(input=_by_elu)
 _elu = elu
 
 
-def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Any:
+@_functional
+def elu(input: Any, alpha: float = 1.0) -> Any:
     """x where it is positive, else alpha * (e^x - 1)."""
-    return _finish(input, _elu(input, alpha), inplace)
+    return _elu(input, alpha)
 
 
-def selu(input: Any, inplace: bool = False) -> Any:
+@_functional
+def selu(input: Any) -> Any:
     """elu with the alpha and the scale that keep mean 0 and variance 1."""
-    return _finish(input, _elu(input, SELU_ALPHA, SELU_SCALE), inplace)
+    return _elu(input, SELU_ALPHA, SELU_SCALE)
 
 
-def celu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Any:
+@_functional
+def celu(input: Any, alpha: float = 1.0) -> Any:
     """x where it is positive, else alpha * (e^(x / alpha) - 1)."""
     if alpha == 0:
         raise RuntimeError("ZeroDivisionError: alpha cannot be 0 for CELU")
-    return _finish(input, _elu(input, alpha, 1.0, 1.0 / alpha), inplace)
+    return _elu(input, alpha, 1.0, 1.0 / alpha)
 
 
-def _finish(input: Any, out: Any, inplace: bool) -> Any:
-    if not inplace:
-        return out
-    input.check_writable()
-    return input.become(out)
+elu_, selu_, celu_ = _in_place(elu), _in_place(selu), _in_place(celu)
 
 
 # --- smooth --------------------------------------------------------------------------------------

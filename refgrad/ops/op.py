@@ -101,6 +101,7 @@ class Op:
         self.variadic = None if variadic is None else self.index[variadic]
         self.rules: tuple[tuple[int, Rule], ...] = ()
         self.saved: frozenset[int] = frozenset()
+        self.linear_in: frozenset[int] = frozenset()
         self.saves_out = False
         if method:
             METHODS[self.name] = self
@@ -127,6 +128,11 @@ class Op:
         used = {n for _, rule in made for n in rule.needs}
         self.saved = frozenset(self.index[n] for n in used if n in self.index)
         self.saves_out = "out" in used
+        return self
+
+    def linear(self, *arguments: str) -> Op:
+        """Say that it is linear in each of these: its jvp is then itself, on the tangent."""
+        self.linear_in = frozenset(self.index[n] for n in arguments)
         return self
 
     # --- calling ---------------------------------------------------------------------------------
@@ -162,6 +168,11 @@ class Op:
             node = self._node(links, values, raws, out)
         made = make_view(out, node, self, tuple(values), None) if self.view else wrap(out, node)
         return push(self, values, raws, made) if Levels.open else made
+
+    def on(self, values: Sequence[Any]) -> Any:
+        """Its result on arguments that are bound already."""
+        k = self.positional
+        return self(*values[:k], **dict(zip(self.keywords, values[k:], strict=True)))
 
     def bind(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
         """The arguments in the order of the signature, defaults filled in.

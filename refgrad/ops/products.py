@@ -11,7 +11,7 @@ import numpy as np
 
 from refgrad.ops.arrays import wrap_dim, wrap_dims
 from refgrad.ops.casting import fill
-from refgrad.ops.op import UFUNCS, composite, op
+from refgrad.ops.op import INPLACE, UFUNCS, composite, op
 from refgrad.ops.pointwise import mul
 from refgrad.ops.shaping import broadcast_tensors, permute, reshape, unsqueeze
 from refgrad.tensor import Tensor, wrap
@@ -79,6 +79,7 @@ matmul.vjp(
     input=lambda g, shape, other: _of_left(g, shape, other),
     other=lambda g, shape, input: _of_right(g, shape, input),
 )
+matmul.linear("input", "other")
 UFUNCS[np.matmul] = matmul
 
 
@@ -171,6 +172,9 @@ def addbmm(input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any = 
 def baddbmm(input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
     """beta * input + alpha * the products of two batches of matrices."""
     return _plus(input, bmm(batch1, batch2), beta, alpha)
+
+
+INPLACE.update(addmm=addmm, addmv=addmv, addr=addr, addbmm=addbmm, baddbmm=baddbmm)
 
 
 @composite(method=False)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from refgrad.ops.arrays import wrap_dim
-from refgrad.ops.indexing import put_at
-from refgrad.ops.op import METHODS, composite, op
+from refgrad.ops.indexing import at_dim, put_at
+from refgrad.ops.op import composite, op
+from refgrad.ops.shaping import permute
 from refgrad.tensor import wrap
+from refgrad.views import View
 
 __all__ = [
     "as_strided", "as_strided_copy", "as_strided_scatter", "diag", "diag_embed", "diagflat", "diagonal",
@@ -156,25 +160,22 @@ def _places(size: Any, stride: Any, offset: int) -> Any:
     return places
 
 
-@op
-def as_strided(input: Any, size: Any, stride: Any, storage_offset: Any = None) -> Any:
-    """The elements at the strides given, of a contiguous tensor's memory, read into a new tensor.
+@op(view=True, method=False, node_name="AsStridedBackward0")
+def _strided(input: Any, size: Any, stride: Any, offset: Any) -> Any:
+    """The elements at the strides given, counted in row-major order; a view where that is memory's."""
+    flat = np.reshape(input, (-1,))
+    if isinstance(input, np.ndarray) and input.flags.c_contiguous:
+        steps = tuple(s * input.itemsize for s in stride)
+        return np.lib.stride_tricks.as_strided(
+            flat[offset:], size, steps, writeable=input.flags.writeable
+        )
+    return flat[_places(size, stride, offset)]
 
-    Raises:
-        NotImplementedError: `input` is not contiguous, so that its memory holds other elements too.
-    """
-    if not input.flags.c_contiguous:
-        raise NotImplementedError("refgrad's as_strided needs a contiguous tensor")
-    size, stride = tuple(size), tuple(stride)
-    return np.reshape(input, (-1,))[_places(size, stride, storage_offset or 0)]
 
-
-as_strided.vjp(
-    input=lambda g, shape, size, stride, storage_offset: np.reshape(
+_strided.vjp(
+    input=lambda g, shape, size, stride, offset: np.reshape(
         put_at(
-            np.zeros_like(g, shape=(int(np.prod(shape)),)),
-            (_places(tuple(size), tuple(stride), storage_offset or 0),),
-            g,
+            np.zeros_like(g, shape=(math.prod(shape),)), (_places(size, stride, offset),), g
         ),
         shape,
     )
@@ -182,9 +183,47 @@ as_strided.vjp(
 
 
 @composite
+def as_strided(input: Any, size: Any, stride: Any, storage_offset: Any = None) -> Any:
+    """The elements at the strides given of the memory that `input` lies in, a view.
+
+    Read through a view, it is a view of that view's base: its gradient goes to all that it reads,
+    where PyTorch's leaves out what lies outside of `input`.
+
+    Raises:
+        RuntimeError: the strides lead out of the memory, or do not fit the sizes.
+        NotImplementedError: the base has gaps in its memory, or another dtype.
+    """
+    size, stride = tuple(size), tuple(stride)
+    if len(size) != len(stride):
+        raise RuntimeError("mismatch in length of strides and shape")
+    if any(s < 0 for s in stride):
+        raise RuntimeError(
+            f"as_strided: Negative strides are not supported at the moment, got strides: {list(stride)}"
+        )
+    base = input
+    while isinstance(base, View) and base._tangents is None:
+        base = base._made_by[1][0]
+    array = base._array
+    offset = storage_offset
+    if offset is None:
+        offset = (input.data_ptr() - base.data_ptr()) // array.itemsize
+    order = sorted(range(array.ndim), key=lambda d: -array.strides[d])
+    if array.dtype != input._array.dtype or not np.transpose(array, order).flags.c_contiguous:
+        raise NotImplementedError("as_strided of a tensor whose base has gaps or another dtype")
+    last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
+    if 0 not in size and (offset < 0 or last >= array.size):
+        raise RuntimeError(
+            f"setStorage: sizes {list(size)}, strides {list(stride)}, storage offset {offset} are out "
+            f"of bounds for storage of {array.size} elements"
+        )
+    whole = base if array.flags.c_contiguous else permute(base, tuple(order))
+    return _strided(whole, size, stride, offset)
+
+
+@composite
 def as_strided_copy(input: Any, size: Any, stride: Any, storage_offset: Any = None) -> Any:
     """The elements at the strides given, in new memory."""
-    return as_strided(input, size, stride, storage_offset)
+    return as_strided(input, size, stride, storage_offset).clone()
 
 
 @composite
@@ -198,27 +237,39 @@ def as_strided_scatter(
     return setitem(input.reshape(-1), (places,), src).reshape(input.shape)
 
 
-def _unfold(input: Any, dimension: int, size: int, step: int) -> Any:
+@op(view=True, name="unfold")
+def _unfold(input: Any, dimension: Any, size: Any, step: Any) -> Any:
     """The windows of `size` elements along a dimension, every `step`, as a last dimension."""
     if input.ndim == 0:
         if size > 1:
             raise RuntimeError(f"maximum size for tensor at dimension 0 is 1 but size is {size}")
-        return input.reshape(1)[:size]
+        return np.reshape(input, (1,))[:size]
     d = wrap_dim(dimension, input.ndim)
     n = input.shape[d]
     if size > n:
         raise RuntimeError(f"maximum size for tensor at dimension {d} is {n} but size is {size}")
     if step <= 0:
         raise RuntimeError(f"step is {step} but must be > 0")
-    start = np.arange(0, n - size + 1, step)
-    windows = input[(slice(None),) * d + (wrap(start[:, None] + np.arange(size)),)]
-    return windows.movedim(d + 1, -1)
+    if size == 0:
+        return np.zeros_like(input, shape=(*input.shape[:d], n // step + 1, *input.shape[d + 1 :], 0))
+    writeable = isinstance(input, np.ndarray) and input.flags.writeable
+    windows: Any = sliding_window_view(input, size, axis=d, writeable=writeable)
+    return windows[at_dim(d, slice(None, None, step))]
 
 
-METHODS["unfold"] = _unfold
+def _fold(g: Any, shape: tuple[int, ...], dimension: int, size: int, step: int) -> Any:
+    """Each window added where it came from."""
+    if not shape:
+        return np.reshape(np.sum(g), ())
+    d = wrap_dim(dimension, len(shape))
+    into = np.arange(0, shape[d] - size + 1, step)[:, None] + np.arange(size)
+    return put_at(np.zeros_like(g, shape=shape), at_dim(d, into), np.moveaxis(g, -1, d + 1))
+
+
+_unfold.vjp(input=_fold)
 
 
 @composite(method=False)
 def unfold_copy(input: Any, dimension: int, size: int, step: int) -> Any:
     """The windows of `size` elements along a dimension, in new memory."""
-    return _unfold(input, dimension, size, step)
+    return _unfold(input, dimension, size, step).clone()

@@ -59,7 +59,7 @@ def run(t: Any, plan: list[tuple[str, int, str]], differentiable_base: bool) -> 
     try:
         for kind, i, name in plan:
             for a in family:
-                a.grad_fn  # noqa: B018  torch takes a view for a leaf until its history is read
+                a.grad_fn
             a = family[i % len(family)]
             if kind == "view":
                 family.append(VIEWS[name](a))
