@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
 from conformance.errors import UsageError
+from conformance.expectations import JUDGED_BY
 from conformance.expression import Expression
 from conformance.journal import encode
 from conformance.results import Result, case_id
@@ -127,7 +128,8 @@ class Judging:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """Worker to parent: a result of a sample, bare, and the journal's line for it."""
+    """Worker to parent: a result of a sample, with what expectations ask of it, and the journal's
+    line for it."""
 
     sample: int
     result: Result
@@ -247,7 +249,8 @@ class _Server:
             evidence = {"reason": f"a check gave evidence that the journal cannot hold: {error}"}
             result = dataclasses.replace(result, outcome="errored", evidence=evidence, repro=None)
             line = encode_result(result, item, number)
-        self._send(Found(number, dataclasses.replace(result, evidence={}, repro=None), line))
+        judged = {k: v for k, v in result.evidence.items() if k in JUDGED_BY}
+        self._send(Found(number, dataclasses.replace(result, evidence=judged, repro=None), line))
 
     def _result(
         self, item: Item, op: str, digest: str, check: str, outcome: str, evidence: dict[str, Any]

@@ -1,7 +1,8 @@
 """What is expected to fail, and the verdict on a run: ok, regression, improvement, expected, flaky
 or missing.
 
-The lists lie beside this module, one `<engine>.json` an engine:
+The lists lie beside this module, one `<engine>.json` an engine. What torch.json says of PyTorch
+also covers other engines, where the verdict is that the reference is wrong:
 
     [{"op": "linalg.eigh", "check": "vjp", "reason": "...", "link": "...", "witness": "..."}]
 
@@ -23,6 +24,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from conformance.errors import UsageError
 from conformance.results import FAILING, UNDECIDED, Result
 
+JUDGED_BY = ("culprit", "verdict")  # the keys of the evidence that an expectation looks at
 INCONCLUSIVE_CAP = 0.005  # of what was judged: above it, deciding has failed
 
 
@@ -63,11 +65,23 @@ class Expectation:
         return f"{about}: {self.reason}" + (f" [{self.link}]" if self.link else "")
 
 
+REFERENCE = "torch"
+_BLAMED = "*reference wrong*"  # in what a verdict says of a fault that is not the engine's alone
+
+
 def load(engine: str) -> tuple[Expectation, ...]:
-    """The expectations of an engine; none for one that has no list.
+    """The expectations of an engine, and the known faults of the reference it is held against.
 
     Raises UsageError for a list that is not well formed.
     """
+    own = _listed(engine)
+    if engine == REFERENCE:
+        return own
+    return own + tuple(dataclasses.replace(e, verdict=_BLAMED) for e in _listed(REFERENCE))
+
+
+def _listed(engine: str) -> tuple[Expectation, ...]:
+    """What stands in an engine's list; nothing where it has none."""
     file = importlib.resources.files(__name__) / f"{engine}.json"
     if ":" in engine or not file.is_file():
         return ()

@@ -122,6 +122,8 @@ def test_only_unexpected_failures_make_the_exit_code(tmp_path: Path) -> None:
     read = run(tmp_path / "j.jsonl", "fine wrong", expected=known)
     assert read.end is not None
     assert read.end["exit"] == 0
+    by_verdict = [Expectation("*", "vjp", "a known fault", verdict="*wrong*")]
+    assert run(tmp_path / "v.jsonl", "wrong", expected=by_verdict).end["exit"] == 0  # type: ignore[index]
     assert run(tmp_path / "k.jsonl", "fine wrong").end["exit"] == 1  # type: ignore[index]
     assert run(tmp_path / "l.jsonl", "skipped").end["exit"] == 5  # type: ignore[index]
 
