@@ -13,6 +13,7 @@ from math import pi as pi
 
 from refgrad import autograd as autograd
 from refgrad import fft as fft
+from refgrad import func as func
 from refgrad import linalg as linalg
 from refgrad import nn as nn
 from refgrad import ops as ops

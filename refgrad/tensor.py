@@ -485,7 +485,8 @@ class Tensor:
         if Levels.open:
             from refgrad.ops.forward import copied
 
-            return copied(self)
+            made: Tensor = copied(self)
+            return made
         if not state.enabled or not (
             self._requires_grad or any(isinstance(t, Tensor) and t._requires_grad for t in others)
         ):

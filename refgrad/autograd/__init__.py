@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from refgrad.autograd import forward_ad as forward_ad
+from refgrad.autograd import functional as functional
 from refgrad.autograd.backward import accumulate, walk
 from refgrad.autograd.function import Function
+from refgrad.levels import levels
 from refgrad.mode import (
     enable_grad,
     inference_mode,
@@ -18,6 +21,7 @@ from refgrad.mode import (
     state,
 )
 from refgrad.ops.arrays import as_array
+from refgrad.ops.forward import detached
 from refgrad.tensor import Tensor, tensors_of, wrap
 
 __all__ = [
@@ -57,7 +61,7 @@ def backward(
         if not inputs:
             raise RuntimeError("'inputs' argument to backward() cannot be empty.")
         wanted = {_target(t) for t in inputs}
-    grads = _walk(starts, wanted, retain_graph, create_graph)
+    grads = _walk(starts, wanted, retain_graph, create_graph, create_graph)
     if inputs is None:
         for target, g in grads.of.items():
             if isinstance(target, Tensor):
@@ -99,8 +103,9 @@ def grad(
     for t in leaves:
         if not t._requires_grad:
             raise RuntimeError("One of the differentiated Tensors does not require grad")
-    starts = _starts(roots, grad_outputs, create_graph)
-    grads = _walk(starts, {_target(t) for t in leaves}, retain_graph, create_graph)
+    record = create_graph or bool(levels.visible)  # arrays have no tangents
+    starts = _starts(roots, grad_outputs, record)
+    grads = _walk(starts, {_target(t) for t in leaves}, retain_graph, create_graph, record)
     found: list[Any] = []
     for t in leaves:
         g = grads.of.get(_target(t))
@@ -117,7 +122,9 @@ def grad(
         complex_valued = t._array.dtype.kind == "c"
         if complex_valued:
             g = np.conj(g)
-        if not create_graph:
+        if record:
+            g = g if create_graph else detached(g)
+        else:
             array = as_array(g)
             own = complex_valued or (t._node is None and t not in grads.shared)
             g = wrap(array if own else array.copy())
@@ -133,13 +140,16 @@ def _target(t: Tensor) -> Any:
 
 
 def _walk(
-    starts: list[tuple[Any, Any]], wanted: set[Any] | None, retain: bool | None, record: bool
+    starts: list[tuple[Any, Any]],
+    wanted: set[Any] | None,
+    retain: bool | None,
+    create_graph: bool,
+    record: bool,
 ) -> Any:
-    before, state.enabled = state.enabled, record
+    before, state.enabled = state.enabled, create_graph
     try:
-        return walk(
-            starts, wanted=wanted, retain=record if retain is None else retain, record=record
-        )
+        retain = create_graph if retain is None else retain
+        return walk(starts, wanted=wanted, retain=retain, record=record)
     finally:
         state.enabled = before
 

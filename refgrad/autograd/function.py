@@ -23,7 +23,9 @@ from typing import Any
 
 from refgrad.autograd import calls
 from refgrad.autograd.backward import FREED
+from refgrad.levels import levels
 from refgrad.mode import state
+from refgrad.ops.forward import push_function
 from refgrad.ops.op import Op
 from refgrad.tensor import Tensor
 
@@ -158,6 +160,7 @@ class Function:
         ctx.needs_input_grad = needed
         links = calls.links(args, needed) if state.enabled and any(needed) else None
         before, state.enabled = state.enabled, False
+        visible, levels.visible = levels.visible, ()  # the tangents are the affair of jvp
         try:
             if separate:
                 raw = cls.forward(*args)
@@ -170,7 +173,9 @@ class Function:
                 # outputs count as such where they are the very tensors that forward returned
                 ctx._saved = calls.save(ctx.to_save, node)
         finally:
-            state.enabled = before
+            state.enabled, levels.visible = before, visible
+        if visible:
+            push_function(cls, ctx, args, outputs)
         ctx.to_save, ctx.saved_for_forward = (), None
         return outputs if several else outputs[0]
 

@@ -221,7 +221,8 @@ def unpool(input: Any, indices: Any, size: Any) -> Any:
     return np.reshape(out, (n, c, *size))
 
 
-unpool.vjp(input=lambda g, indices: pick(g, indices))
+# of several elements at one index PyTorch gives each the gradient; only the last has a tangent
+unpool.vjp(input=lambda g, indices: pick(g, indices)).linear("input")
 
 
 def _max_unpool(

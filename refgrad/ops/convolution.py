@@ -119,6 +119,7 @@ def weight_of(
     return _weight(output, input, size, stride, padding, dilation, groups)
 
 
+correlate.linear("input", "weight")
 correlate.vjp(
     input=lambda g, weight, shape, stride, padding, dilation, groups:
         spread(g, weight, shape[2:], stride, padding, dilation, groups),

@@ -186,6 +186,7 @@ def _check_bounds(index: Any, n: int) -> None:
         raise IndexError("index out of range in self")
 
 
+index_select.linear("input")
 index_select.vjp(
     input=lambda g, shape, dim, index: put_at(
         np.zeros_like(g, shape=shape),

@@ -35,6 +35,7 @@ def sum(input, dim=None, keepdim=False, *, dtype=None):
     return np.sum(_widened(input, dtype), axis=dims_of(dim, input.ndim), keepdims=keepdim)
 
 
+sum.linear("input")
 sum.vjp(input=lambda g, shape, dim, keepdim: spread(g, shape, dim, keepdim))  # each element gets g
 
 
@@ -77,6 +78,7 @@ def mean(input, dim=None, keepdim=False, *, dtype=None):
     return total / n if n else total * np.nan
 
 
+mean.linear("input")
 mean.vjp(
     input=lambda g, shape, dim, keepdim: spread(g / (count(shape, dim) or np.nan), shape, dim, keepdim)
 )

@@ -32,6 +32,7 @@ def cumsum(input, dim, *, dtype=None):
     return np.cumsum(input, axis=dim) if input.ndim else np.copy(input)
 
 
+cumsum.linear("input")
 cumsum.vjp(input=lambda g, dim: _reversed_cumsum(g, dim))  # x_i is in all sums from i on
 
 # --- linear recurrences ----------------------------------------------------------------------------
