@@ -24,12 +24,15 @@ from refgrad.autograd import inference_mode as inference_mode
 from refgrad.autograd import is_grad_enabled as is_grad_enabled
 from refgrad.autograd import no_grad as no_grad
 from refgrad.autograd import set_grad_enabled as set_grad_enabled
+from refgrad.autograd.anomaly import is_anomaly_check_nan_enabled as is_anomaly_check_nan_enabled
+from refgrad.autograd.anomaly import is_anomaly_enabled as is_anomaly_enabled
 from refgrad.conversion import *
 from refgrad.creation import *
 from refgrad.device import device as device
 from refgrad.dtypes import *
 from refgrad.layouts import *
 from refgrad.limits import *
+from refgrad.mode import is_inference_mode_enabled as is_inference_mode_enabled
 from refgrad.ops.activations import *
 from refgrad.ops.adaptive import *
 from refgrad.ops.alignment import *
@@ -78,10 +81,14 @@ from refgrad.ops.special_functions import *
 from refgrad.ops.spectra import *
 from refgrad.ops.spectrograms import *
 from refgrad.ops.triangles import *
+from refgrad.outputs import TOP as _TOP
+from refgrad.outputs import offer as _offer
 from refgrad.printing import set_printoptions as set_printoptions
 from refgrad.random import *
 from refgrad.size import Size as Size
 from refgrad.tensor import Tensor as Tensor
+
+_offer(globals(), _TOP)
 
 __version__ = "0.1.0"
 

@@ -27,6 +27,7 @@ from refgrad.ops.fourier import irfftn as irfftn
 from refgrad.ops.fourier import rfft as rfft
 from refgrad.ops.fourier import rfft2 as rfft2
 from refgrad.ops.fourier import rfftn as rfftn
+from refgrad.outputs import offer
 from refgrad.tensor import Tensor
 
 
@@ -40,3 +41,6 @@ def rfftfreq(n: int, d: float = 1.0, **options: Unpack[Options]) -> Any:
     """The frequencies of `rfft` of n samples that lie `d` apart."""
     dtype = pick_dtype("rfftfreq", options)
     return finish(np.fft.rfftfreq(n, d).astype(dtype.numpy), options)
+
+
+offer(globals(), " ".join(name for name in globals() if "fft" in name))

@@ -46,8 +46,12 @@ from refgrad.ops.spectra import eigvals as eigvals
 from refgrad.ops.spectra import eigvalsh as eigvalsh
 from refgrad.ops.spectra import linalg_svd as svd
 from refgrad.ops.spectra import svdvals as svdvals
+from refgrad.outputs import offer as _offer
 
 
 def cholesky(A: Any, *, upper: bool = False) -> Any:
     """The L of A = L L^H, or the U of A = U^H U, for Hermitian positive-definite matrices."""
     return _cholesky(A, upper)
+
+
+_offer(globals())

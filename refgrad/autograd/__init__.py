@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,8 +10,10 @@ import numpy as np
 
 from refgrad.autograd import forward_ad as forward_ad
 from refgrad.autograd import functional as functional
+from refgrad.autograd.anomaly import detect_anomaly, set_detect_anomaly
 from refgrad.autograd.backward import accumulate, walk
 from refgrad.autograd.function import Function
+from refgrad.autograd.hooks import changed, shown
 from refgrad.levels import levels
 from refgrad.mode import (
     enable_grad,
@@ -22,16 +25,19 @@ from refgrad.mode import (
 )
 from refgrad.ops.arrays import as_array
 from refgrad.ops.forward import detached
+from refgrad.ops.joining import stack
 from refgrad.tensor import Tensor, tensors_of, wrap
 
 __all__ = [
     "Function",
     "backward",
+    "detect_anomaly",
     "enable_grad",
     "grad",
     "inference_mode",
     "is_grad_enabled",
     "no_grad",
+    "set_detect_anomaly",
     "set_grad_enabled",
 ]
 
@@ -41,7 +47,7 @@ def backward(
     grad_tensors: Any = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
-    *,
+    grad_variables: Any = None,
     inputs: Any = None,
 ) -> None:
     """Add the gradients of `tensors`, contracted with `grad_tensors`, to `.grad` of the leaves.
@@ -53,25 +59,46 @@ def backward(
         RuntimeError: a root does not require grad, a cotangent is missing or misshapen, the graph
             was freed, or a saved tensor was written in place.
     """
-    roots = tensors_of(tensors)
-    starts = _starts(roots, grad_tensors, create_graph)
+    if grad_variables is not None:
+        warnings.warn(
+            "`grad_variables` is deprecated. Use `grad_tensors` instead.",
+            FutureWarning,
+            stacklevel=2,
+        )
+        if grad_tensors is not None:
+            raise RuntimeError(
+                "`grad_tensors` and `grad_variables` (deprecated) arguments both passed to "
+                "`backward()`. Please only use `grad_tensors`."
+            )
+        grad_tensors = grad_variables
+    roots = _tensors(tensors)
     wanted = None
     if inputs is not None:
-        inputs = tensors_of(inputs)
+        inputs = _tensors(inputs)
         if not inputs:
-            raise RuntimeError("'inputs' argument to backward() cannot be empty.")
+            raise RuntimeError("`inputs` argument to `backward()` cannot be empty.")
+        if not all(t._requires_grad for t in inputs):
+            raise RuntimeError("One of the inputs to backward() does not require grad")
         wanted = {_target(t) for t in inputs}
-    grads = _walk(starts, wanted, retain_graph, create_graph, create_graph)
-    if inputs is None:
-        for target, g in grads.of.items():
-            if isinstance(target, Tensor):
-                accumulate(target, g, owned=target not in grads.shared, record=create_graph)
-    else:
-        for t in dict.fromkeys(inputs):
-            g = grads.of.get(_target(t))
+    before, state.enabled = state.enabled, create_graph
+    try:
+        grads = walk(
+            _starts(roots, grad_tensors, create_graph),
+            wanted=wanted,
+            retain=create_graph if retain_graph is None else retain_graph,
+            record=create_graph,
+        )
+        if inputs is None:
+            leaves = {t: t for t in grads.of if isinstance(t, Tensor)}
+        else:  # what retains its gradient got it on the way
+            leaves = {_target(t): t for t in inputs if t._retained is None}
+        for target, leaf in leaves.items():
+            g = grads.of.get(target)
             if g is not None:
-                owned = t._node is None and t not in grads.shared
-                accumulate(t, g, owned=owned, record=create_graph)
+                owned = leaf is target and target not in grads.shared
+                accumulate(leaf, g, owned=owned, record=create_graph)
+    finally:
+        state.enabled = before
 
 
 def grad(
@@ -87,71 +114,127 @@ def grad(
     """The gradients of `outputs`, contracted with `grad_outputs`, with respect to `inputs`.
 
     Returns one tensor an input, of its shape and dtype; None for an unused one with
-    `allow_unused`, zeros with `materialize_grads`.
+    `allow_unused`, zeros with `materialize_grads`. With `is_grads_batched` the cotangents have a
+    further first dimension, of several passes, and so have the results.
 
     Raises:
         RuntimeError: as `backward`; an input does not require grad, or is unused.
         ValueError: `materialize_grads` with `allow_unused=False`.
     """
-    if is_grads_batched:
-        raise NotImplementedError("is_grads_batched: call grad once for each cotangent")
     if materialize_grads and allow_unused is False:
         raise ValueError(
-            "Expected allow_unused to be True or not passed when materialize_grads=True"
+            "Expected allow_unused to be True or not passed when materialize_grads=True, but got: "
+            "allow_unused=False."
         )
-    roots, leaves = tensors_of(outputs), tensors_of(inputs)
+    roots, leaves = _tensors(outputs), _tensors(inputs)
+    if not leaves:
+        raise RuntimeError("`inputs` argument to `grad()` cannot be empty.")
     for t in leaves:
         if not t._requires_grad:
             raise RuntimeError("One of the differentiated Tensors does not require grad")
+    retain = create_graph if retain_graph is None else retain_graph
+    options = (create_graph, bool(allow_unused), materialize_grads)
+    if is_grads_batched:
+        return _batched(roots, leaves, grad_outputs, retain, options)
+    return _gradients(roots, leaves, grad_outputs, retain, *options)
+
+
+def _gradients(
+    roots: Sequence[Tensor],
+    leaves: Sequence[Tensor],
+    cotangents: Any,
+    retain: bool,
+    create_graph: bool,
+    allow_unused: bool,
+    materialize: bool,
+) -> tuple[Any, ...]:
+    wanted = {_target(t): t for t in leaves}
     record = create_graph or bool(levels.visible)  # arrays have no tangents
-    starts = _starts(roots, grad_outputs, record)
-    grads = _walk(starts, {_target(t) for t in leaves}, retain_graph, create_graph, record)
-    found: list[Any] = []
-    for t in leaves:
-        g = grads.of.get(_target(t))
-        if g is None:
-            if materialize_grads:
-                g = wrap(np.zeros_like(t._array))
-            elif not allow_unused:
+    before, state.enabled = state.enabled, create_graph
+    try:
+        starts = _starts(roots, cotangents, record)
+        grads = walk(starts, wanted=set(wanted), retain=retain, record=record)
+        for target, t in wanted.items():
+            if t._hooks and target in grads.of:
+                grads.of[target] = changed(t._hooks, grads.of[target], record)
+                grads.shared.add(target)
+        found: list[Any] = []
+        for t in leaves:
+            target = _target(t)
+            g = grads.of.get(target)
+            if g is not None:
+                made = shown(g, record)
+                if record:
+                    made = made if create_graph else detached(made)
+                elif made._array is as_array(g) and (t._node is not None or target in grads.shared):
+                    made = wrap(made._array.copy())
+                grads.shared.add(target)
+                found.append(made)
+            elif materialize:
+                found.append(wrap(np.zeros_like(t._array)))
+                found[-1]._requires_grad = create_graph
+            elif allow_unused:
+                found.append(None)
+            else:
                 raise RuntimeError(
                     "One of the differentiated Tensors appears to not have been used in the graph. "
                     "Set allow_unused=True if this is the desired behavior."
                 )
-            found.append(g)
-            continue
-        complex_valued = t._array.dtype.kind == "c"
-        if complex_valued:
-            g = np.conj(g)
-        if record:
-            g = g if create_graph else detached(g)
-        else:
-            array = as_array(g)
-            own = complex_valued or (t._node is None and t not in grads.shared)
-            g = wrap(array if own else array.copy())
-        for hook in tuple((t._hooks or {}).values()):
-            changed = hook(g)
-            g = g if changed is None else changed
-        found.append(g)
-    return tuple(found)
+        return tuple(found)
+    finally:
+        state.enabled = before
+
+
+def _batched(
+    roots: Sequence[Tensor],
+    leaves: Sequence[Tensor],
+    cotangents: Any,
+    retain: bool,
+    options: tuple[bool, bool, bool],
+) -> tuple[Any, ...]:
+    """One pass for each cotangent of a batch, the results stacked."""
+    batches = [None] * len(roots) if cotangents is None else _tensors(cotangents)
+    for i, (b, t) in enumerate(zip(batches, roots, strict=True)):
+        if b is not None and tuple(b.shape[1:]) != tuple(t.shape):
+            raise RuntimeError(
+                "If `is_grads_batched=True`, we interpret the first dimension of each grad_output "
+                "as the batch dimension. The sizes of the remaining dimensions are expected to "
+                f"match the shape of corresponding output, but a mismatch was detected: "
+                f"grad_output[{i}] has a shape of {b.shape} and output[{i}] has a shape of "
+                f"{t.shape}."
+            )
+    sizes = {b.shape[0] for b in batches if b is not None}
+    if len(sizes) != 1:
+        raise ValueError(f"the cotangents of a batch differ in number: {sorted(sizes)}")
+    (n,) = sizes
+    passes = [
+        _gradients(
+            roots,
+            leaves,
+            [None if b is None else b[i] for b in batches],
+            retain or i < n - 1,
+            *options,
+        )
+        for i in range(n)
+    ]
+    return tuple(None if g[0] is None else stack(g) for g in zip(*passes, strict=True))
+
+
+def _tensors(values: Any) -> tuple[Any, ...]:
+    """One Tensor or several as a tuple; a cotangent may be None.
+
+    Raises:
+        TypeError: something else is among them.
+    """
+    made = tensors_of(values)
+    for t in made:
+        if t is not None and not isinstance(t, Tensor):
+            raise TypeError(f"expected a Tensor or several, but got {type(t).__name__}")
+    return made
 
 
 def _target(t: Tensor) -> Any:
     return t if t._node is None else t._node
-
-
-def _walk(
-    starts: list[tuple[Any, Any]],
-    wanted: set[Any] | None,
-    retain: bool | None,
-    create_graph: bool,
-    record: bool,
-) -> Any:
-    before, state.enabled = state.enabled, create_graph
-    try:
-        retain = create_graph if retain is None else retain
-        return walk(starts, wanted=wanted, retain=retain, record=record)
-    finally:
-        state.enabled = before
 
 
 def _starts(roots: Sequence[Tensor], cotangents: Any, record: bool) -> list[tuple[Any, Any]]:
@@ -191,7 +274,8 @@ def _starts(roots: Sequence[Tensor], cotangents: Any, record: bool) -> list[tupl
             if cotangent._array.dtype.kind == "c" and array.dtype.kind != "c":
                 raise RuntimeError(
                     f"For complex Tensors, both grad_output and output are required to have the "
-                    f"same dtype. Mismatch: {cotangent.dtype!r} and {root.dtype!r}"
+                    f"same dtype. Mismatch in dtype: grad_output[{i}] has a dtype of "
+                    f"{cotangent.dtype!r} and output[{i}] has a dtype of {root.dtype!r}."
                 )
             seed = cotangent if record else cotangent._array
             if seed.dtype != (root.dtype if record else array.dtype):

@@ -27,6 +27,7 @@ from refgrad.graph import Node, Output, Rule
 from refgrad.levels import Levels
 from refgrad.mode import state
 from refgrad.ops.arrays import as_array
+from refgrad.outputs import into
 from refgrad.ops.forward import push
 from refgrad.tensor import Tensor, wrap
 from refgrad.views import make_view
@@ -138,6 +139,9 @@ class Op:
     # --- calling ---------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if kwargs and "out" in kwargs and not self.view:
+            out = kwargs.pop("out")
+            return self(*args, **kwargs) if out is None else into(out, self, args, kwargs)
         values = self.bind(args, kwargs)
         tensors = any(isinstance(v, Tensor) for v in values) or any(
             isinstance(e, Tensor) for v in values if type(v) in (list, tuple) for e in v
