@@ -94,12 +94,14 @@ def format(
     *,
     requires_grad: bool = False,
     grad_fn_name: str | None = None,
+    tangent: str | None = None,
     default_dtype: dtype | None = None,
     device: device = cpu,
 ) -> str:
     """The text `tensor(...)` of an array and of what is known about its tensor.
 
-    `grad_fn_name` is the name of the backward node ("MulBackward0"), None for a leaf.
+    `grad_fn_name` is the name of the backward node ("MulBackward0"), None for a leaf; `tangent` the
+    text of its tangent in forward mode.
     `default_dtype`, the one not worth naming, is `dtypes.get_default_dtype()` unless given.
     """
     default = dtypes.get_default_dtype() if default_dtype is None else default_dtype
@@ -120,6 +122,8 @@ def format(
         notes.append(f"grad_fn=<{grad_fn_name}>")
     elif requires_grad:
         notes.append("requires_grad=True")
+    if tangent is not None:
+        notes.append(f"tangent={tangent}")
     return _append(_OPENING + body, notes, _options.linewidth) + ")"
 
 

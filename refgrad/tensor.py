@@ -257,12 +257,15 @@ class Tensor:
 
     def __repr__(self) -> str:
         from refgrad import printing
+        from refgrad.ops.forward import tangents
 
+        newest = list((tangents(self) or {}).values())[-1:]
         return printing.format(
             self._array,
             self.dtype,
             requires_grad=self._requires_grad,
             grad_fn_name=None if self._node is None else self.grad_fn.name(),
+            tangent=format(newest[0]) if newest else None,
         )
 
     def __format__(self, spec: str) -> str:
@@ -499,11 +502,16 @@ class Tensor:
         """Another tensor of the same memory and history."""
         made = wrap(self._array)
         made._node, made._requires_grad = self._node, self._requires_grad
+        made._tangents = self._tangents
         return made
 
     def turn(self, made: Tensor) -> None:
         """Take over the array and the history of `made`, a view of the `twin` of this tensor."""
         self._array = made._array
+        if Levels.open:
+            from refgrad.ops.forward import tangents
+
+            self._tangents = tangents(made)
         if made._requires_grad:
             self._node, self._requires_grad = made._node, True
             self._rebased = Writes.last
@@ -527,11 +535,8 @@ class Tensor:
                     f"{self.dtype!r}"
                 )
             made = made.to(self.dtype)
-        if isinstance(self._array, np.ndarray) and not self._array.flags.writeable:
-            raise RuntimeError(
-                "unsupported operation: more than one element of the written-to tensor refers to a "
-                "single memory location, or its memory is read-only. Please clone() it first."
-            )
+        if 0 in self._array.strides or not self._array.flags.writeable:
+            self._check_memory()
         np.copyto(self._array, made._array)
         self.mark_written()
         if state.enabled:
@@ -541,6 +546,17 @@ class Tensor:
 
             overwrite(self, made)
         return self
+
+    def _check_memory(self) -> None:
+        """Raise RuntimeError where its memory cannot take its elements one by one."""
+        array = self._array
+        if not array.flags.writeable:
+            raise RuntimeError("its memory is read-only. Please clone() the tensor first.")
+        if any(s == 0 and n > 1 for s, n in zip(array.strides, array.shape, strict=True)):
+            raise RuntimeError(
+                "unsupported operation: more than one element of the written-to tensor refers to a "
+                "single memory location. Please clone() the tensor before performing the operation."
+            )
 
     def _take_history(self, made: Tensor) -> None:
         """Continue from the history of `made`, whose values were just written here."""

@@ -161,6 +161,7 @@ class View(Tensor):
         """Take over the array and the history of `made`, a view of the `twin` of this view."""
         for name in ("_array", "_made_by", "_index", "_seen", "_made_at"):
             setattr(self, name, getattr(made, name))
+        self._tangents = None  # they are read through the twin
         if made._requires_grad:
             self._own_node, self._own_requires_grad = made._node, True
         self._turned = Writes.last

@@ -24,7 +24,7 @@ from refgrad.levels import below, levels, only
 from refgrad.mode import state
 from refgrad.ops.arrays import as_array, cast, unbroadcast
 from refgrad.tensor import Tensor, wrap
-from refgrad.views import View
+from refgrad.views import TURNED, View
 
 SIZE = (
     "Trying to set a forward gradient that has a different size than that of the original Tensor, "
@@ -33,7 +33,11 @@ SIZE = (
 
 
 def tangent(t: Any, level: int) -> Any:
-    """The tangent of `t` at `level`, or None; that of a view is read through its base."""
+    """The tangent of `t` at `level`, or None; that of a view is read through its base.
+
+    Raises:
+        RuntimeError: what it views was given another geometry in place since.
+    """
     owner, steps = _owner(t, level)
     found = (owner._tangents or {}).get(level)
     if found is None:
@@ -41,9 +45,17 @@ def tangent(t: Any, level: int) -> Any:
     with only(below(level)):
         for view in reversed(steps):
             op, values = view._made_by
+            if values[0]._turned > view._made_at:
+                raise RuntimeError(TURNED)
             found = op.on((found, *values[1:]))
             found = found if view._index is None else found[view._index]
     return found
+
+
+def tangents(t: Any) -> dict[int, Any] | None:
+    """The tangents of `t` at all visible levels; None where it has none."""
+    found = {n: v for n in levels.visible if (v := tangent(t, n)) is not None}
+    return found or None
 
 
 def _owner(t: Any, level: int) -> tuple[Any, list[Any]]:
@@ -61,16 +73,6 @@ def give(t: Any, level: int, value: Any) -> None:
     t._tangents = {n: kept[n] for n in levels.visible if n in kept} | {level: value}
 
 
-def has_tangent(*values: Any) -> bool:
-    """Whether one of these carries a tangent at a visible level."""
-    return any(
-        level in (_owner(v, level)[0]._tangents or ())
-        for v in values
-        if isinstance(v, Tensor)
-        for level in levels.visible
-    )
-
-
 def detached(t: Any) -> Any:
     """`t` cut from the graph, with its tangents, which are cut too."""
     made = t.detach()
@@ -86,10 +88,7 @@ def copied(t: Any) -> Any:
     """`t` as it is now, in memory of its own, with its history and its tangents."""
     made = wrap(t._array.copy(), t._node)
     made._requires_grad = t._requires_grad
-    for level in levels.visible:
-        value = tangent(t, level)
-        if value is not None:
-            give(made, level, value)
+    made._tangents = tangents(t)
     return made
 
 
@@ -116,7 +115,7 @@ def push(op: Any, values: Sequence[Any], raws: Sequence[Any], result: Any) -> An
         return result
     made = [result] if isinstance(result, Tensor) else list(result)
     for level in levels.visible:
-        tangents = {}
+        given = {}
         for i, _ in op.rules:
             v = values[i]
             if isinstance(v, Tensor):
@@ -127,11 +126,11 @@ def push(op: Any, values: Sequence[Any], raws: Sequence[Any], result: Any) -> An
             else:
                 t = None
             if t is not None:
-                tangents[i] = t
-        if not tangents:
+                given[i] = t
+        if not given:
             continue
         with only(below(level)):
-            found = _tangents_of(op, values, raws, result, made, tangents)
+            found = _tangents_of(op, values, raws, result, made, given)
         for m, t in zip(made, found, strict=False):
             if t is not None:
                 give(m, level, t)
@@ -149,23 +148,23 @@ def _tangents_of(
     raws: Sequence[Any],
     result: Any,
     made: list[Any],
-    tangents: dict[int, Any],
+    given: dict[int, Any],
 ) -> Sequence[Any]:
     """The tangent of each result of `op`, from those of its arguments."""
     if op.view:
         if all(isinstance(m, View) for m in made):
             return ()
-        found = op.on((tangents[0], *values[1:]))
+        found = op.on((given[0], *values[1:]))
         each = [found] if isinstance(found, Tensor) else found
         return [None if isinstance(m, View) else t for m, t in zip(made, each, strict=True)]
-    if op.linear_in.issuperset(tangents):
+    if op.linear_in.issuperset(given):
         total: Any = None
-        for i, t in tangents.items():
+        for i, t in given.items():
             term = op.on((*values[:i], t, *values[i + 1 :]))
             total = term if total is None else total + term
         return [total]
     call = Call(op._saved(values, raws)[1], result)
-    rules = [(rule, values[i], tangents[i]) for i, rule in op.rules if i in tangents]
+    rules = [(rule, values[i], given[i]) for i, rule in op.rules if i in given]
     arrays = [made[0]._array, *(v._array for _, v, _ in rules if op.elementwise)]
     if op.elementwise and all(a.dtype.kind == "f" for a in arrays):
         return [_diagonal(rules, call, arrays[0])]
@@ -295,16 +294,16 @@ def push_function(function: Any, ctx: Any, args: Sequence[Any], outputs: Sequenc
     """
     dirty = {id(t) for t in ctx.dirty_tensors}
     for level in levels.visible:
-        tangents = [tangent(a, level) if isinstance(a, Tensor) else None for a in args]
-        if all(t is None for t in tangents):
+        given = [tangent(a, level) if isinstance(a, Tensor) else None for a in args]
+        if all(t is None for t in given):
             continue
         with only(below(level)):
             for i, a in enumerate(args):
-                if tangents[i] is not None and id(a) in dirty:
-                    tangents[i] = tangents[i].clone()  # which jvp may write to as forward to `a`
-                if tangents[i] is None and isinstance(a, Tensor) and ctx.materialize_grads:
-                    tangents[i] = wrap(np.zeros_like(a._array))
-            found = function.jvp(ctx, *tangents)
+                if given[i] is not None and id(a) in dirty:
+                    given[i] = given[i].clone()  # which jvp may write to as forward to `a`
+                if given[i] is None and isinstance(a, Tensor) and ctx.materialize_grads:
+                    given[i] = wrap(np.zeros_like(a._array))
+            found = function.jvp(ctx, *given)
         found = found if type(found) is tuple else (found,)
         if len(found) != len(outputs):
             raise RuntimeError(

@@ -36,8 +36,9 @@ def test_run_keeps_what_is_asked() -> None:
     assert np.array_equal(run.kept["v0"][0], X**2)
 
 
-def test_derivatives() -> None:
-    engine = TorchEngine()
+@pytest.mark.parametrize("name", ["torch", "refgrad"])
+def test_derivatives(name: str) -> None:
+    engine = engines.load(name)
     one, t = np.ones(3), np.array([1.0, 2.0, 3.0])
     vjp = engine.vjp(cube(X), {"x0": X}, [t], keep=ALL)
     assert np.allclose(vjp.gradients["x0"], 3 * X**2 * t)  # type: ignore[arg-type]

@@ -81,6 +81,16 @@ def test_dual_tensors() -> None:
     both(code)
 
 
+def test_printing() -> None:
+    def code(m: Any) -> Any:
+        forward = m.autograd.forward_ad
+        with forward.dual_level():
+            d = forward.make_dual(vector(m, 1.0, 2.0), vector(m, 0.5, 1.0))
+            return [repr(d), repr(d.sum()), repr(d[1:]), repr(d.requires_grad_())]
+
+    both(code)
+
+
 def test_enter_and_exit() -> None:
     def code(m: Any) -> Any:
         forward = m.autograd.forward_ad
@@ -186,11 +196,33 @@ def written(write: Any) -> Any:
         lambda m, b, d: d[:2].copy_(vector(m, 7.0, 8.0)),
         lambda m, b, d: d.exp_().sub_(1),
         lambda m, b, d: d.split(2)[0].mul_(2),
+        lambda m, b, d: d[1:].unsqueeze_(1).exp_(),
         lambda m, b, d: [b.add_(d), b[1].mul_(d), b[:, 0].sin_()],
     ],
 )
 def test_writes(write: Any) -> None:
     both(written(write))
+
+
+def test_geometry_in_place() -> None:
+    def code(m: Any) -> Any:
+        forward = m.autograd.forward_ad
+        with forward.dual_level():
+            d = forward.make_dual(vector(m, 1.0, 2.0), vector(m, 0.5, 1.0))
+            y = d * 2
+            return [unpacked(m, t.unsqueeze_(0).t_(), t.mul_(3), t.squeeze_(1)) for t in (d, y)]
+
+    both(code)
+
+
+def test_view_of_what_was_turned_has_no_tangent_left() -> None:
+    forward = refgrad.autograd.forward_ad
+    with forward.dual_level():
+        d = forward.make_dual(vector(refgrad, 1.0, 2.0), vector(refgrad, 0.5, 1.0))
+        part = d[:1]
+        d.unsqueeze_(0)
+        with pytest.raises(RuntimeError, match="another geometry in place"):
+            forward.unpack_dual(part)
 
 
 def test_write_of_itself() -> None:
