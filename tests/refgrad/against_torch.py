@@ -75,7 +75,9 @@ def leaves(x: Any, kind: type) -> list[Any]:
     return [t for e in x for t in leaves(e, kind)] if isinstance(x, (tuple, list)) else []
 
 
-def differ(ours: Any, theirs: torch.Tensor | None, what: str) -> str | None:
+def differ(
+    ours: Any, theirs: torch.Tensor | None, what: str, tolerance: float = TOLERANCE
+) -> str | None:
     """How two results differ, or None."""
     if (ours is None) != (theirs is None):
         there = ours if theirs is None else theirs
@@ -101,7 +103,7 @@ def differ(ours: Any, theirs: torch.Tensor | None, what: str) -> str | None:
     error = float(np.abs(a[finite] - b[finite]).max(initial=0.0)) / scale
     return (
         f"{what}: off by {error:.1e} of its scale"
-        if error > (1e-5 if single else TOLERANCE)
+        if error > (1e-5 if single else tolerance)
         else None
     )
 
@@ -137,7 +139,11 @@ def gradients(
 
 
 def disagreements(
-    entry: Any, dtype: Any = torch.float64, order: int = 2, limit: int | None = None
+    entry: Any,
+    dtype: Any = torch.float64,
+    order: int = 2,
+    limit: int | None = None,
+    tolerance: float = TOLERANCE,
 ) -> Iterator[str]:
     """What differs between refgrad and torch over the samples of one entry of op_db.
 
@@ -178,7 +184,7 @@ def disagreements(
                 yield f"{where}: {len(mine)} results instead of {len(yours)}"
                 continue
             found = [
-                differ(a, b, f"result {j}")
+                differ(a, b, f"result {j}", tolerance)
                 for j, (a, b) in enumerate(zip(mine, yours, strict=True))
             ]
             if differentiable:
@@ -189,7 +195,7 @@ def disagreements(
                 b = gradients(torch, yours, of_yours, np.random.default_rng(i), k)
                 n = len(of_mine)
                 found += [
-                    differ(p, q, f"gradient {j % n} of order {j // n + 1}")
+                    differ(p, q, f"gradient {j % n} of order {j // n + 1}", tolerance)
                     for j, (p, q) in enumerate(zip_longest(a, b))  # none and zero are one gradient
                 ]
         except Exception as error:  # every failure of either engine is a disagreement to show

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch.testing._internal.common_methods_invocations import op_db
 
-from tests.refgrad.against_torch import disagreements, resolve
+from tests.refgrad.against_torch import TOLERANCE, disagreements, resolve
 
 ENTRIES = [entry for entry in op_db if resolve(entry.name) is not None]
 SAMPLES = 6
@@ -43,12 +43,49 @@ LEFT_OUT = {
     "nn.functional.normalize": "a second derivative is 0 in truth, and rounding in both",
     "nn.functional.layer_norm": "a second derivative is nearly 0, and rounding in both",
     "native_layer_norm": "torch fails at second order without a weight; test_nn has the first",
+    "as_strided.partial_views": "reads beyond the views that the samples are converted to",
+    "zero_": "the sample's wrapper clones the leaf first; test_inplace has it",
+    "as_strided_scatter": "torch's gradient is wrong: see conformance/expectations/torch.json",
+    **dict.fromkeys(
+        ("bernoulli", "cauchy", "exponential", "geometric", "log_normal", "multinomial",
+         "nn.functional.rrelu", "normal", "rand_like", "randint", "randint_like", "randn",
+         "randn_like", "uniform"),
+        "random numbers; test_random and test_activations have what can be compared",
+    ),
+    **dict.fromkeys(
+        ("empty", "empty_like", "empty_permuted", "empty_strided", "new_empty",
+         "new_empty_strided"),
+        "memory that nobody has written",
+    ),
+}  # fmt: skip
+
+# Dtypes that are left out: integers tie, and torch leaves open which of equals it takes; in float32
+# the second order of these is rounding in both.
+ONLY = {
+    **dict.fromkeys(("kthvalue", "mode", "topk"), (torch.float64, torch.float32)),
+    **dict.fromkeys(
+        ("addcdiv", "atanh", "index_reduce", "logcumsumexp", "scatter_reduce", "special.log_ndtr"),
+        (torch.float64, torch.int64, torch.complex128),
+    ),
 }
+
+# Where torch itself is less accurate than 1e-11 (each checked with mpmath), what it comes to.
+TORCH_IS_OFF_BY = {
+    **dict.fromkeys(("digamma", "lgamma", "mvlgamma", "polygamma"), 1e-9),  # its trigamma
+    "nn.functional.hardsigmoid": 1e-7,  # it divides by 6 in float32
+    "logcumsumexp": 1e-7,
+    "special.log_ndtr": 1e-4,
+    **dict.fromkeys(
+        ("special.airy_ai", "special.bessel_j0", "special.bessel_j1", "special.bessel_y0",
+         "special.bessel_y1"),
+        1e-6,
+    ),
+}  # fmt: skip
 
 
 def dtypes_of(entry: Any) -> list[Any]:
     wanted = (torch.float64, torch.float32, torch.int64, torch.complex128)
-    return [d for d in wanted if d in entry.dtypes]
+    return [d for d in ONLY.get(entry.name, wanted) if d in entry.dtypes]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +100,9 @@ def test_agrees_with_torch(entry: Any) -> None:
         found = [
             f"{dtype}: {line}"
             for dtype in dtypes_of(entry)
-            for line in disagreements(entry, dtype, limit=SAMPLES)
+            for line in disagreements(
+                entry, dtype, limit=SAMPLES, tolerance=TORCH_IS_OFF_BY.get(entry.name, TOLERANCE)
+            )
         ]
     assert not found, "\n".join(found[:5])
 
