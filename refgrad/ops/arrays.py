@@ -43,13 +43,13 @@ def wrap_dim(dim: Any, ndim: int) -> int:
     Raises:
         IndexError: it is outside [-ndim, ndim), with 0-d arrays read as 1-d.
     """
-    dim = int(operator.index(dim))
+    dim = operator.index(dim)
     span = max(ndim, 1)
     if not -span <= dim < span:
         raise IndexError(
             f"Dimension out of range (expected to be in range of [{-span}, {span - 1}], but got {dim})"
         )
-    return dim + span if dim < 0 else dim
+    return int(dim + span if dim < 0 else dim)
 
 
 def wrap_dims(dim: Any, ndim: int) -> tuple[int, ...]:

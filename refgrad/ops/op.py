@@ -27,8 +27,8 @@ from refgrad.graph import Node, Output, Rule
 from refgrad.levels import Levels
 from refgrad.mode import state
 from refgrad.ops.arrays import as_array
-from refgrad.outputs import into
 from refgrad.ops.forward import push
+from refgrad.outputs import into
 from refgrad.tensor import Tensor, wrap
 from refgrad.views import make_view
 
