@@ -550,13 +550,13 @@ class Tensor:
     def _check_memory(self) -> None:
         """Raise RuntimeError where its memory cannot take its elements one by one."""
         array = self._array
-        if not array.flags.writeable:
-            raise RuntimeError("its memory is read-only. Please clone() the tensor first.")
         if any(s == 0 and n > 1 for s, n in zip(array.strides, array.shape, strict=True)):
             raise RuntimeError(
                 "unsupported operation: more than one element of the written-to tensor refers to a "
                 "single memory location. Please clone() the tensor before performing the operation."
             )
+        if not array.flags.writeable:
+            raise RuntimeError("its memory is read-only. Please clone() the tensor first.")
 
     def _take_history(self, made: Tensor) -> None:
         """Continue from the history of `made`, whose values were just written here."""
