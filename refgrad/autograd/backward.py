@@ -243,15 +243,12 @@ def accumulate(leaf: Any, g: Any, *, owned: bool, record: bool) -> None:
     A fresh one has the strides of the leaf, where these are dense.
     """
     if leaf._hooks:
-        before = g
-        g = changed(leaf._hooks, g, record)
-        owned = owned and g is before
+        g, owned = changed(leaf._hooks, g, record), False  # a hook may have kept it
     around = leaf._accumulator_hooks
     given: tuple[Any, ...] = ()
     if around is not None:
         given = prepared(around.before, (shown(g, record),))
-        if around.before:
-            g, owned = taken(given[0], record), False
+        g, owned = taken(given[0], record), False
     if record:
         g = shown(g, record)
         leaf._grad = g.clone() if leaf._grad is None else leaf._grad + g

@@ -89,12 +89,12 @@ def _scaled(name: str, other: Any, alpha: Any) -> Any:
 
 def add(input: Any, other: Any, *, alpha: Any = 1) -> Any:
     """input + alpha * other."""
-    return _add(input, _scaled("add", other, alpha))
+    return _add(input, other if alpha == 1 else _scaled("add", other, alpha))
 
 
 def sub(input: Any, other: Any, *, alpha: Any = 1) -> Any:
     """input - alpha * other."""
-    return _sub(input, _scaled("sub", other, alpha))
+    return _sub(input, other if alpha == 1 else _scaled("sub", other, alpha))
 
 
 def rsub(input: Any, other: Any, *, alpha: Any = 1) -> Any:
