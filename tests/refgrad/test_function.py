@@ -278,6 +278,51 @@ class TestSetupContext:
         both(code)
 
 
+class TestForwardMode:
+    def product(self, t: Any, jvp: Any = None) -> Any:
+        def forward(ctx: Any, x: Any, k: float, y: Any) -> Any:
+            ctx.save_for_forward(x, y)
+            ctx.save_for_backward(x, y)
+            return x * y * k, x + y
+
+        def tangents(ctx: Any, a: Any, k: None, b: Any) -> Any:  # ten times what is right
+            x, y = ctx.saved_tensors
+            return 10 * (a * y if b is None else a * y + x * b), a
+
+        def backward(ctx: Any, g: Any, h: Any) -> Any:
+            x, y = ctx.saved_tensors
+            return g * y + h, None, g * x + h
+
+        return function(t, forward, backward, jvp=jvp or tangents)
+
+    def test_jvp_is_what_the_user_says_and_differentiable(self) -> None:
+        def code(t: Any) -> Any:
+            ad = t.autograd.forward_ad
+            x, y = leaf(t, 2.0), leaf(t, 5.0)
+            with ad.dual_level():
+                made = self.product(t).apply(ad.make_dual(x, t.ones_like(x)), 3.0, y)
+                (a, ta), (_, tb) = map(ad.unpack_dual, made)
+                return ta, tb, t.autograd.grad(ta, y), t.autograd.grad(a, [x, y])
+
+        both(code)
+
+    @pytest.mark.parametrize(
+        ("jvp", "match"),
+        [
+            (lambda ctx, *tangents: tangents, "invalid number of forward gradients"),
+            (lambda ctx, a, k, b: (a.reshape(1, 1), a), "has a different size"),
+        ],
+    )
+    def test_errors(self, jvp: Any, match: str) -> None:
+        def code(t: Any) -> Any:
+            ad = t.autograd.forward_ad
+            with ad.dual_level():
+                x = ad.make_dual(leaf(t, 2.0), leaf(t, 1.0))
+                self.product(t, jvp).apply(x, 3.0, leaf(t, 5.0))
+
+        both_raise(code, match=match)
+
+
 class TestMemory:
     def test_mark_dirty(self) -> None:
         def code(t: Any) -> Any:
