@@ -26,11 +26,11 @@ from refgrad.autograd import no_grad as no_grad
 from refgrad.autograd import set_grad_enabled as set_grad_enabled
 from refgrad.autograd.anomaly import is_anomaly_check_nan_enabled as is_anomaly_check_nan_enabled
 from refgrad.autograd.anomaly import is_anomaly_enabled as is_anomaly_enabled
-from refgrad.batching import vmap as vmap
 from refgrad.conversion import *
 from refgrad.creation import *
 from refgrad.device import device as device
 from refgrad.dtypes import *
+from refgrad.func import vmap as vmap
 from refgrad.layouts import *
 from refgrad.limits import *
 from refgrad.mode import is_inference_mode_enabled as is_inference_mode_enabled

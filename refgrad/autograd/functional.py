@@ -14,6 +14,15 @@ import numpy as np
 
 from refgrad import autograd
 from refgrad.autograd.forward_ad import alias, dual
+from refgrad.autograd.strictness import (
+    NO_GRAPH_FORWARD,
+    NO_LOOP_FORWARD,
+    NO_STRICT_FORWARD,
+    NO_STRICT_VECTORIZED,
+    check_depend,
+    filled,
+    forbidden,
+)
 from refgrad.levels import enter, leave
 from refgrad.mode import enable_grad, set_grad_enabled, state
 from refgrad.ops.forward import tangent
@@ -23,41 +32,6 @@ __all__ = ["hessian", "hvp", "jacobian", "jvp", "vhp", "vjp"]
 
 Function = Callable[..., Any]
 Tensors = tuple[Any, ...]
-
-NO_STRICT_FORWARD = (
-    'torch.autograd.functional.jacobian: `strict=True` and `strategy="forward-mode"` are not '
-    'supported together (yet). Please either set `strict=False` or `strategy="reverse-mode"`.'
-)
-NO_GRAPH_FORWARD = (
-    'torch.autograd.functional.jacobian: `create_graph=True` and `strategy="forward-mode"` are not '
-    'supported together (yet). Please either set `create_graph=False` or `strategy="reverse-mode"`.'
-)
-NO_STRICT_VECTORIZED = (
-    "torch.autograd.functional.jacobian: `strict=True` and `vectorized=True` are not supported "
-    "together. Please either set `strict=False` or `vectorize=False`."
-)
-NO_LOOP_FORWARD = (
-    "Computing Jacobian using forward-AD or forward-over-reverse Hessian is only implemented for "
-    "`vectorize=True`."
-)
-INDEPENDENT = {  # what `strict` refuses: a gradient that does not exist
-    "back": "The output of the user-provided function is independent of input {}.",
-    "back_trick": "The gradient with respect to the input is independent of entry {} in the "
-        "grad_outputs when using the double backward trick to compute forward mode gradients.",
-    "double_back": "The jacobian of the user-provided function is independent of input {}.",
-    "double_back_trick": "The hessian of the user-provided function is independent of entry {} in "
-        "the grad_jacobian.",
-}  # fmt: skip
-CONSTANT = {  # and a tensor that does not depend on the inputs
-    "outputs": "Output {} of the user-provided function does not require gradients. The outputs "
-        "must be computed in a differentiable manner from the input when running in strict mode.",
-    "grad_inputs": "The gradient with respect to input {} is independent of the inputs of the "
-        "user-provided function. This is not allowed in strict mode.",
-    "jacobian": "While computing the hessian, found that the jacobian of the user-provided "
-        "function with respect to input {} is independent of the input. This is not allowed in "
-        "strict mode. You should ensure that your function is twice differentiable and that the "
-        "jacobian depends on the inputs (this would be violated by a linear function for example).",
-}  # fmt: skip
 
 # --- tuples --------------------------------------------------------------------------------------
 
@@ -140,43 +114,6 @@ def _grad(
     )  # fmt: skip
 
 
-def _check_depend(tensors: Sequence[Any], what: str, strict: bool) -> None:
-    """Raise RuntimeError where `strict` forbids that one of these is a constant."""
-    for i, t in enumerate(tensors if strict else ()):
-        if t is None:
-            raise RuntimeError(_forbidden(INDEPENDENT["back"].format(i)))
-        if not t._requires_grad:
-            raise RuntimeError(CONSTANT[what].format(i))
-
-
-def _forbidden(sentence: str) -> str:
-    return f"{sentence} This is not allowed in strict mode."
-
-
-def _filled(
-    gradients: Sequence[Any], like: Tensors, strict: bool, create_graph: bool, stage: str
-) -> Tensors:
-    """The gradients with zeros for those that do not exist.
-
-    Raises:
-        RuntimeError: `strict`, and one does not, or is constant under `create_graph`.
-    """
-    filled = []
-    for i, (g, t) in enumerate(zip(gradients, like, strict=True)):
-        if g is None:
-            if strict:
-                raise RuntimeError(_forbidden(INDEPENDENT[stage].format(i)))
-            g = wrap(np.zeros_like(t._array))
-        elif strict and create_graph and not g._requires_grad:
-            which = "hessian" if "double" in stage else "jacobian"
-            raise RuntimeError(
-                f"The {which} of the user-provided function is independent of input {i}. This is "
-                "not allowed in strict mode when create_graph=True."
-            )
-        filled.append(g)
-    return tuple(filled)
-
-
 def vjp(
     func: Function, inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False
 ) -> tuple[Any, Any]:
@@ -190,7 +127,7 @@ def vjp(
         several, xs = _tuple(inputs, "inputs", "vjp")
         xs = _entered(xs, create_graph)
         several_out, ys = _tuple(func(*xs), "outputs of the user-provided function", "vjp")
-        _check_depend(ys, "outputs", strict)
+        check_depend(ys, "outputs", strict)
         vs: Any = None
         if v is not None:
             vs = _vector(v, ys, several_out, create_graph, "vjp")
@@ -201,7 +138,7 @@ def vjp(
             )
     with set_grad_enabled(create_graph or state.enabled):
         found = _grad(ys, xs, vs, create_graph=create_graph)
-        product = _filled(found, xs, strict, create_graph, "back")
+        product = filled(found, xs, strict, create_graph, "back")
     return (
         _alone(_left(ys, create_graph), several_out),
         _alone(_left(product, create_graph), several),
@@ -220,13 +157,13 @@ def jvp(
         xs = _entered(xs, create_graph)
         vs = _direction(v, xs, several, create_graph, "jvp")
         several_out, ys = _tuple(func(*xs), "outputs of the user-provided function", "jvp")
-        _check_depend(ys, "outputs", strict)
+        check_depend(ys, "outputs", strict)
         seeds = _seeds(ys)  # the pass is linear in them: their values do not matter
         pulled = _grad(ys, xs, seeds, create_graph=True)
-        _check_depend(pulled, "grad_inputs", strict)
+        check_depend(pulled, "grad_inputs", strict)
     with set_grad_enabled(create_graph or state.enabled):
         found = _grad(pulled, seeds, vs, create_graph=create_graph)
-        product = _filled(found, ys, strict, create_graph, "back_trick")
+        product = filled(found, ys, strict, create_graph, "back_trick")
     return (
         _alone(_left(ys, create_graph), several_out),
         _alone(_left(product, create_graph), several_out),
@@ -284,7 +221,7 @@ def jacobian(
         several, xs = _tuple(inputs, "inputs", "jacobian")
         xs = _entered(xs, create_graph)
         several_out, ys = _tuple(func(*xs), "outputs of the user-provided function", "jacobian")
-        _check_depend(ys, "outputs", strict)
+        check_depend(ys, "outputs", strict)
         if vectorize and strict:
             raise RuntimeError(NO_STRICT_VECTORIZED)
         rows = tuple(_rows(i, y, xs, create_graph, strict) for i, y in enumerate(ys))
@@ -301,7 +238,7 @@ def _rows(i: int, y: Any, xs: Tensors, create_graph: bool, strict: bool) -> Tens
         for j, (g, x) in enumerate(zip(found, xs, strict=True)):
             if g is None and strict:
                 which = f"Output {i} of the user-provided function is independent of input {j}."
-                raise RuntimeError(_forbidden(which))
+                raise RuntimeError(forbidden(which))
             if g is not None and strict and create_graph and not g._requires_grad:
                 raise RuntimeError(
                     f"The jacobian of the user-provided function is independent of input {i}. This "
@@ -370,7 +307,7 @@ def hessian(
         if outer_jacobian_strategy == "forward-mode":
             xs = tuple(x.requires_grad_() for x in xs)
         rows = jacobian(single, xs, create_graph=True)
-        _check_depend(rows, "jacobian", strict)
+        check_depend(rows, "jacobian", strict)
         return rows
 
     found = jacobian(
@@ -386,7 +323,7 @@ def _single(output: Any, function: str, strict: bool) -> Any:
         RuntimeError: it is not a single tensor of a single element.
     """
     several, ys = _tuple(output, "outputs of the user-provided function", function)
-    _check_depend(ys, "outputs", strict)
+    check_depend(ys, "outputs", strict)
     if several:
         raise RuntimeError(f"The function given to {function} should return a single Tensor")
     if ys[0].numel() != 1:
@@ -410,10 +347,10 @@ def vhp(
         vs = _direction(v, xs, several, create_graph, "vhp")
         y = _single(func(*xs), "vhp", strict)
         gradient = _grad((y,), xs, create_graph=True)
-        _check_depend(gradient, "jacobian", strict)
+        check_depend(gradient, "jacobian", strict)
     with set_grad_enabled(create_graph or state.enabled):
         found = _grad(gradient, xs, vs, create_graph=create_graph)
-        product = _filled(found, xs, strict, create_graph, "double_back")
+        product = filled(found, xs, strict, create_graph, "double_back")
     return _left(y, create_graph), _alone(_left(product, create_graph), several)
 
 
@@ -430,10 +367,10 @@ def hvp(
         vs = _direction(v, xs, several, create_graph, "hvp")
         y = _single(func(*xs), "hvp", strict)
         gradient = _grad((y,), xs, create_graph=True)
-        _check_depend(gradient, "jacobian", strict)
+        check_depend(gradient, "jacobian", strict)
         seeds = _seeds(xs)
         pulled = _grad(gradient, xs, seeds, create_graph=True)
     with set_grad_enabled(create_graph or state.enabled):
         found = _grad(pulled, seeds, vs, create_graph=create_graph)
-        product = _filled(found, xs, strict, create_graph, "double_back_trick")
+        product = filled(found, xs, strict, create_graph, "double_back_trick")
     return _left(y, create_graph), _alone(_left(product, create_graph), several)
