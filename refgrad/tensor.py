@@ -550,7 +550,8 @@ class Tensor:
     def _check_memory(self) -> None:
         """Raise RuntimeError where its memory cannot take its elements one by one."""
         array = self._array
-        if any(s == 0 and n > 1 for s, n in zip(array.strides, array.shape, strict=True)):
+        repeats = any(s == 0 and n > 1 for s, n in zip(array.strides, array.shape, strict=True))
+        if repeats and array.size:
             raise RuntimeError(
                 "unsupported operation: more than one element of the written-to tensor refers to a "
                 "single memory location. Please clone() the tensor before performing the operation."

@@ -8,7 +8,7 @@ that nobody writes to cost nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -84,7 +84,7 @@ class View(Tensor):
             state.enabled = before
 
     @property
-    def _node(self) -> Any:  # type: ignore[override]
+    def _node(self) -> Any:
         self._refresh()
         return self._own_node
 
@@ -93,7 +93,7 @@ class View(Tensor):
         self._own_node = node
 
     @property
-    def _requires_grad(self) -> bool:  # type: ignore[override]
+    def _requires_grad(self) -> bool:
         self._refresh()
         return self._own_requires_grad
 
@@ -101,23 +101,12 @@ class View(Tensor):
     def _requires_grad(self, value: bool) -> None:
         self._own_requires_grad = value
 
-    def replay(self) -> Callable[[Any], Any]:
-        """The function that takes this view of any array or Tensor shaped as its base is."""
-        steps: list[tuple[Any, tuple[Any, ...], int | None]] = []
-        view: Any = self
-        while isinstance(view, View):
-            op, values = view._made_by
-            steps.append((op, values[1:], view._index))
-            view = values[0]
-        steps.reverse()
-
-        def of(x: Any) -> Any:
-            for op, rest, index in steps:
-                x = op.on((x, *rest))
-                x = x if index is None else x[index]
-            return x
-
-        return of
+    def replay(self) -> Replay:
+        """How this view is taken of its base."""
+        views: list[Any] = [self]
+        while isinstance(parent := views[-1]._made_by[1][0], View):
+            views.append(parent)
+        return Replay(views, parent)
 
     def check_writable(self) -> None:
         """Raise RuntimeError where PyTorch refuses a recorded in-place write to this view."""
@@ -179,6 +168,35 @@ class View(Tensor):
         base._requires_grad = True
         base._rebased = Writes.last
         base.retain_anew()
+
+
+class Replay:
+    """How a view is taken, through `views`, the last one first, of what is shaped as `base`."""
+
+    def __init__(self, views: Sequence[Any], base: Tensor) -> None:
+        made = [(*view._made_by, view._index) for view in reversed(views)]
+        self._steps = [(op, values[1:], index) for op, values, index in made]
+        strides = base._array.strides
+        dense = base._array.flags.c_contiguous
+        self._order = None if dense else sorted(range(len(strides)), key=lambda d: -strides[d])
+
+    def __call__(self, x: Any) -> Any:
+        """The view of an array or a Tensor `x`."""
+        for op, rest, index in self._steps:
+            x = op.on((x, *rest))
+            x = x if index is None else x[index]
+        return x
+
+    def copy(self, x: Any) -> Any:
+        """A copy of an array, in the base's order of dimensions: views of it are no copies."""
+        order = self._order
+        if order is None:
+            out = np.empty_like(x, order="C")
+        else:
+            out = np.empty_like(x, order="C", shape=tuple(x.shape[d] for d in order))
+            out = np.transpose(out, sorted(range(len(order)), key=order.__getitem__))
+        out[...] = x
+        return out
 
 
 def make_view(array: Any, node: Any, op: Any, values: tuple[Any, ...], index: int | None) -> Tensor:

@@ -9,6 +9,7 @@ import numpy as np
 
 from refgrad import dtypes
 from refgrad.device import device, usable
+from refgrad.layouts import contiguous_format
 from refgrad.ops.arrays import unbroadcast
 from refgrad.ops.op import METHODS, composite, op
 from refgrad.tensor import Tensor
@@ -29,8 +30,8 @@ to_dtype.vjp(input=lambda g: g).linear("input")
 
 @op
 def clone(input: Any, *, memory_format: Any = None) -> Any:
-    """A copy."""
-    return np.copy(input)
+    """A copy, its dimensions in the same order in memory; with `contiguous_format` in row-major order."""
+    return np.copy(input, order="C" if memory_format is contiguous_format else "K")
 
 
 clone.vjp(input=lambda g: g).linear("input")
@@ -79,7 +80,7 @@ METHODS.update(zero_=_zero_, copy_=_copy_)
 @composite
 def contiguous(input: Any, memory_format: Any = None) -> Any:
     """`input` itself where its elements lie in row-major order, else a copy that does."""
-    return input if input.is_contiguous() else clone(input)
+    return input if input.is_contiguous() else clone(input, memory_format=contiguous_format)
 
 
 @composite

@@ -16,15 +16,22 @@ __all__ = [
 
 PI = 3.141592653589793
 
-conj_physical = unary(
-    "conj_physical", np.conjugate, lambda g: np.conj(g), node_name="ConjBackward0"
-)
+_conj = unary("conj_physical", np.conjugate, lambda g: np.conj(g), node_name="ConjPhysicalBackward0")
+
+
+@composite
+def conj_physical(input: Any) -> Any:
+    """The complex conjugate, in new memory; a real tensor itself."""
+    return _conj(input) if input.is_complex() else input
 
 
 @composite
 def conj(input: Any) -> Any:
-    """The complex conjugate; a real tensor itself."""
-    return conj_physical(input) if input.is_complex() else input
+    """The complex conjugate; a real tensor itself.
+
+    PyTorch's is a view that conjugates as it is read; refgrad's is computed at once.
+    """
+    return conj_physical(input)
 
 
 @op(view=True, method=False)
@@ -117,23 +124,30 @@ def view_as_real(input):
 
 
 @op(view=True, method=False)
-def view_as_complex(input):
+def _as_complex(input):
+    """A real array whose last dimension is 2 as a complex one; a copy where its memory is no such."""
+    if input.strides[-1] != input.itemsize:
+        input = np.copy(input, order="C")
+    return np.reshape(input.view(np.result_type(input.dtype, np.complex64)), input.shape[:-1])
+
+
+view_as_real.vjp(input=lambda g: g[..., 0] - 1j * g[..., 1])
+_as_complex.vjp(input=lambda g: np.stack((np.real(g), np.real(1j * g)), -1))
+
+
+def view_as_complex(input: Any) -> Any:
     """A real tensor whose last dimension is 2 as a complex one.
 
     Raises:
         RuntimeError: the dtype or the last dimension does not fit.
     """
-    if input.dtype.kind != "f":
+    if not input.is_floating_point():
         raise RuntimeError("view_as_complex is only supported for floating point tensors")
     if input.ndim == 0 or input.shape[-1] != 2:
         raise RuntimeError("Tensor must have a last dimension of size 2")
-    if input.strides[-1] != input.itemsize:
+    if input.stride(-1) != 1:
         raise RuntimeError("Tensor must have a last dimension with stride 1")
-    return np.reshape(input.view(np.result_type(input.dtype, np.complex64)), input.shape[:-1])
-
-
-view_as_real.vjp(input=lambda g: g[..., 0] - 1j * g[..., 1])
-view_as_complex.vjp(input=lambda g: np.stack((np.real(g), np.real(1j * g)), -1))
+    return _as_complex(input)
 
 
 @composite

@@ -24,7 +24,7 @@ from refgrad.levels import below, levels, only
 from refgrad.mode import state
 from refgrad.ops.arrays import as_array, cast, unbroadcast
 from refgrad.tensor import Tensor, wrap
-from refgrad.views import TURNED, View
+from refgrad.views import TURNED, Replay, View
 
 SIZE = (
     "Trying to set a forward gradient that has a different size than that of the original Tensor, "
@@ -266,21 +266,8 @@ def _put(t: Any, level: int, new: Any) -> None:
         new = wrap(np.zeros_like(t._array)) if new is None else new
         if steps:
             whole = wrap(np.zeros_like(owner._array)) if whole is None else whole
-            new = view_write(whole, new, _replay(steps))
+            new = view_write(whole, new, Replay(steps, owner))
     give(owner, level, new)
-
-
-def _replay(steps: list[Any]) -> Any:
-    """The function that takes the view made by `steps`, last first, of an array or Tensor."""
-    made = [(*view._made_by, view._index) for view in reversed(steps)]
-
-    def of(x: Any) -> Any:
-        for op, values, index in made:
-            x = op.on((x, *values[1:]))
-            x = x if index is None else x[index]
-        return x
-
-    return of
 
 
 # --- users' Functions ----------------------------------------------------------------------------

@@ -49,6 +49,7 @@ def normalize(index: Index, ndim: int) -> tuple[Index, tuple[Any, ...] | None]:
             first.append(p)
             if not isinstance(p, int):
                 second.append(slice(None))
+    first.append(Ellipsis)  # as above
     return tuple(first), tuple(second)
 
 
@@ -174,7 +175,7 @@ def index_select(input: Any, dim: Any, index: Any) -> Any:
     if index.ndim > 1:
         raise IndexError("index_select(): Index is supposed to be a vector")
     if input.ndim == 0:
-        return input[...] if index.size == 1 else np.broadcast_to(input, index.shape)
+        return np.array(np.broadcast_to(input, index.shape if index.size != 1 else ()))
     d = wrap_dim(dim, input.ndim)
     index = np.reshape(index, (-1,))
     _check_bounds(index, input.shape[d])
@@ -199,7 +200,8 @@ index_select.vjp(
 @composite
 def take(input: Any, index: Any) -> Any:
     """The elements that `index` names, in row-major order of `input`."""
-    return getitem(input.reshape(-1), index)
+    made = getitem(input.reshape(-1), index)
+    return made if made._base is None else made.clone()
 
 
 @composite

@@ -119,9 +119,9 @@ def column_stack(tensors: Any) -> Any:
 def unbind(input: Any, dim: Any = 0) -> Any:
     """The slices along `dim`, which is dropped."""
     if input.ndim == 0:
-        raise RuntimeError("Dimension specified as 0 but tensor has no dimensions")
+        raise IndexError("Dimension specified as 0 but tensor has no dimensions")
     d = wrap_dim(dim, input.ndim)
-    return tuple(input[at_dim(d, i)] for i in range(input.shape[d]))
+    return tuple(input[(*at_dim(d, i), ...)] for i in range(input.shape[d]))
 
 
 unbind.vjp(
@@ -214,9 +214,10 @@ def tensor_split(input: Any, indices_or_sections: Any, dim: int = 0) -> Any:
         if at <= 0:
             raise RuntimeError(f"number of sections must be larger than 0, got {at}")
         short, long = divmod(n, at)
-        return _split(input, tuple(short + (i < long) for i in range(at)), d)
-    ends = [*(e for e in ints(at)), n]
-    starts = [0, *ends[:-1]]
+        ends = [short * (i + 1) + builtins.min(i + 1, long) for i in range(at)]
+    else:
+        ends = [*ints(at), n]
+    starts = [0, *ends[:-1]]  # each a view of its own: unlike split's, they may be written to
     return tuple(input[at_dim(d, slice(s, e))] for s, e in zip(starts, ends, strict=True))
 
 

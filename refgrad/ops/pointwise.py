@@ -240,7 +240,21 @@ def _by_sgn(g: Any, input: Any, out: Any) -> Any:
 
 
 neg = unary("neg", np.negative, lambda g: -g)
-positive = unary("positive", np.positive, lambda g: g)
+
+
+@composite
+def positive(input: Any) -> Any:
+    """`input` itself.
+
+    Raises:
+        RuntimeError: it is boolean.
+    """
+    if input.dtype is dtypes.bool:
+        raise RuntimeError("The `+` operator, on a bool tensor is not supported.")
+    return input
+
+
+UFUNCS[np.positive] = positive
 abs = unary(
     "abs", np.abs, lambda g, input: g * np.sign(np.conj(input))
 )  # d|z| = Re(conj(z/|z|) dz)

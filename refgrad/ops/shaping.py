@@ -63,23 +63,20 @@ def reshape(input: Any, shape: Any) -> Any:
 reshape.vjp(input=lambda g, shape: np.reshape(g, shape))
 
 
-@op(view=True, variadic="size", node_name="ViewBackward0", method=False)
-def view(input: Any, size: Any) -> Any:
+def view(input: Any, *size: Any) -> Any:
     """The same memory in another shape.
 
     Raises:
         RuntimeError: the strides do not allow it.
     """
-    out = np.reshape(input, solve_size(size, input.size))
-    if input.size and isinstance(out, np.ndarray) and not np.may_share_memory(out, input):
+    out = reshape(input, *size)
+    array = out._array
+    if array.size and isinstance(array, np.ndarray) and not np.may_share_memory(array, input._array):
         raise RuntimeError(
             "view size is not compatible with input tensor's size and stride (at least one dimension "
             "spans across two contiguous subspaces). Use .reshape(...) instead."
         )
     return out
-
-
-view.vjp(input=lambda g, shape: np.reshape(g, shape))
 
 
 def _view_method(input: Any, *size: Any, dtype: Any = None) -> Any:
@@ -123,13 +120,15 @@ def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
 @composite
 def ravel(input: Any) -> Any:
     """All elements in one dimension."""
-    return reshape(input, (-1,)) if input.numel() else reshape(input, (0,))
+    return reshape(input.contiguous(), (-1,) if input.numel() else (0,))
 
 
 @composite
 def unflatten(input: Any, dim: int, sizes: Any) -> Any:
     """One dimension as several, of `sizes`."""
     shape = input.shape
+    if not shape:
+        raise RuntimeError("unflatten: Dimension specified as 0 but tensor has no dimensions")
     dim = wrap_dim(dim, len(shape))
     sizes = ints(sizes)
     if not sizes:
@@ -262,7 +261,10 @@ def expand(input: Any, size: Any, *, implicit: bool = False) -> Any:
                 f"The expanded size of the tensor ({n}) must match the existing size ({o}) at "
                 f"non-singleton dimension {i}."
             )
-    return np.broadcast_to(input, new)
+    out = np.broadcast_to(input, new)
+    if isinstance(input, np.ndarray) and input.flags.writeable:
+        out.flags.writeable = True  # a part of it may be without repetition, and so be written
+    return out
 
 
 expand.vjp(input=lambda g, shape: unbroadcast(g, shape))
@@ -322,7 +324,7 @@ atleast_1d, atleast_2d, atleast_3d = _at_least(1), _at_least(2), _at_least(3)
 @op(variadic="dims")
 def flip(input: Any, dims: Any) -> Any:
     """Reversed along `dims`."""
-    return np.flip(input, wrap_dims(ints(dims), input.ndim)) if input.ndim else np.copy(input)
+    return np.copy(np.flip(input, wrap_dims(ints(dims), input.ndim)))
 
 
 flip.vjp(input=lambda g, dims: np.flip(g, wrap_dims(ints(dims), g.ndim)) if g.ndim else g)
@@ -399,7 +401,7 @@ def _repeat(input: Any, *repeats: Any) -> Any:
     full = reshape(expand(reshape(input, tuple(ones)), tuple(pairs)), [
         r * n for r, n in zip(sizes, shape, strict=True)
     ])  # fmt: skip
-    return full.clone() if all(r == 1 for r in sizes) else full
+    return full if full._base is None else full.clone()
 
 
 _repeat.__name__ = "repeat"

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from refgrad.ops.arrays import wrap_dim
+from refgrad.ops.complexes import view_as_real
 from refgrad.ops.indexing import at_dim, put_at
 from refgrad.ops.op import composite, op
 from refgrad.ops.shaping import permute
@@ -203,6 +204,8 @@ def as_strided(input: Any, size: Any, stride: Any, storage_offset: Any = None) -
     base = input
     while isinstance(base, View) and base._tangents is None:
         base = base._made_by[1][0]
+    if base.is_complex() and not input.is_complex():
+        base = view_as_real(base)
     array = base._array
     offset = storage_offset
     if offset is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.testing._internal.common_methods_invocations import op_db
 
 import refgrad
+from tests.refgrad.against_torch import convert, leaves, resolve
 from tests.refgrad.both import both, both_raise
 
 VIEWS = {
@@ -239,3 +242,98 @@ def test_second_order_through_a_written_view(name: str) -> None:
         return t.autograd.grad((g**2).sum(), x)
 
     both(code)
+
+
+OTHERWISE = {  # what shares memory where PyTorch's does not, or the contrary
+    "conj": "PyTorch's conjugate is a view that conjugates as it is read",
+    "double": "PyTorch copies for a memory format, which refgrad has not",
+    "ormqr": "of an empty matrix refgrad gives back the other",
+    "ravel": "of a tensor with gaps refgrad gives a view where PyTorch copies",
+    "sum_to_size": "of a 0-d tensor to () refgrad gives the tensor itself",
+    "to": "PyTorch copies for a memory format, which refgrad has not",
+    "zero_": "it has no form that is not in place",
+}
+
+
+class TestMemory:
+    """What shares memory with an argument is a view of it, or the argument; and as in PyTorch."""
+
+    def test_results_share_what_torch_shares(self) -> None:
+        count = 0
+        for entry in op_db:
+            function = resolve(entry.name)
+            dtype = torch.float64 if torch.float64 in entry.dtypes else torch.complex128
+            if function is None or dtype not in entry.dtypes or entry.name in OTHERWISE:
+                continue
+            for sample in islice(entry.sample_inputs("cpu", dtype, requires_grad=False), 4):
+                given = [sample.input, sample.args, sample.kwargs]
+                mine = convert(given)
+                try:
+                    theirs = leaves(entry.op(given[0], *given[1], **given[2]), torch.Tensor)
+                    ours = leaves(function(mine[0], *mine[1], **mine[2]), refgrad.Tensor)
+                except Exception:  # noqa: S112  what runs is held to torch in test_opinfo
+                    continue
+                for a, b in zip(ours, theirs, strict=False):
+                    if not b.numel():
+                        continue
+                    shared = [
+                        a is t or np.shares_memory(a._array, t._array)
+                        for t in leaves(mine, refgrad.Tensor)
+                    ]
+                    wanted = [
+                        b.untyped_storage().data_ptr() == t.untyped_storage().data_ptr()
+                        for t in leaves(given, torch.Tensor)
+                    ]
+                    count += 1
+                    assert any(shared) == any(wanted), entry.name
+                    assert (
+                        not any(shared)
+                        or a._base is not None
+                        or any(a is t for t in leaves(mine, refgrad.Tensor))
+                    ), entry.name
+        assert count > 1000
+
+    def test_of_one_dimension(self) -> None:
+        def code(t: Any) -> Any:
+            x = t.arange(4.0)
+            for v in x:
+                v.mul_(2)
+            x.unbind()[1].add_(7)
+            x.flip(0).zero_()
+            x.take(t.tensor(2)).zero_()
+            x[t.tensor(3)].neg_()
+            return x
+
+        both(code)
+
+    def test_what_was_saved_is_apart_from_a_later_write(self) -> None:
+        def code(t: Any) -> Any:
+            x = t.arange(6.0, dtype=t.float64).reshape(2, 3).requires_grad_()
+            y = x * 1
+            z = y.flip(0) * x
+            y.mul_(5)
+            z.sum().backward()
+            return x.grad
+
+        both(code)
+
+    def test_a_write_to_part_of_an_expanded_tensor(self) -> None:
+        def code(t: Any) -> Any:
+            x = t.ones(1, 3, dtype=t.float64, requires_grad=True)
+            y = x * 1
+            y.expand(4, 3)[0].mul_(2)
+            y.expand(4, 3)[::4].add_(x)
+            y.sum().backward()
+            return y, x.grad
+
+        both(code)
+
+    def test_a_view_beyond_its_tensor_sends_its_gradient_there(self) -> None:
+        x = refgrad.arange(6.0, dtype=refgrad.float64).reshape(2, 3).requires_grad_()
+        (x * 1)[0].as_strided((2,), (1,), 3).sum().backward()  # PyTorch: zeros
+        np.testing.assert_array_equal(x.grad.numpy(), [[0, 0, 0], [1, 1, 0]])
+
+    def test_reads_out_of_the_memory_are_refused(self) -> None:
+        both_raise(lambda t: t.zeros(3).as_strided((4,), (1,)), match="out of bounds for storage")
+        both_raise(lambda t: t.zeros(3).as_strided((2,), (-1,)), match="Negative strides")
+        both_raise(lambda t: t.zeros(3).as_strided((2,), (1, 1)), match="mismatch in length")
