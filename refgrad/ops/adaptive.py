@@ -222,8 +222,14 @@ def unpool(input: Any, indices: Any, size: Any) -> Any:
     return np.reshape(out, (n, c, *size))
 
 
-# of several elements at one index PyTorch gives each the gradient; only the last has a tangent
-unpool.vjp(input=lambda g, indices: pick(g, indices)).linear("input")
+def _stays(indices: Any, size: Any) -> Any:
+    """Whether an element is the one that stays of those at its index."""
+    own = np.reshape(np.arange(indices.size), indices.shape)
+    return pick(unpool(own, indices, size), indices) == own
+
+
+# PyTorch gives every element at an index the gradient, also those that were overwritten
+unpool.vjp(input=lambda g, indices, size: pick(g, indices) * _stays(indices, size)).linear("input")
 
 
 def _max_unpool(
