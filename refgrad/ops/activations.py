@@ -36,7 +36,7 @@ def _functional(made: Any, public: bool = False) -> Any:
             return input.become(made(input.snapshot(), *args, **kwargs))
         return made(input, *args, **kwargs)
 
-    function.__name__, function.__doc__ = made.__name__, made.__doc__
+    function.__name__, function.__doc__, function.op = made.__name__, made.__doc__, made  # type: ignore[attr-defined]
     if public:
         METHODS[made.__name__] = INPLACE[made.__name__] = function
     return function

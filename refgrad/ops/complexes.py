@@ -16,7 +16,9 @@ __all__ = [
 
 PI = 3.141592653589793
 
-_conj = unary("conj_physical", np.conjugate, lambda g: np.conj(g), node_name="ConjPhysicalBackward0")
+_conj = unary(
+    "conj_physical", np.conjugate, lambda g: np.conj(g), node_name="ConjPhysicalBackward0"
+)
 
 
 @composite
@@ -45,7 +47,9 @@ def _imag(input):
 
 
 _real.vjp(input=lambda g: g)  # the engine makes it complex
-_imag.vjp(input=lambda g: g * -1j)  # Im(dz) = Re(-i dz); -1j * g of a 0-d g would be a Python number
+_imag.vjp(
+    input=lambda g: g * -1j
+)  # Im(dz) = Re(-i dz); -1j * g of a 0-d g would be a Python number
 
 
 def real(input: Any) -> Any:
@@ -64,8 +68,16 @@ def imag(input: Any) -> Any:
     return _imag(input)
 
 
-setattr(Tensor, "real", property(real))  # noqa: B010
-setattr(Tensor, "imag", property(imag))  # noqa: B010
+def _set_real(self: Tensor, value: Any) -> None:
+    real(self).copy_(value)
+
+
+def _set_imag(self: Tensor, value: Any) -> None:
+    imag(self).copy_(value)
+
+
+setattr(Tensor, "real", property(real, _set_real))  # noqa: B010
+setattr(Tensor, "imag", property(imag, _set_imag))  # noqa: B010
 FUNCTIONS[np.real] = real
 FUNCTIONS[np.iscomplexobj] = lambda x: x.is_complex()
 

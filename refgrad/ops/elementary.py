@@ -27,7 +27,17 @@ expm1 = unary("expm1", np.expm1, lambda g, input: g * np.exp(input), floats=True
 log = unary("log", np.log, lambda g, input: g / input, floats=True)
 log2 = unary("log2", np.log2, lambda g, input: g / (input * LN2), floats=True)
 log10 = unary("log10", np.log10, lambda g, input: g / (input * LN10), floats=True)
-log1p = unary("log1p", np.log1p, lambda g, input: g / (1 + input), floats=True)
+def _log1p(z: Any) -> Any:
+    """NumPy's of complex numbers is log(1 + z), which loses a small z. 1 + z would lose -0j too."""
+    if z.dtype.kind != "c":
+        return np.log1p(z)
+    x, y = z.real, z.imag
+    near = 0.5 * np.log1p(x * (2.0 + x) + y * y) + 1j * np.arctan2(y, 1.0 + x)
+    return np.where(np.abs(z) < 0.5, near, np.log(z - -1.0)).astype(z.dtype, copy=False)
+
+
+log1p = unary("log1p", _log1p, lambda g, input: g / (1 + input), floats=True)
+UFUNCS[np.log1p] = log1p
 
 
 @op(method=False)
@@ -68,8 +78,9 @@ asinh = unary(
         np.sqrt(1 + input * input) if np.iscomplexobj(input) else np.hypot(input, 1.0)),
 )  # fmt: skip
 acosh = unary(
-    "acosh", np.arccosh, lambda g, input: g / (np.sqrt(input - 1) * np.sqrt(input + 1)), floats=True
-)
+    "acosh", np.arccosh, floats=True,                      # -(-1) keeps -0j, below the cut, where +1 does not
+    vjp=lambda g, input: g / (np.sqrt(input - 1.0) * np.sqrt(input - -1.0)),
+)  # fmt: skip
 atanh = unary("atanh", np.arctanh, lambda g, input: g / _gap(input), floats=True)
 
 arcsin, arccos, arctan = alias("arcsin", asin), alias("arccos", acos), alias("arctan", atan)

@@ -33,6 +33,7 @@ from refgrad.tensor import Tensor, wrap
 from refgrad.views import make_view
 
 _MISSING: Any = object()
+_BOOL = np.dtype(bool)
 _ALIASES = {
     "exponent": "other",
     "axis": "dim",
@@ -95,6 +96,8 @@ class Op:
         parameters = list(self.__signature__.parameters.values())
         self.names = tuple(p.name for p in parameters)
         self.index = {n: i for i, n in enumerate(self.names)}
+        self.kinds, self.inexact = "fc" if floats else "fciub", "fc"  # dtypes of a fast call
+        self.real, self.picky = False, floats
         self.positional = sum(p.kind is not p.KEYWORD_ONLY for p in parameters)
         self.keywords = self.names[self.positional :]
         self.defaults = [_MISSING if p.default is p.empty else p.default for p in parameters]
@@ -214,7 +217,15 @@ class Op:
                 )
         return values
 
+    def reals(self) -> Op:
+        """Say that complex numbers have no place in it: it refuses them."""
+        self.real = self.picky = True
+        self.kinds, self.inexact = self.kinds.replace("c", ""), "f"
+        return self
+
     def _forward(self, raws: Sequence[Any]) -> Any:
+        if self.real and _any_complex(raws):
+            raise NotImplementedError(f'"{self.name}" not implemented for complex numbers')
         try:
             if self.keywords:
                 k = self.positional
@@ -226,8 +237,13 @@ class Op:
             from refgrad.errors import LinAlgError
 
             raise LinAlgError(f"{self.name}(): {error}") from error
-        except self.failures as error:
-            raise RuntimeError(f"{self.name}(): {explain(error, raws)}") from error
+        except (TypeError, ValueError) as error:
+            if isinstance(error, TypeError) and _any_complex(raws):  # NumPy or SciPy has no loop
+                text = f'"{self.name}" not implemented for complex numbers'
+                raise NotImplementedError(text) from error
+            if isinstance(error, self.failures):
+                raise RuntimeError(f"{self.name}(): {explain(error, raws)}") from error
+            raise
 
     def _promote(self, values: list[Any]) -> None:
         """Bring the promoted arguments (or the tensors of a list) to their common dtype."""
@@ -356,9 +372,7 @@ class Unary(Op):
         forward.__doc__ = ufunc.__doc__
         super().__init__(forward, promote=("input",), inplace=inplace, **options)
         self.ufunc = ufunc
-        self.kinds = "fc" if self.floats else "fciub"
-        if isinstance(ufunc, np.ufunc):
-            UFUNCS.setdefault(ufunc, self)
+        _register(ufunc, self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if kwargs or len(args) != 1 or not isinstance(args[0], Tensor):
@@ -367,7 +381,10 @@ class Unary(Op):
         x = input._array
         if Levels.open or x.dtype.kind not in self.kinds:
             return super().__call__(input)
-        out = self.ufunc(x)
+        try:
+            out = self.ufunc(x)
+        except self.failures:  # whose error says more
+            return super().__call__(input)
         if not isinstance(out, np.ndarray):
             out = as_array(out)
         if input._requires_grad and state.enabled and self.rules:
@@ -396,8 +413,7 @@ class Binary(Op):
         forward.__doc__ = ufunc.__doc__
         super().__init__(forward, promote=("input", "other"), inplace=inplace, **options)
         self.ufunc = ufunc
-        if isinstance(ufunc, np.ufunc):
-            UFUNCS.setdefault(ufunc, self)
+        _register(ufunc, self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if Levels.open or kwargs or len(args) != 2:
@@ -407,17 +423,17 @@ class Binary(Op):
         x: Any = input._array if left else input
         y: Any = other._array if right else other
         if left and right:
-            if x.dtype is not y.dtype or (self.floats and x.dtype.kind not in "fc"):
+            if x.dtype is not y.dtype or (self.picky and x.dtype.kind not in self.kinds):
                 return super().__call__(input, other)
         elif left:
-            if type(other) not in _REAL_SCALARS or x.dtype.kind not in "fc":
+            if type(other) not in _REAL_SCALARS or x.dtype.kind not in self.inexact:
                 return super().__call__(input, other)
-        elif not right or type(input) not in _REAL_SCALARS or y.dtype.kind not in "fc":
+        elif not right or type(input) not in _REAL_SCALARS or y.dtype.kind not in self.inexact:
             return super().__call__(input, other)
         try:
             out = self.ufunc(x, y)
-        except self.failures as error:
-            raise RuntimeError(explain(error, (x, y))) from error
+        except self.failures:  # whose error says more
+            return super().__call__(input, other)
         if not isinstance(out, np.ndarray):
             out = as_array(out)
         if state.enabled and self.rules:
@@ -442,6 +458,13 @@ class Binary(Op):
                 )
                 return wrap(out, node)
         return wrap(out)
+
+
+def _register(ufunc: Callable[..., Any], made: Op) -> None:
+    if isinstance(ufunc, np.ufunc):
+        UFUNCS.setdefault(ufunc, made)
+        if not any("D" in loop.partition("->")[0] for loop in ufunc.types):
+            made.reals()
 
 
 def op(forward: Callable[..., Any] | None = None, **options: Any) -> Any:
@@ -562,6 +585,10 @@ def _raw(value: Any) -> Any:
     if type(value) in (list, tuple):
         return type(value)(_raw(v) for v in value)
     return value
+
+
+def _any_complex(raws: Sequence[Any]) -> bool:
+    return any(getattr(r, "dtype", _BOOL).kind == "c" for r in _flat(raws))
 
 
 def _flat(values: Sequence[Any]) -> Sequence[Any]:
