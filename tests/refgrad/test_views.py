@@ -51,7 +51,7 @@ VIEWS = {
     "tensor_split at": lambda x: x.tensor_split((1,))[0],
     "hsplit": lambda x: x.hsplit([1])[0],
     "unbind": lambda x: x.unbind()[0],
-    "detached": lambda x: x.detach(),
+    "detached": lambda x: x[...] if repeats(x) else x.detach(),  # PyTorch's backward refuses it
 }
 OF_COMPLEX = {
     "real": lambda x: x.real,
@@ -93,8 +93,11 @@ def module_of(x: Any) -> Any:
 
 def single(x: Any) -> Any:
     """`x`, where each element has a place of its own: PyTorch is lenient in part where not."""
-    twice = any(s == 0 and n > 1 for s, n in zip(x.stride(), x.shape, strict=True))
-    return x.add_(1) if twice else x
+    return x.add_(1) if repeats(x) else x
+
+
+def repeats(x: Any) -> bool:
+    return any(s == 0 and n > 1 for s, n in zip(x.stride(), x.shape, strict=True))
 
 
 def index(x: Any) -> Any:
