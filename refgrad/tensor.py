@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from refgrad import dtypes
-from refgrad.device import cpu, device
+from refgrad.description import Described
 from refgrad.graph import AccumulateGrad, Output, Writes, clock
 from refgrad.levels import Levels
 from refgrad.mode import state
-from refgrad.size import Size
 
 NON_LEAF_GRAD = (
     "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed. Its .grad "
@@ -28,7 +27,7 @@ NON_LEAF_GRAD = (
 LEAF_WRITE = "a leaf Variable that requires grad is being used in an in-place operation."
 
 
-class Tensor:
+class Tensor(Described):
     """A multi-dimensional array that knows how to give gradients.
 
     `Tensor(data)` is PyTorch's legacy constructor: float32 from a list or array, or an
@@ -64,95 +63,6 @@ class Tensor:
     __hash__ = object.__hash__
 
     # --- what it is ------------------------------------------------------------------------------
-
-    @property
-    def shape(self) -> Size:
-        """Its shape."""
-        return Size(self._array.shape)
-
-    def size(self, dim: int | None = None) -> Any:
-        """Its shape, or the length of one dimension."""
-        from refgrad.ops.arrays import wrap_dim
-
-        shape = self._array.shape
-        return Size(shape) if dim is None else shape[wrap_dim(dim, len(shape))]
-
-    @property
-    def ndim(self) -> int:
-        """The number of dimensions."""
-        return int(self._array.ndim)
-
-    def dim(self) -> int:
-        """The number of dimensions."""
-        return int(self._array.ndim)
-
-    ndimension = dim
-
-    def numel(self) -> int:
-        """The number of elements."""
-        return int(self._array.size)
-
-    nelement = numel
-
-    @property
-    def dtype(self) -> dtypes.dtype:
-        """The dtype of its elements."""
-        return dtypes.from_numpy(self._array.dtype)
-
-    @property
-    def device(self) -> device:
-        """Where its memory is."""
-        return cpu
-
-    @property
-    def is_cuda(self) -> bool:
-        """Whether its memory is on a CUDA device."""
-        return False
-
-    @property
-    def is_cpu(self) -> bool:
-        """Whether its memory is the host's."""
-        return True
-
-    @property
-    def is_sparse(self) -> bool:
-        """Whether only some elements are stored: never."""
-        return False
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all elements."""
-        return int(self._array.nbytes)
-
-    @property
-    def itemsize(self) -> int:
-        """Bytes an element."""
-        return int(self._array.itemsize)
-
-    def element_size(self) -> int:
-        """Bytes an element."""
-        return int(self._array.itemsize)
-
-    def stride(self, dim: int | None = None) -> Any:
-        """The strides in elements, or that of one dimension."""
-        strides = tuple(s // self._array.itemsize for s in self._array.strides)
-        return strides if dim is None else strides[dim]
-
-    def is_contiguous(self, memory_format: Any = None) -> bool:
-        """Whether its elements lie in row-major order without gaps."""
-        return bool(self._array.flags.c_contiguous)
-
-    def is_floating_point(self) -> bool:
-        """Whether the dtype is a floating one."""
-        return bool(self._array.dtype.kind == "f")
-
-    def is_complex(self) -> bool:
-        """Whether the dtype is a complex one."""
-        return bool(self._array.dtype.kind == "c")
-
-    def data_ptr(self) -> int:
-        """The address of its first element."""
-        return int(self._array.__array_interface__["data"][0])
 
     def __len__(self) -> int:
         if self._array.ndim == 0:

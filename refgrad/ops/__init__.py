@@ -133,10 +133,10 @@ def _method(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 for _name, _function in METHODS.items():
-    if _name not in Tensor.__dict__:
+    if not hasattr(Tensor, _name):
         setattr(Tensor, _name, _method(_function))
 for _name, _function in INPLACE.items():
-    if f"{_name}_" not in Tensor.__dict__:
+    if not hasattr(Tensor, f"{_name}_"):
         setattr(Tensor, f"{_name}_", inplace.of(_function))
 
 operators.attach()
