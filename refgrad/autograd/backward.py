@@ -6,6 +6,7 @@ number, which is a topological order, so each node is visited once, with its who
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,9 +25,12 @@ FREED = (
 )
 
 
+_NODES = (Node, Output)
+
+
 def reachable(roots: Sequence[Any]) -> list[Any]:
     """The nodes below `roots`, oldest first; leaves are left out."""
-    order: list[Any] = [r for r in dict.fromkeys(roots) if isinstance(r, (Node, Output))]
+    order: list[Any] = [r for r in dict.fromkeys(roots) if isinstance(r, _NODES)]
     seen: set[Any] = set(order)
     stack = list(order)
     while stack:
@@ -40,13 +44,20 @@ def reachable(roots: Sequence[Any]) -> list[Any]:
             continue
         for link in node.links:
             target = link[0]
-            for t in target if type(target) is tuple else (target,):
+            if type(target) is not tuple:
+                if target not in seen:
+                    seen.add(target)
+                    if isinstance(target, _NODES):
+                        order.append(target)
+                        stack.append(target)
+                continue
+            for t in target:
                 if t not in seen:
                     seen.add(t)
-                    if isinstance(t, (Node, Output)):
+                    if isinstance(t, _NODES):
                         order.append(t)
                         stack.append(t)
-    order.sort(key=lambda node: node.seq)
+    order.sort(key=operator.attrgetter("seq"))
     return order
 
 

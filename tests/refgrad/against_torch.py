@@ -204,7 +204,12 @@ def disagreements(
 
 
 def main(names: list[str]) -> None:
-    """Print the disagreements of the entries named."""
+    """Print the disagreements of the entries named, of order 2 or of `--order N`."""
+    order = 2
+    if "--order" in names:
+        at = names.index("--order")
+        order = int(names[at + 1])
+        names = names[:at] + names[at + 2 :]
     warnings.simplefilter("ignore")
     held = lacking = 0
     for entry in op_db:
@@ -222,7 +227,7 @@ def main(names: list[str]) -> None:
         ):
             if dtype not in entry.dtypes:
                 continue
-            found = list(disagreements(entry, dtype))
+            found = list(disagreements(entry, dtype, order))
             held += not found
             for line in found[:6]:
                 print(str(dtype)[6:], line)
