@@ -1,7 +1,7 @@
 # make conformance   verify refgrad: journal and HTML page under reports/
 # make test          the tests
 # make lint          ruff and mypy
-# make report        the HTML page again, from the journal
+# make report        all pages that are published, from the journal
 # make clean         remove .venv and caches
 #
 # The environment is made from nothing on the first call. Options for pip: make test PIP_ARGS='--index-url ...'
@@ -41,7 +41,7 @@ conformance: $(STAMP)
 	exit $$status
 
 report: $(STAMP)
-	@$(BIN)/conformance report $(JOURNAL) --html $(PAGE)
+	@$(BIN)/conformance report $(JOURNAL) --html $(PAGE) --markdown $(PAGE:.html=.md) --badge $(PAGE:.html=.svg)
 
 test: $(STAMP)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
