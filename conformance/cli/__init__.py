@@ -6,7 +6,6 @@ or an engine that cannot load, 5 nothing was checked.
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 import traceback
@@ -14,51 +13,29 @@ from collections.abc import Sequence
 
 import click
 
+from conformance.cli.lazy import LazyGroup
 from conformance.errors import ConformanceError, UsageError
 
 INTERRUPTED, OWN_ERROR, WRONG_USAGE = 2, 3, 4
 
-# Each command's one line of help stands here, so that --help imports none of them.
 _COMMANDS = {
     "run": "Verify an engine's derivatives and write a journal.",
     "verify": "Verify the gradients of a function or model of yours.",
     "report": "Report on a journal: terminal, HTML, Markdown, JUnit, badge.",
     "repro": "Print the script that shows a case.",
     "ops": "List what an engine covers of PyTorch's op_db.",
+    "selftest": "Measure the harness: wrong rules, oracles, false alarms, speed.",
+    "expect": "Keep the list of failures that are known: accept, prune.",
     "engines": "List the engines that can run here.",
 }
 
 
-class _Lazy(click.Group):
-    """Loads the module of a command when the command is named."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
-            return None
-        module = importlib.import_module(f"conformance.cli.{cmd_name}")
-        command: click.Command = module.command
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(_COMMANDS.items()))
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in _COMMANDS:
-            from conformance.expression import did_you_mean
-
-            raise click.UsageError(
-                f"there is no command {args[0]!r}{did_you_mean(args[0], _COMMANDS)}", ctx
-            )
-        return super().resolve_command(ctx, args)
+class _Commands(LazyGroup):
+    package = "conformance.cli"
+    commands_help = _COMMANDS
 
 
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="refgrad-conformance", prog_name="conformance")
 def group() -> None:
     """Verify gradients: an autograd engine against torch.autograd and numerical derivatives.

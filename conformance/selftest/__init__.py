@@ -1,0 +1,1 @@
+"""The harness measured: one module a measurement, each with its click `command`."""
