@@ -6,7 +6,6 @@ import click
 
 from conformance.cli.lazy import LazyGroup
 
-
 # One line of help for each module of conformance.selftest that has a command.
 _MEASUREMENTS = {
     "mutants": "Wrong rules: which check kills each, beside gradcheck.",
