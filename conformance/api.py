@@ -7,8 +7,9 @@ rule had a part in. What cannot be captured is judged as a black box.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,49 +23,23 @@ from conformance.errors import CaptureError, EngineError, GradientMismatch, Unsu
 from conformance.oracles.directional import moved
 from conformance.oracles.pairs import direction
 from conformance.program import OPAQUE, Call, Input, Program, Ref, Values
-from conformance.results import FAILING, Result
-from conformance.settings import Settings
+from conformance.report.gradients import Report, summary
+from conformance.results import Result
+from conformance.settings import Settings, user_checks
 from conformance.sources.base import Sample
 from conformance.sources.captured import capture
+from conformance.specs import Spec
+from conformance.specs import tensors as drawn
 
 SOURCE = "user"
 DIRECTIONS = 4
+SAMPLES = 8  # sets of inputs that are drawn from specs
 NUDGE = 1e-3  # of the inputs: far enough to show a value that left torch
+_ITSELF = "torch's own of another run"
 _UNLIKE = (
     "judged as a black box: the captured calls do not follow the inputs as the function does "
     "(a value left torch, or a branch depends on one)"
 )
-
-
-@dataclass(frozen=True)
-class Report:
-    """What `check_gradients` found.
-
-    `ok` says that every check passed and something was compared; an inconclusive check is not ok.
-    `worst` is the Result that failed first, or None. str(report) is for people.
-    """
-
-    ok: bool
-    verdict: str
-    worst: Result | None
-    results: tuple[Result, ...]
-    notes: tuple[str, ...] = ()
-
-    @property
-    def failed(self) -> bool:
-        """Whether a derivative is wrong, or could not be computed."""
-        return any(r.outcome in FAILING for r in self.results)
-
-    def __bool__(self) -> bool:
-        return self.ok
-
-    def __str__(self) -> str:
-        lines = [f"{'ok' if self.ok else 'NOT OK'}: {self.verdict}"]
-        lines += [f"  {_line(r)}" for r in self.results]
-        lines += [f"  note: {note}" for note in self.notes]
-        if self.worst is not None:
-            lines += ["", *_details(self.worst)]
-        return "\n".join(lines)
 
 
 def check_gradients(
@@ -73,31 +48,99 @@ def check_gradients(
     order: int = 1,
     raise_on_failure: bool = False,
     kwargs: Mapping[str, Any] | None = None,
+    factory: Callable[..., Any] | None = None,
+    samples: int = SAMPLES,
     directions: int = DIRECTIONS,
     seed: int = 0,
 ) -> Report:
     """Check the gradients that torch gives of `fn(*inputs, **kwargs)`.
 
-    fn: a function of tensors, an `autograd.Function`'s apply, an `nn.Module`; it returns a tensor
-    or a tree of them. Inputs of floating or complex dtype that require grad are differentiated,
-    and so are a module's parameters. `order=2` adds Hessian-vector products. `directions` is how
-    many independent random directions are compared numerically.
+    fn: a function of tensors, an `autograd.Function`'s apply, a `torch.library` custom op, an
+    `nn.Module`; it returns a tensor or a tree of them. Inputs of floating or complex dtype that
+    require grad are differentiated, and so are a module's parameters.
+
+    An input may be a Spec, as in `spec("float64[n, 3] in (0, 1)")`: then `samples` sets of inputs
+    are drawn. Or `factory` makes them: called without arguments, or with the sample's number where
+    it takes one, it returns a tuple of inputs, or such a tuple and a dict of keyword arguments.
+    `order=2` adds second order. `directions` is how many independent random directions are compared
+    numerically. The same `seed` draws the same.
 
     Raises GradientMismatch with str(report) where `raise_on_failure` is set and a derivative is
     wrong; UsageError where nothing requires grad; and whatever `fn` itself raises.
     """
     if order not in (1, 2):
         raise UsageError(f"order is {order}; first (1) and second (2) order can be checked")
-    arguments = dict(kwargs or {})
+    results: list[Result] = []
+    notes: list[str] = []
+    sets = _sets(inputs, dict(kwargs or {}), factory, samples, seed)
+    for label, args, arguments in sets:
+        found, said = _check(fn, args, arguments, label, order, directions, seed)
+        results += found
+        notes += said
+    report = summary(results, notes, len(sets))
+    if raise_on_failure and report.failed:
+        raise GradientMismatch(str(report))
+    return report
+
+
+def _sets(
+    inputs: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    factory: Callable[..., Any] | None,
+    samples: int,
+    seed: int,
+) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
+    """The sets of inputs to try: label, positional and keyword arguments."""
+    if samples < 1:
+        raise UsageError(f"samples is {samples}; at least one set of inputs is needed")
+    specs = [x for x in inputs if isinstance(x, Spec)]
+    if factory is None and not specs:
+        return [("", inputs, kwargs)]
+    if factory is not None:
+        if inputs:
+            raise UsageError("give the inputs or a factory that makes them, not both")
+        numbered = bool(inspect.signature(factory).parameters)
+        made = [factory(n) if numbered else factory() for n in range(samples if numbered else 1)]
+        return [(f"factory, {n}", *_split(m, kwargs)) for n, m in enumerate(made)]
+    sets = []
+    for number in range(samples):
+        rest = iter(drawn(specs, seed, number))
+        args = tuple(next(rest) if isinstance(x, Spec) else x for x in inputs)
+        shapes = ", ".join(str(list(x.shape)) for x in args if isinstance(x, torch.Tensor))
+        sets.append((f"{number}, of shapes {shapes}", args, kwargs))
+    return sets
+
+
+def _split(made: Any, kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What a factory returned, as positional and keyword arguments."""
+    if isinstance(made, torch.Tensor):
+        return (made,), kwargs
+    if not isinstance(made, tuple | list):
+        raise UsageError(f"the factory returned a {type(made).__name__}, not a tuple of inputs")
+    if len(made) == 2 and isinstance(made[0], tuple | list) and isinstance(made[1], dict):
+        return tuple(made[0]), kwargs | made[1]
+    return tuple(made), kwargs
+
+
+def _check(
+    fn: Callable[..., Any],
+    inputs: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    label: str,
+    order: int,
+    directions: int,
+    seed: int,
+) -> tuple[list[Result], list[str]]:
+    """The results for one set of inputs, and what is to be said of them."""
     try:
-        captured = capture(fn, inputs, arguments)
+        captured = capture(fn, inputs, kwargs)
         program, values, notes = captured.program, captured.values, captured.notes
-        box = _black_box(fn, inputs, arguments)
+        box = _black_box(fn, inputs, kwargs)
         if not notes and not _alike(program, values, *box):
             program, values = box
             notes = (_UNLIKE,)
     except CaptureError as error:
-        program, values = _black_box(fn, inputs, arguments)
+        program, values = _black_box(fn, inputs, kwargs)
         notes = (f"judged as a black box, since it could not be captured: {error}",)
     if not program.leaves:
         raise UsageError(
@@ -106,15 +149,14 @@ def check_gradients(
     reference, opinion = _second_opinion(program)
     settings = Settings(
         engine="torch", reference=reference.name, order=order, directions=directions, seed=seed,
-        standalone=0, dtypes=(program.leaves[0].dtype,),
+        standalone=0, dtypes=(program.leaves[0].dtype,), checks=user_checks(order),
     )  # fmt: skip
     context = checks.context_for(settings, engine=TorchEngine(), reference=reference)
-    sample = Sample(_name(fn), program, values)
-    results = tuple(checks.check_sample(sample, context, SOURCE))
-    report = _report(results, (*notes, *opinion))
-    if raise_on_failure and report.failed:
-        raise GradientMismatch(str(report))
-    return report
+    sample = Sample(_name(fn), program, values, label)
+    results = list(checks.check_sample(sample, context, SOURCE))
+    if not context.independent:
+        results = [replace(r, evidence={**r.evidence, "against": _ITSELF}) for r in results]
+    return results, [*notes, *opinion]
 
 
 def _alike(program: Program, values: Values, box: Program, box_values: Values) -> bool:
@@ -201,54 +243,3 @@ def _name(fn: Any) -> str:
         return owner.__name__
     name = str(getattr(fn, "__name__", type(fn).__name__))
     return "function" if name == "<lambda>" else name
-
-
-def _report(results: tuple[Result, ...], notes: tuple[str, ...]) -> Report:
-    failing = [r for r in results if r.outcome in FAILING]
-    # the entry-by-entry comparison says most: it names the leaf and the entry
-    order = {"vjp": 0, "numerical": 1, "rr": 2, "value": 3}
-    failing.sort(key=lambda r: order.get(r.check, 9))
-    undecided = [r for r in results if r.outcome not in ("passed", "precision", *FAILING)]
-    if failing:
-        worst = failing[0]
-        text = worst.evidence.get("verdict") or worst.evidence.get("reason", worst.outcome)
-        return Report(False, str(text), worst, results, notes)
-    if undecided:
-        reason = undecided[0].evidence.get("reason", undecided[0].outcome)
-        text = f"{undecided[0].check} is {undecided[0].outcome}: {reason}"
-        return Report(False, text, None, results, notes)
-    if not any(r.check == "numerical" for r in results):
-        return Report(
-            False, "nothing was compared: no output is differentiable", None, results, notes
-        )
-    return Report(True, "every derivative agrees", None, results, notes)
-
-
-def _line(result: Result) -> str:
-    evidence = result.evidence
-    said = [f"{result.check}: {result.outcome}"]
-    if "oracle" in evidence:
-        said.append(f"against {evidence['oracle']}")
-        said.append(f"bound {evidence['bound']:.1e}")
-    if evidence.get("diagnosis") == "kink":
-        said[1:] = ["at a kink, where the gradient is one of several"]
-    elif "oracle" not in evidence and "compared" in evidence:
-        said.append(f"{evidence['compared']} entries")
-    if result.outcome != "passed" and "reason" in evidence:
-        said.append(str(evidence["reason"]))
-    return ", ".join(said)
-
-
-def _details(worst: Result) -> list[str]:
-    evidence = worst.evidence
-    if evidence.get("reference") == evidence.get("engine"):
-        evidence = {k: v for k, v in evidence.items() if k != "reference"}
-    keys = ("leaf", "index", "engine", "reference", "numerical", "bound", "absolute", "relative")
-    names = {"engine": "torch", "reference": "second opinion"}
-    lines = [f"{names.get(k, k):>15}: {evidence[k]}" for k in keys if k in evidence]
-    for key in ("diagnosis", "description", "first_call", "error"):
-        if key in evidence:
-            lines.append(f"{key.replace('_', ' '):>15}: {evidence[key]}")
-    if worst.repro is not None:
-        lines += ["", *("    " + line for line in worst.repro["program"].splitlines())]
-    return lines

@@ -13,6 +13,7 @@ SOURCES = ("captured", "opinfo", "generated")
 MODELS = ("gpt2", "llama", "bert", "vit", "mamba")
 CHECKS = ("value", "vjp", "numerical")
 SECOND_ORDER_CHECKS = ("rr",)
+USER_CHECKS = ("reentrant", "narrow")  # what custom Functions get wrong and ops do not
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +44,8 @@ class Settings:
     samples_per_entry: int | None = None
     models: tuple[str, ...] = MODELS
     standalone: int = 50
+    inputs: tuple[str, ...] = ()  # of a user's function: see conformance.specs
+    draws: int = 8  # sets of inputs drawn from these
 
     @property
     def chosen_checks(self) -> tuple[str, ...]:
@@ -68,6 +71,11 @@ class Settings:
             if key in names
         }
         return cls(**known)
+
+
+def user_checks(order: int) -> tuple[str, ...]:
+    """The checks of a user's own function: those of a run, and what custom Functions get wrong."""
+    return (*Settings(order=order).chosen_checks, *USER_CHECKS)
 
 
 # What a profile says about the numbers; a command-line option outranks it.

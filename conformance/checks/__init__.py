@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from conformance import engines
 from conformance.checks.base import Case, Check, Context, Finding, judge
+from conformance.checks.narrow import NarrowCheck
 from conformance.checks.numerical import NumericalCheck
+from conformance.checks.reentrant import ReentrantCheck
 from conformance.checks.second_order import ReverseOverReverse
 from conformance.checks.standalone import StandaloneCheck
 from conformance.checks.value import ValueCheck
@@ -18,8 +20,14 @@ from conformance.results import Result
 from conformance.settings import Settings
 from conformance.sources.base import Sample
 
-_CHECKS = {
-    c.name: c for c in (ValueCheck, VjpCheck, NumericalCheck, ReverseOverReverse, StandaloneCheck)
+_CHECKS: dict[str, Callable[[], Check]] = {
+    "value": ValueCheck,
+    "vjp": VjpCheck,
+    "numerical": NumericalCheck,
+    "rr": ReverseOverReverse,
+    "reentrant": ReentrantCheck,
+    "narrow": NarrowCheck,
+    "standalone": StandaloneCheck,
 }
 
 

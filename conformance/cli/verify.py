@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from conformance.cli.options import data, echo_json, names, talk
-from conformance.settings import from_profile
+from conformance.settings import from_profile, user_checks
 
 INTERRUPTED, NOTHING_CHECKED = 2, 5
 _WHAT = {
@@ -30,6 +30,20 @@ _WHAT = {
 @click.option("--order", type=click.IntRange(1, 2), default=1, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="SPEC",
+    help="One argument, as in 'float64[n, 3] in (0, 1)' or 'int64[n] in [0, 10)'; repeat for more.",
+)
+@click.option(
+    "--draws",
+    type=click.IntRange(1),
+    default=8,
+    show_default=True,
+    help="Sets of arguments drawn from the --input specs.",
+)
+@click.option(
     "--timeout", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="For one case."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summaries as JSON.")
@@ -38,8 +52,11 @@ def command(*, subject: str, engines: tuple[str, ...], as_json: bool, **options:
 
     MODULE:NAME is a function, an autograd.Function or an nn.Module, for which small inputs are made
     up; or a factory without arguments that returns (callable, args) or (callable, args, kwargs).
-    MODULE may be a file ending in .py. The tensors among the arguments that require grad, and a
-    module's parameters, are checked: the whole, then each call of it alone.
+    Or --input describes the arguments, one each, and several sets are drawn: a size that is a name
+    (n) is drawn too. MODULE may be a file ending in .py.
+
+    The tensors among the arguments that require grad, and a module's parameters, are checked: the
+    whole, then each call of it alone.
     """
     from conformance import journal as jl
     from conformance import run as running
@@ -53,7 +70,12 @@ def command(*, subject: str, engines: tuple[str, ...], as_json: bool, **options:
     codes = []
     for engine in engines:
         settings = from_profile(
-            "full", engine=engine, sources=(f"user:{subject}",), jobs=1, **options
+            "full",
+            engine=engine,
+            sources=(f"user:{subject}",),
+            checks=user_checks(options["order"]),
+            jobs=1,
+            **options,
         )
         finished = running.run(settings, reporter(console))
         summary = summarise(jl.read(finished.journal))

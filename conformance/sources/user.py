@@ -7,7 +7,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -46,7 +46,7 @@ class User:
 
     def items(self, settings: Settings) -> list[Item]:
         """The one item; raises UsageError where MODULE:NAME cannot be used."""
-        load(self.spec)
+        load(self.spec, settings.inputs)
         return [Item(self.name, self.spec, self.spec.rpartition(":")[2])]
 
     def samples(self, item: Item, settings: Settings) -> Iterator[Sample | Skipped]:
@@ -54,31 +54,36 @@ class User:
 
         What cannot be captured is an error, since the user asked for it by name.
         """
-        from conformance.sources.captured import capture
-
-        subject = load(item.key)
-        try:
-            captured = capture(subject.fn, subject.args, subject.kwargs)
-        except CaptureError as error:
-            yield Skipped(item.op, item.key, str(error), outcome="errored")
-            return
-        except Exception as error:
-            reason = f"{item.key} raised {type(error).__name__}: {error}"
-            yield Skipped(item.op, item.key, reason, outcome="errored")
-            return
-        program, values = captured.program, captured.values
-        note = "; ".join(filter(None, (subject.chosen, *captured.notes)))
-        yield Sample(item.op, program, values, item.key, note)
-        if len(program.calls) > 1:
-            yield from calls_alone(program, values, item.key)
+        for number in range(settings.draws if settings.inputs else 1):
+            subject = load(item.key, settings.inputs, settings.seed, number)
+            yield from _captured(subject, item)
 
 
-def load(spec: str) -> Subject:
-    """The callable that MODULE:NAME names, with arguments.
+def _captured(subject: Subject, item: Item) -> Iterator[Sample | Skipped]:
+    from conformance.sources.captured import capture
+
+    try:
+        captured = capture(subject.fn, subject.args, subject.kwargs)
+    except CaptureError as error:
+        yield Skipped(item.op, item.key, str(error), outcome="errored")
+        return
+    except Exception as error:
+        reason = f"{item.key} raised {type(error).__name__}: {error}"
+        yield Skipped(item.op, item.key, reason, outcome="errored")
+        return
+    program, values = captured.program, captured.values
+    note = "; ".join(filter(None, (subject.chosen, *captured.notes)))
+    yield Sample(item.op, program, values, item.key, note)
+    if len(program.calls) > 1:
+        yield from calls_alone(program, values, item.key)
+
+
+def load(spec: str, inputs: Sequence[str] = (), seed: int = 0, number: int = 0) -> Subject:
+    """The callable that MODULE:NAME names, with arguments: those of set `number` drawn by `inputs`.
 
     MODULE is an import path or a file ending in .py. NAME is a factory without arguments, or a
-    function, autograd.Function or nn.Module, for which small arguments are made up. Raises
-    UsageError that says what to do.
+    function, autograd.Function or nn.Module, for which small arguments are made up where no
+    `inputs` describe them (see conformance.specs). Raises UsageError that says what to do.
     """
     import torch
 
@@ -88,6 +93,8 @@ def load(spec: str) -> Subject:
     found = _attribute(_import(module_name), name, spec)
     if isinstance(found, type) and issubclass(found, torch.nn.Module):
         found = _call(found, spec, "make it without arguments")
+    if inputs:
+        return _drawn(found, inputs, seed, number, spec)
     if isinstance(found, type) and issubclass(found, torch.autograd.Function):
         return _guess(found.apply, _required(found.forward)[1:], spec)
     if isinstance(found, torch.nn.Module):
@@ -101,6 +108,19 @@ def load(spec: str) -> Subject:
     if isinstance(made, tuple) and made and callable(made[0]):
         return _from_factory(made, spec)
     return Subject(found)
+
+
+def _drawn(found: Any, inputs: Sequence[str], seed: int, number: int, spec: str) -> Subject:
+    import torch
+
+    from conformance import specs
+
+    if isinstance(found, type) and issubclass(found, torch.autograd.Function):
+        found = found.apply
+    if not callable(found):
+        raise UsageError(f"{spec} is a {type(found).__name__}, which cannot be called")
+    args = specs.tensors([specs.spec(text) for text in inputs], seed, number)
+    return Subject(found, args, {}, f"set {number} drawn from {'; '.join(inputs)}")
 
 
 def _import(name: str) -> ModuleType:

@@ -1,0 +1,132 @@
+"""What `check_gradients` found, for people and for assertions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from conformance.results import FAILING, Result
+
+# The check that tells most comes first: an entry-by-entry comparison names the leaf and the entry.
+_TELLING = ("vjp", "numerical", "jvp", "rr", "narrow", "reentrant", "value")
+_DETAILS = ("leaf", "index", "engine", "reference", "numerical", "bound", "absolute", "relative")
+_WORDS = ("diagnosis", "description", "first_call", "error")
+_OPTIONAL = ("narrow",)  # a function may refuse float32
+_COMPARING = ("value", "vjp")
+_NAMES = {"engine": "torch", "reference": "second opinion"}
+
+
+@dataclass(frozen=True, repr=False)
+class Report:
+    """What was found of a function.
+
+    `ok` says that every check passed and something was compared; an inconclusive check is not ok.
+    `worst` is the Result that tells most of what failed, or None. `results` has every check of
+    every sample, and `samples` is how many sets of inputs were tried. str(report) is for people.
+    """
+
+    ok: bool
+    verdict: str
+    worst: Result | None
+    results: tuple[Result, ...]
+    notes: tuple[str, ...] = ()
+    samples: int = 1
+
+    @property
+    def failed(self) -> bool:
+        """Whether a derivative is wrong, or could not be computed."""
+        return any(r.outcome in FAILING for r in self.results)
+
+    @property
+    def inconclusive(self) -> bool:
+        """Whether nothing is known to be wrong, and not everything could be decided."""
+        return not self.ok and not self.failed
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+    def __repr__(self) -> str:
+        return f"<Report {str(self).partition(chr(10))[0]}>"
+
+    def __str__(self) -> str:
+        tried = "" if self.samples == 1 else f" ({self.samples} samples)"
+        lines = [f"{'ok' if self.ok else 'NOT OK'}: {self.verdict}{tried}"]
+        lines += [f"  {line}" for line in _checks(self.results)]
+        lines += [f"  note: {note}" for note in self.notes]
+        if self.worst is not None:
+            lines += ["", *_details(self.worst)]
+        return "\n".join(lines)
+
+
+def summary(results: Iterable[Result], notes: Iterable[str], samples: int = 1) -> Report:
+    """The Report of these results."""
+    results, notes = tuple(results), tuple(dict.fromkeys(notes))
+    failing = sorted((r for r in results if r.outcome in FAILING), key=_rank)
+    undecided = [
+        r for r in results if r.outcome not in ("passed", "precision", *FAILING) and not _refused(r)
+    ]
+    if failing:
+        worst = failing[0]
+        text = worst.evidence.get("verdict") or worst.evidence.get("reason", worst.outcome)
+        return Report(False, str(text), worst, results, notes, samples)
+    if undecided:
+        reason = undecided[0].evidence.get("reason", undecided[0].outcome)
+        text = f"{undecided[0].check} is {undecided[0].outcome}: {reason}"
+        return Report(False, text, None, results, notes, samples)
+    if not any(r.check == "numerical" for r in results):
+        text = "nothing was compared: no output is differentiable"
+        return Report(False, text, None, results, notes, samples)
+    return Report(True, "every derivative agrees", None, results, notes, samples)
+
+
+def _rank(result: Result) -> int:
+    return _TELLING.index(result.check) if result.check in _TELLING else len(_TELLING)
+
+
+def _refused(result: Result) -> bool:
+    return result.check in _OPTIONAL and result.outcome == "unsupported"
+
+
+def _checks(results: tuple[Result, ...]) -> list[str]:
+    """One line a check: its worst outcome, and how much passed."""
+    order = ("passed", "precision", "unsupported", "inconclusive")
+    lines = []
+    for check in dict.fromkeys(r.check for r in results):
+        these = [r for r in results if r.check == check]
+        worst = max(these, key=lambda r: order.index(r.outcome) if r.outcome in order else 9)
+        line = _line(worst)
+        if len(these) > 1:
+            same = sum(r.outcome == worst.outcome for r in these)
+            line += f" ({same} of {len(these)} samples)"
+        lines.append(line)
+    return lines
+
+
+def _line(result: Result) -> str:
+    evidence = result.evidence
+    said = [f"{result.check}: {result.outcome}"]
+    if "oracle" in evidence:
+        said.append(f"against {evidence['oracle']}")
+        said.append(f"bound {evidence['bound']:.1e}")
+    if evidence.get("diagnosis") == "kink":
+        said[1:] = ["at a kink, where the gradient is one of several"]
+    elif "oracle" not in evidence and "compared" in evidence:
+        said.append(f"{evidence['compared']} entries")
+        if "against" in evidence and result.check in _COMPARING:
+            said.append(f"against {evidence['against']}")
+    if result.outcome != "passed" and "reason" in evidence:
+        said.append(str(evidence["reason"]))
+    return ", ".join(said)
+
+
+def _details(worst: Result) -> list[str]:
+    evidence: dict[str, Any] = worst.evidence
+    if evidence.get("reference") == evidence.get("engine"):
+        evidence = {k: v for k, v in evidence.items() if k != "reference"}
+    lines = [f"{'sample':>15}: {evidence['label']}"] if evidence.get("label") else []
+    lines += [f"{_NAMES.get(k, k):>15}: {evidence[k]}" for k in _DETAILS if k in evidence]
+    lines += [f"{key.replace('_', ' '):>15}: {evidence[key]}" for key in _WORDS if key in evidence]
+    if worst.repro is not None:
+        lines += ["", *("    " + line for line in worst.repro["program"].splitlines())]
+    return lines
