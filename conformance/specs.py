@@ -87,7 +87,11 @@ class Spec:
             middle, half = (self.high + self.low) / 2, (self.high - self.low) / 2
             return np.asarray(middle + half * np.tanh(z))
         kinds = [kind for kind in domain.classes if kind != "zeros" or self._has_zero]
-        return classes.draw(choose, shape, domain, choose.of(kinds))
+        drawn = classes.draw(choose, shape, classes.REAL, choose.of(kinds))
+        if self.low > -math.inf:  # what lies beyond the end comes back as far within
+            drawn = self.low + np.abs(drawn - self.low)
+            drawn[drawn == self.low] += 0.5 if self.open_low else 0.0
+        return np.asarray(drawn)
 
     @property
     def _has_zero(self) -> bool:
