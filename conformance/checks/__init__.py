@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Callable, Iterable, Iterator
 
 from conformance import engines
+from conformance.checks import invariants
 from conformance.checks.base import Case, Check, Context, Finding, judge
 from conformance.checks.narrow import NarrowCheck
 from conformance.checks.numerical import NumericalCheck
@@ -28,22 +29,26 @@ _CHECKS: dict[str, Callable[[], Check]] = {
     "reentrant": ReentrantCheck,
     "narrow": NarrowCheck,
     "standalone": StandaloneCheck,
+    **invariants.load(),
 }
 
 
 def names() -> tuple[str, ...]:
-    """Every check there is."""
-    return tuple(_CHECKS)
+    """Every check there is, and the group of all invariants."""
+    return (*_CHECKS, invariants.GROUP)
 
 
 def load(chosen: Iterable[str]) -> tuple[Check, ...]:
     """The checks of these names; raises UsageError for one that does not exist."""
     made: list[Check] = []
     for name in chosen:
+        if name == invariants.GROUP:
+            made += [make() for make in invariants.load().values()]
+            continue
         if name not in _CHECKS:
-            near = difflib.get_close_matches(name, _CHECKS, 1)
+            near = difflib.get_close_matches(name, names(), 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise UsageError(f"no check is named {name!r}; there are {', '.join(_CHECKS)}{hint}")
+            raise UsageError(f"no check is named {name!r}; there are {', '.join(names())}{hint}")
         made.append(_CHECKS[name]())
     return tuple(made)
 
@@ -79,10 +84,11 @@ def check_sample(sample: Sample, context: Context, source: str) -> Iterator[Resu
             "sample", Finding("unsupported", {"missing": list(missing), "reason": reason})
         )
         return
-    for check in context.checks:
+    for check in invariants.due(context.checks, case):
         for result in judge(check, case):
             yield result
-            if result.outcome == "unsupported" and check.name != "rr":
+            optional = check.name == "rr" or isinstance(check, invariants.InvariantCheck)
+            if result.outcome == "unsupported" and not optional:
                 return
 
 

@@ -29,11 +29,11 @@ def rows_of(weight: Any, indices: Any, padding_idx: Any, scale_grad_by_freq: Any
 @op(method=False)
 def add_rows(input: Any, index: Any, size: Any) -> Any:
     """Zeros (size, *) with the rows of `input`, (M, *), added at `index`, (M,)."""
-    out: Any = np.zeros_like(input, shape=(size, *input.shape[1:]))
     width = math.prod(input.shape[1:])
+    out: Any = np.zeros_like(input, shape=(size * width,))  # flat: a reshape of it could be a copy
     flat = np.reshape(index, (-1, 1)) * width + np.arange(width)  # ufunc.at is fast in one dimension
-    np.add.at(np.reshape(out, (-1,)), np.reshape(flat, (-1,)), np.reshape(input, (-1,)))
-    return out
+    np.add.at(out, np.reshape(flat, (-1,)), np.reshape(input, (-1,)))
+    return np.reshape(out, (size, *input.shape[1:]))
 
 
 add_rows.vjp(input=lambda g, index: rows_of(g, index, None, False))

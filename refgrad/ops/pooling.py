@@ -250,10 +250,11 @@ def pick(input: Any, index: Any) -> Any:
 @op(method=False, node_name="MaxPoolBackward0")
 def deposit(input: Any, index: Any, size: Any) -> Any:
     """The transpose of `pick`: (N, C, *places) added at `index` into zeros (N, C, *size)."""
-    out: Any = np.zeros_like(input, shape=(*input.shape[:2], *size))
+    shape = (*input.shape[:2], *size)
+    out: Any = np.zeros_like(input, shape=(math.prod(shape),))  # a reshape of it could be a copy
     flat = np.reshape(_flat(index, math.prod(size)), (-1,))
-    np.add.at(np.reshape(out, (-1,)), flat, np.reshape(input, (-1,)))
-    return out
+    np.add.at(out, flat, np.reshape(input, (-1,)))
+    return np.reshape(out, shape)
 
 
 pick.vjp(input=lambda g, index, shape: deposit(g, index, shape[2:]))

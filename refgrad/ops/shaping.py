@@ -470,4 +470,4 @@ permute_copy = _copying("permute_copy", permute)
 t_copy = _copying("t_copy", t)
 transpose_copy = _copying("transpose_copy", transpose)
 unsqueeze_copy = _copying("unsqueeze_copy", unsqueeze)
-view_copy = _copying("view_copy", view)
+view_copy = _copying("view_copy", reshape)  # of any strides, as in torch

@@ -1,0 +1,377 @@
+"""Invariants that need no more of an engine than its port: run, and vjp with other arguments."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from conformance.checks.base import Case
+from conformance.checks.claims import Claim, Fault, Invariant, other_cotangents, outputs_of
+from conformance.engines.base import Vjp
+from conformance.errors import EngineError, ProgramError
+from conformance.oracles.torch_autograd import scale
+from conformance.program import Array, Input, Program, Ref, Values, contiguous, map_refs
+
+OUTPUTS = 4  # a Program of more outputs is not taken apart
+
+
+def linear(case: Case) -> Iterator[Claim]:
+    """vjp(a c + b d) = a vjp(c) + b vjp(d)."""
+    first, a, b = case.cotangents, 0.75, -1.375
+    second = other_cotangents(case, "linear")
+    joint = [
+        None if c is None or d is None else (a * c + b * d).astype(c.dtype)
+        for c, d in zip(first, second, strict=True)
+    ]
+    one = case.engine_vjp.gradients
+    two = case.engine.vjp(case.program, case.values, second).gradients
+    found = case.engine.vjp(case.program, case.values, joint).gradients
+    expected: dict[str, Array | None] = {}
+    terms: dict[str, float] = {}
+    for name, g in one.items():
+        h = two.get(name)
+        if g is not None and h is not None and g.shape == h.shape:
+            with np.errstate(all="ignore"):
+                expected[name] = (a * g + b * h).astype(g.dtype)
+            terms[name] = scale(g) + scale(h)
+    said = f"with the cotangent {a} c {b:+} d in place of c and d"
+    yield Claim(found, expected, said, terms, finite=True)
+
+
+def undefined(case: Case) -> Iterator[Claim]:
+    """An output without a cotangent counts as one with a cotangent of zeros.
+
+    Where zeros meet an infinite slope they give nan, and that entry is not compared.
+    """
+    which = _differentiable(case)
+    left_out = which[int(case.rng("undefined").integers(len(which)))]
+    without, zeros = list(case.cotangents), list(case.cotangents)
+    shown = case.cotangents[left_out]
+    assert shown is not None
+    without[left_out], zeros[left_out] = None, np.zeros_like(shown)
+    found = case.engine.vjp(case.program, case.values, without).gradients
+    expected = case.engine.vjp(case.program, case.values, zeros).gradients
+    said = f"without a cotangent for output {left_out}, instead of zeros"
+    terms = {n: scale(g) for n, g in case.engine_vjp.gradients.items() if g is not None}
+    yield Claim(found, expected, said, terms, finite=True)
+
+
+def apart(case: Case) -> Iterator[Claim]:
+    """The gradient is the sum of those of the single outputs."""
+    total: dict[str, Array | None] = {i.name: None for i in case.program.leaves}
+    terms = dict.fromkeys(total, 0.0)
+    for number in _differentiable(case):
+        alone = [c if n == number else None for n, c in enumerate(case.cotangents)]
+        found = case.engine.vjp(case.program, case.values, alone).gradients
+        for name, g in found.items():
+            before = total[name]
+            if g is not None:
+                with np.errstate(all="ignore"):
+                    total[name] = g if before is None else before + g
+                terms[name] += scale(g)
+    said = "summed over the outputs, each with the others left out"
+    yield Claim(total, case.engine_vjp.gradients, said, terms, finite=True)
+
+
+def zero(case: Case) -> Iterator[Claim]:
+    """Zero cotangents give zero gradients, wherever the gradient is finite at all."""
+    zeros = [None if c is None else np.zeros_like(c) for c in case.cotangents]
+    gradients = case.engine.vjp(case.program, case.values, zeros).gradients
+    found: dict[str, Array | None] = {}
+    expected: dict[str, Array | None] = {}
+    for name, base in case.engine_vjp.gradients.items():
+        g = gradients.get(name)
+        if g is None or base is None or g.shape != base.shape:
+            continue  # None is zero; a shape is another invariant's
+        known = np.isfinite(base)
+        found[name] = np.where(known, g, 0).astype(g.dtype)
+        expected[name] = np.zeros_like(found[name])
+    yield Claim(found, expected, "with cotangents of zeros", exact=True)
+
+
+def mask(case: Case) -> Iterator[Claim]:
+    """The gradients of some leaves, where the others do not require grad."""
+    leaves = [i.name for i in case.program.leaves]
+    rng = case.rng("mask")
+    chosen = {n for n in leaves if rng.random() < 0.5} or {leaves[int(rng.integers(len(leaves)))]}
+    if len(chosen) == len(leaves):
+        chosen.discard(leaves[int(rng.integers(len(leaves)))])
+    inputs = tuple(replace(i, requires_grad=i.name in chosen) for i in case.program.inputs)
+    program = Program(inputs, case.program.calls, case.program.outputs)
+    found = case.engine.vjp(program, case.values, case.cotangents).gradients
+    expected = {n: g for n, g in case.engine_vjp.gradients.items() if n in chosen}
+    others = ", ".join(n for n in leaves if n not in chosen)
+    yield Claim(found, expected, f"where {others} does not require grad")
+
+
+def same_tensor(case: Case) -> Iterator[Claim]:
+    """One tensor passed as two arguments has the sum of their gradients."""
+    pairs = _equals(case.program)
+    first, second = pairs[int(case.rng("same tensor").integers(len(pairs)))]
+    values = case.values | {second: case.values[first]}
+
+    def merged(ref: Ref) -> Ref:
+        return replace(ref, name=first) if ref.name == second else ref
+
+    calls = []
+    for call in case.program.calls:
+        args, kwargs = map_refs(merged, (call.args, call.kwargs))
+        calls.append(replace(call, args=args, kwargs=kwargs))
+    inputs = tuple(i for i in case.program.inputs if i.name != second)
+    one = Program(inputs, tuple(calls), map_refs(merged, case.program.outputs))
+    try:
+        two = case.engine.vjp(case.program, values, case.cotangents)
+    except ProgramError:
+        return  # the outputs have other shapes at these values
+    if not _fit(two, case.cotangents):
+        return
+    expected = {n: g for n, g in two.gradients.items() if n not in (first, second)}
+    parts = [g for n in (first, second) if (g := two.gradients[n]) is not None]
+    with np.errstate(all="ignore"):
+        expected[first] = sum(parts[1:], parts[0]) if parts else None
+    found = case.engine.vjp(one, {i.name: values[i.name] for i in inputs}, case.cotangents)
+    terms = {n: scale(g) for n, g in expected.items() if g is not None}
+    terms[first] = sum(map(scale, parts))
+    said = f"with {first} in the place of {second} too, against the sum of the two gradients"
+    yield Claim(found.gradients, expected, said, terms, finite=True)
+
+
+def transposed_inputs(case: Case) -> Iterator[Claim]:
+    """Inputs with their axes in another order in memory."""
+    rng = case.rng("transposed inputs")
+
+    def strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+        return ordered(shape, rng)
+
+    yield from _laid(case, strides, "with the axes of the inputs in another order in memory")
+
+
+def strided_inputs(case: Case) -> Iterator[Claim]:
+    """Inputs that are every second element of their memory."""
+
+    def strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(2 * s for s in contiguous(shape))
+
+    yield from _laid(case, strides, "with inputs that are every second element of their memory")
+
+
+def expanded_inputs(case: Case) -> Iterator[Claim]:
+    """Leaves that are expanded along an axis, against copies of the same values.
+
+    Equal slices are ties, and which of them a sort or a maximum takes may depend on the layout. The
+    sum over the slices does not, and is what the gradient of the tensor before its expansion is.
+    """
+    rng = case.rng("expanded inputs")
+    values, inputs = dict(case.values), []
+    along: dict[str, int] = {}
+    for i in case.program.inputs:
+        axes = [n for n, size in enumerate(i.shape) if size > 1]
+        if i.requires_grad and axes and i.storage is None:
+            along[i.name] = axis = int(rng.choice(axes))
+            first = case.values[i.name].take([0], axis)
+            values[i.name] = np.ascontiguousarray(np.broadcast_to(first, i.shape))
+            steps = list(contiguous(first.shape))
+            steps[axis] = 0
+            i = replace(i, strides=tuple(steps))
+        inputs.append(i)
+    plain = _restrided(case.program, {i.name: contiguous(i.shape) for i in inputs})
+    laid = _restrided(case.program, {i.name: i.strides for i in inputs})
+    try:
+        base = case.engine.vjp(plain, values, case.cotangents)
+    except EngineError:
+        return  # equal slices are outside the domain: the matrix is singular
+    said = "with expanded leaves, not their copies"
+    for claim in _between(case, (plain, base), laid, values, said):
+        sums = {n: _summed(g, along.get(n)) for n, g in claim.found.items()}
+        right = {n: _summed(g, along.get(n)) for n, g in claim.expected.items()}
+        terms = {n: scale(g) for n, g in claim.expected.items() if g is not None}
+        yield replace(claim, found=sums, expected=right, terms=terms)
+
+
+def _summed(gradient: Array | None, axis: int | None) -> Array | None:
+    if gradient is None or axis is None or gradient.ndim <= axis:
+        return gradient
+    with np.errstate(all="ignore"):
+        return np.asarray(gradient.sum(axis, keepdims=True))
+
+
+def deterministic(case: Case) -> Iterator[Fault]:
+    """The same twice, to the bit."""
+    again = case.engine.vjp(case.program, case.values, case.cotangents).gradients
+    differing = Claim(again, case.engine_vjp.gradients, "in a second run", exact=True).worst(case)
+    if differing is not None:
+        name, difference = differing
+        base = case.engine_vjp.gradients[name]
+        size = difference.error / (scale(base) or 1.0) if base is not None else difference.error
+        text = f"two runs differ, by {size:.1e} of the gradient's scale"
+        yield Fault(f"nondeterministic: {text}", name)
+
+
+def recording(case: Case) -> Iterator[Claim]:
+    """The outputs are the same with and without a graph."""
+    plain = case.engine.run(case.program, case.values).outputs
+    found = outputs_of(case.engine_vjp)
+    expected: dict[str, Array | None] = {f"output {n}": y for n, y in enumerate(plain)}
+    size = max((scale(y) for y in plain if y.dtype.kind in "fc"), default=0.0)
+    yield Claim(found, expected, "under grad mode", dict.fromkeys(expected, size))
+
+
+def _laid(
+    case: Case, strides: Callable[[tuple[int, ...]], tuple[int, ...]], said: str
+) -> Iterator[Claim]:
+    """The same values in memory of these strides; inputs that a call writes into stay as they are.
+
+    Where the outputs differ, the function is one of the layout, and nothing is claimed.
+    """
+    made = {i.name: strides(i.shape) for i in _movable(case.program)}
+    program = _restrided(case.program, made)
+    if all(a.strides == b.strides for a, b in zip(program.inputs, case.program.inputs)):
+        return
+    yield from _between(case, (case.program, case.engine_vjp), program, case.values, said)
+
+
+def _between(
+    case: Case, plain: tuple[Program, Vjp], laid: Program, values: Values, said: str
+) -> Iterator[Claim]:
+    program, expected = plain
+    if not _fit(expected, case.cotangents):
+        return
+    found = case.engine.vjp(laid, values, case.cotangents)
+    size = max((scale(y) for y in expected.outputs if y.dtype.kind in "fc"), default=0.0)
+    outputs = outputs_of(expected)
+    same = Claim(outputs_of(found), outputs, said, dict.fromkeys(outputs, size))
+    if same.worst(case) is not None and of_layout(case, program, laid, values):
+        return
+    yield same
+    yield Claim(found.gradients, expected.gradients, said)
+
+
+def of_layout(case: Case, plain: Program, laid: Program, values: Values) -> bool:
+    """Whether the function is one of its inputs' layout, as as_strided is: by the reference."""
+    ours, theirs = (case.reference.run(p, values).outputs for p in (plain, laid))
+    pairs = zip(ours, theirs, strict=True)
+    return not all(
+        a.shape == b.shape and np.allclose(a, b, rtol=1e-6, equal_nan=True) for a, b in pairs
+    )
+
+
+def ordered(shape: tuple[int, ...], rng: np.random.Generator) -> tuple[int, ...]:
+    """Strides, in elements, of a dense array whose axes lie in another order than the shape's."""
+    real = [n for n, size in enumerate(shape) if size > 1]
+    if len(real) < 2:
+        return contiguous(shape)
+    order = [int(n) for n in rng.permutation(len(shape))]
+    if [n for n in order if n in real] == real:
+        order.reverse()
+    steps = [0] * len(shape)
+    step = 1
+    for axis in reversed(order):
+        steps[axis] = step
+        step *= max(shape[axis], 1)
+    return tuple(steps)
+
+
+def _movable(program: Program) -> list[Input]:
+    """The inputs whose memory may lie otherwise: no other shares it, and nothing is written."""
+    writes = any(call.in_place for call in program.calls)
+    return [i for i in program.inputs if i.storage is None and (i.requires_grad or not writes)]
+
+
+def _restrided(program: Program, strides: dict[str, tuple[int, ...]]) -> Program:
+    inputs = tuple(
+        replace(i, strides=strides[i.name]) if i.name in strides and i.storage is None else i
+        for i in program.inputs
+    )
+    return Program(inputs, program.calls, program.outputs)
+
+
+def _fit(found: Vjp, cotangents: list[Array | None]) -> bool:
+    pairs = zip(found.outputs, cotangents, strict=False)
+    same = all(c is None or c.shape == y.shape for y, c in pairs)
+    return same and len(found.outputs) == len(cotangents)
+
+
+def _differentiable(case: Case) -> list[int]:
+    return [n for n, c in enumerate(case.cotangents) if c is not None]
+
+
+def _equals(program: Program) -> list[tuple[str, str]]:
+    """Pairs of leaves of one shape and dtype, each with memory of its own."""
+    free = [i for i in program.leaves if i.storage is None]
+    return [
+        (a.name, b.name)
+        for n, a in enumerate(free)
+        for b in free[n + 1 :]
+        if a.shape == b.shape and a.dtype == b.dtype and 0 not in a.shape
+    ]
+
+
+def _several_outputs(case: Case) -> bool:
+    return 2 <= len(_differentiable(case)) <= OUTPUTS
+
+
+def _several_leaves(case: Case) -> bool:
+    return len(case.program.leaves) > 1
+
+
+def has_axes(case: Case) -> bool:
+    """Whether a leaf has an axis of two entries or more."""
+    return any(math.prod(i.shape) > 1 for i in case.program.leaves)
+
+
+def _two_axes(case: Case) -> bool:
+    return any(sum(n > 1 for n in i.shape) > 1 for i in _movable(case.program))
+
+
+INVARIANTS = (
+    Invariant("linear", "the gradient is linear in the cotangent", linear),
+    Invariant(
+        "undefined",
+        "an output without a cotangent counts as one with zeros",
+        undefined,
+        _several_outputs,
+    ),
+    Invariant(
+        "apart", "the gradient is the sum over the outputs of each one's", apart, _several_outputs
+    ),
+    Invariant("zero", "zero cotangents give zeros, not nan", zero),
+    Invariant(
+        "mask",
+        "a gradient does not depend on which other leaves require grad",
+        mask,
+        _several_leaves,
+    ),
+    Invariant(
+        "same_tensor",
+        "one tensor passed twice has the sum of the two gradients",
+        same_tensor,
+        lambda case: bool(_equals(case.program)),
+        may_refuse=True,
+    ),
+    Invariant(
+        "transposed_inputs",
+        "the order of the inputs' axes in memory changes nothing",
+        transposed_inputs,
+        _two_axes,
+        may_refuse=True,
+    ),
+    Invariant(
+        "strided_inputs",
+        "gaps in the inputs' memory change nothing",
+        strided_inputs,
+        has_axes,
+        may_refuse=True,
+    ),
+    Invariant(
+        "expanded_inputs",
+        "an expanded leaf counts as its copy",
+        expanded_inputs,
+        has_axes,
+        may_refuse=True,
+    ),
+    Invariant("deterministic", "two runs give the same bits", deterministic),
+    Invariant("recording", "recording a graph does not change the outputs", recording),
+)

@@ -1,0 +1,145 @@
+"""The backward pass of an engine in other ways than `Engine.vjp`: step by step, on one graph.
+
+`Engine` is the whole port of an engine. What is here needs its tensors, and so a NamespaceEngine:
+graphs that are kept, `.grad`, hooks, cotangents on memory of any layout.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+from conformance.engines.base import Engine
+from conformance.engines.namespace import NamespaceEngine
+from conformance.errors import Unsupported
+from conformance.program import Array, Call, Program, Values, leaves_of
+
+Pairs = list[tuple[Any, Any]]
+
+
+class Recording:
+    """One forward pass with its graph.
+
+    `inputs` has the engine's tensors by name, `results` those of the calls, `outputs` the flat
+    outputs. Raises Unsupported for an engine that is no NamespaceEngine; every method raises
+    Unsupported and EngineError as the engine does.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        program: Program,
+        values: Values,
+        *,
+        inputs: dict[str, Any] | None = None,
+        flipped: Collection[str] = (),
+    ) -> None:
+        """Run the Program; on these `inputs`, if given, and with `flipped` leaves read backward.
+
+        A flipped leaf holds its value in reverse order along every axis, and the Program is given
+        the flip of it.
+        """
+        if not isinstance(engine, NamespaceEngine):
+            raise Unsupported(f"{engine.name} is no NamespaceEngine: its graph is out of reach")
+        self.engine = engine
+        self.program = program
+        self.results: dict[str, list[Any]] = {}
+        with self._failures():
+            if inputs is None:
+                given = dict(values)
+                for name in flipped:
+                    given[name] = np.flip(values[name])
+                inputs = engine._inputs(program, given, grad=True)
+            self.inputs = inputs
+            taken = dict(inputs)
+            for name in flipped:
+                taken[name] = self.flip(inputs[name])
+            self.outputs = engine._execute(program, taken, self._keep)
+
+    @property
+    def leaves(self) -> dict[str, Any]:
+        """The tensors of the leaves."""
+        return {i.name: self.inputs[i.name] for i in self.program.leaves}
+
+    def again(self) -> Recording:
+        """A second forward pass on the same leaves."""
+        return Recording(self.engine, self.program, {}, inputs=self.inputs)
+
+    def flip(self, tensor: Any) -> Any:
+        """The tensor reversed along every axis."""
+        return self.engine.namespace.flip(tensor, tuple(range(tensor.ndim)))
+
+    def weighed(self, cotangents: Sequence[Array | None], *, laid: bool = False) -> Pairs:
+        """Each differentiable output beside its cotangent: a copy, or where `laid` that memory."""
+        with self._failures():
+            return [
+                (output, self._cotangent(cotangent if laid else cotangent.copy(), output))
+                for output, cotangent in zip(self.outputs, cotangents, strict=True)
+                if cotangent is not None and output.requires_grad
+            ]
+
+    def grad(
+        self, pairs: Pairs, wanted: Collection[str] | None = None, **options: Any
+    ) -> dict[str, Any]:
+        """autograd.grad of the wanted leaves (all where None): tensors, None where none arises.
+
+        `options` are its own: create_graph, retain_graph, is_grads_batched.
+        """
+        leaves = self.leaves
+        names = [n for n in leaves if wanted is None or n in wanted]
+        if not pairs or not names:
+            return dict.fromkeys(names)
+        with self._failures(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch tells that a batching rule is missing
+            found = self.engine.namespace.autograd.grad(
+                [output for output, _ in pairs],
+                [leaves[n] for n in names],
+                [cotangent for _, cotangent in pairs],
+                allow_unused=True,
+                **options,
+            )
+        return dict(zip(names, found, strict=True))
+
+    def backward(self, pairs: Pairs) -> None:
+        """autograd.backward: gradients are added to the `.grad` of the leaves."""
+        if not pairs:
+            return
+        with self._failures():
+            self.engine.namespace.autograd.backward(
+                [output for output, _ in pairs], [cotangent for _, cotangent in pairs]
+            )
+
+    def accumulated(self) -> dict[str, Array | None]:
+        """A copy of what the leaves have as `.grad`."""
+        with self._failures():
+            return self.arrays({name: leaf.grad for name, leaf in self.leaves.items()})
+
+    def preset(self, gradients: dict[str, Array]) -> None:
+        """Give leaves a `.grad`."""
+        dtypes = {i.name: i.dtype for i in self.program.leaves}
+        with self._failures():
+            for name, gradient in gradients.items():
+                self.inputs[name].grad = self.engine.to_tensor(gradient, dtypes[name])
+
+    def overwrite(self, name: str, number: float) -> None:
+        """Fill the `.grad` of a leaf."""
+        with self._failures(), self.engine.namespace.no_grad():
+            self.inputs[name].grad.fill_(number)
+
+    def arrays(self, tensors: dict[str, Any]) -> dict[str, Array | None]:
+        """Copies of tensors as arrays."""
+        with self._failures():
+            return {n: None if t is None else self.engine.to_numpy(t) for n, t in tensors.items()}
+
+    def _cotangent(self, array: Array, output: Any) -> Any:
+        return self.engine.to_tensor(array, str(output.dtype).rpartition(".")[2])
+
+    def _keep(self, call: Call, result: Any) -> None:
+        self.results[call.name] = [t for t in leaves_of(result) if self.engine.is_tensor(t)]
+
+    def _failures(self) -> AbstractContextManager[None]:
+        return self.engine._failures()
