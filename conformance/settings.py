@@ -11,7 +11,7 @@ from typing import Any
 
 SOURCES = ("captured", "opinfo", "generated")
 MODELS = ("gpt2", "llama", "bert", "vit", "mamba")
-CHECKS = ("value", "vjp", "numerical")
+CHECKS = ("value", "vjp", "numerical", "invariants")
 SECOND_ORDER_CHECKS = ("rr",)
 USER_CHECKS = ("reentrant", "narrow")  # what custom Functions get wrong and ops do not
 
@@ -74,7 +74,10 @@ class Settings:
 
 
 def user_checks(order: int) -> tuple[str, ...]:
-    """The checks of a user's own function: those of a run, and what custom Functions get wrong."""
+    """The checks of a user's own function: those of a run, and what custom Functions get wrong.
+
+    Of the invariants a user's function meets all that are the function's to break.
+    """
     return (*Settings(order=order).chosen_checks, *USER_CHECKS)
 
 

@@ -110,6 +110,9 @@ def _in(array: Array, strides: tuple[int, ...]) -> Array:
 
 def unmodified(case: Case) -> Iterator[Fault]:
     """The backward pass changes no input, no output and no cotangent."""
+    if case.mutated:
+        yield Fault(f"the values of {', '.join(case.mutated)} changed", case.mutated[0])
+        return
     graph = _recorded(case)
     pairs = graph.weighed(case.cotangents)
 
@@ -267,7 +270,8 @@ def hooks(case: Case) -> Iterator[Claim | Fault]:
 
 
 def _saw(seen: list[tuple[str, Any]], name: str, gradient: Any) -> None:
-    seen.append((name, gradient.detach().clone()))
+    if gradient is not None:  # torch calls hooks with None for zeros that it has not made
+        seen.append((name, gradient.detach().clone()))
 
 
 def _recorded(case: Case) -> Recording:
@@ -332,7 +336,12 @@ INVARIANTS = (
     Invariant("form", "dtype, shape and device of a gradient are the leaf's", form),
     Invariant("accumulated", "backward() twice leaves twice the gradient", accumulated),
     Invariant("preset_grad", "backward() adds to the .grad that is there", preset_grad),
-    Invariant("own_memory", "a .grad shares no memory with another tensor", own_memory),
+    Invariant(
+        "own_memory",
+        "a .grad shares no memory with another tensor",
+        own_memory,
+        of_engine=True,
+    ),
     Invariant(
         "batched",
         "a batch of cotangents gives what one after the other gives",
@@ -340,6 +349,10 @@ INVARIANTS = (
         may_refuse=True,
     ),
     Invariant(
-        "hooks", "hooks and retain_grad see the gradients, once and in order", hooks, _no_writes
+        "hooks",
+        "hooks and retain_grad see the gradients, once and in order",
+        hooks,
+        _no_writes,
+        of_engine=True,
     ),
 )  # fmt: skip

@@ -184,10 +184,14 @@ def expanded_inputs(case: Case) -> Iterator[Claim]:
     except EngineError:
         return  # equal slices are outside the domain: the matrix is singular
     said = "with expanded leaves, not their copies"
+    # what a singular matrix leaves is rounding, beside the sizes at the case's own values
+    whole = {**outputs_of(case.engine_vjp), **case.engine_vjp.gradients}
+    usual = {n: scale(g) for n, g in whole.items() if g is not None}
     for claim in _between(case, (plain, base), laid, values, said):
         sums = {n: _summed(g, along.get(n)) for n, g in claim.found.items()}
         right = {n: _summed(g, along.get(n)) for n, g in claim.expected.items()}
-        terms = {n: scale(g) for n, g in claim.expected.items() if g is not None}
+        sizes = {n: scale(g) for n, g in claim.expected.items() if g is not None}
+        terms = {n: max(size, usual.get(n, 0.0)) for n, size in sizes.items()}
         yield replace(claim, found=sums, expected=right, terms=terms)
 
 

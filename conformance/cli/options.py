@@ -28,7 +28,8 @@ def names(
         if not found:
             raise click.BadParameter("no name is given", ctx, param)
         for name in found:
-            if known and name not in known:
+            group = name.partition(".")[0]  # invariants.linear is one of the invariants
+            if known and name not in known and group not in known:
                 message = f"{name!r} is none of {', '.join(known)}{did_you_mean(name, known)}"
                 raise click.BadParameter(message, ctx, param)
         return found

@@ -48,17 +48,17 @@ class Recording:
         self.engine = engine
         self.program = program
         self.results: dict[str, list[Any]] = {}
-        with self._failures():
+        with self.failures():
             if inputs is None:
                 given = dict(values)
                 for name in flipped:
                     given[name] = np.flip(values[name])
-                inputs = engine._inputs(program, given, grad=True)
+                inputs = engine.inputs(program, given, grad=True)
             self.inputs = inputs
             taken = dict(inputs)
             for name in flipped:
                 taken[name] = self.flip(inputs[name])
-            self.outputs = engine._execute(program, taken, self._keep)
+            self.outputs = engine.execute(program, taken, self._keep)
 
     @property
     def leaves(self) -> dict[str, Any]:
@@ -71,11 +71,12 @@ class Recording:
 
     def flip(self, tensor: Any) -> Any:
         """The tensor reversed along every axis."""
-        return self.engine.namespace.flip(tensor, tuple(range(tensor.ndim)))
+        with self.failures():
+            return self.engine.namespace.flip(tensor, tuple(range(tensor.ndim)))
 
     def weighed(self, cotangents: Sequence[Array | None], *, laid: bool = False) -> Pairs:
         """Each differentiable output beside its cotangent: a copy, or where `laid` that memory."""
-        with self._failures():
+        with self.failures():
             return [
                 (output, self._cotangent(cotangent if laid else cotangent.copy(), output))
                 for output, cotangent in zip(self.outputs, cotangents, strict=True)
@@ -93,7 +94,7 @@ class Recording:
         names = [n for n in leaves if wanted is None or n in wanted]
         if not pairs or not names:
             return dict.fromkeys(names)
-        with self._failures(), warnings.catch_warnings():
+        with self.failures(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch tells that a batching rule is missing
             found = self.engine.namespace.autograd.grad(
                 [output for output, _ in pairs],
@@ -108,31 +109,31 @@ class Recording:
         """autograd.backward: gradients are added to the `.grad` of the leaves."""
         if not pairs:
             return
-        with self._failures():
+        with self.failures():
             self.engine.namespace.autograd.backward(
                 [output for output, _ in pairs], [cotangent for _, cotangent in pairs]
             )
 
     def accumulated(self) -> dict[str, Array | None]:
         """A copy of what the leaves have as `.grad`."""
-        with self._failures():
+        with self.failures():
             return self.arrays({name: leaf.grad for name, leaf in self.leaves.items()})
 
     def preset(self, gradients: dict[str, Array]) -> None:
         """Give leaves a `.grad`."""
         dtypes = {i.name: i.dtype for i in self.program.leaves}
-        with self._failures():
+        with self.failures():
             for name, gradient in gradients.items():
                 self.inputs[name].grad = self.engine.to_tensor(gradient, dtypes[name])
 
     def overwrite(self, name: str, number: float) -> None:
         """Fill the `.grad` of a leaf."""
-        with self._failures(), self.engine.namespace.no_grad():
+        with self.failures(), self.engine.namespace.no_grad():
             self.inputs[name].grad.fill_(number)
 
     def arrays(self, tensors: dict[str, Any]) -> dict[str, Array | None]:
         """Copies of tensors as arrays."""
-        with self._failures():
+        with self.failures():
             return {n: None if t is None else self.engine.to_numpy(t) for n, t in tensors.items()}
 
     def _cotangent(self, array: Array, output: Any) -> Any:
@@ -141,5 +142,5 @@ class Recording:
     def _keep(self, call: Call, result: Any) -> None:
         self.results[call.name] = [t for t in leaves_of(result) if self.engine.is_tensor(t)]
 
-    def _failures(self) -> AbstractContextManager[None]:
-        return self.engine._failures()
+    def failures(self) -> AbstractContextManager[None]:
+        return self.engine.failures()

@@ -12,7 +12,7 @@ from conformance.results import FAILING, Result
 _TELLING = ("vjp", "numerical", "jvp", "rr", "narrow", "reentrant", "value")
 _DETAILS = ("leaf", "index", "engine", "reference", "numerical", "bound", "absolute", "relative")
 _WORDS = ("diagnosis", "description", "first_call", "error")
-_OPTIONAL = ("narrow",)  # a function may refuse float32
+_OPTIONAL = ("narrow", "invariants")  # a function may refuse float32, or a layout
 _COMPARING = ("value", "vjp")
 _NAMES = {"engine": "torch", "reference": "second opinion"}
 
@@ -85,20 +85,29 @@ def _rank(result: Result) -> int:
 
 
 def _refused(result: Result) -> bool:
-    return result.check in _OPTIONAL and result.outcome == "unsupported"
+    return _family(result) in _OPTIONAL and result.outcome == "unsupported"
+
+
+def _family(result: Result) -> str:
+    """The check, or the group that it is one of: "invariants" of "invariants.linear"."""
+    return result.check.partition(".")[0]
 
 
 def _checks(results: tuple[Result, ...]) -> list[str]:
     """One line a check: its worst outcome, and how much passed."""
     order = ("passed", "precision", "unsupported", "inconclusive")
     lines = []
-    for check in dict.fromkeys(r.check for r in results):
-        these = [r for r in results if r.check == check]
+    for check in dict.fromkeys(map(_family, results)):
+        these = [r for r in results if _family(r) == check]
+        if check != these[0].check and all(r.outcome in ("passed", "unsupported") for r in these):
+            held = sum(r.outcome == "passed" for r in these)
+            lines.append(f"{check}: passed, {held} of {len(these)}")
+            continue
         worst = max(these, key=lambda r: order.index(r.outcome) if r.outcome in order else 9)
         line = _line(worst)
         if len(these) > 1:
             same = sum(r.outcome == worst.outcome for r in these)
-            line += f" ({same} of {len(these)} samples)"
+            line += f" ({same} of {len(these)} {'samples' if check == worst.check else 'checks'})"
         lines.append(line)
     return lines
 

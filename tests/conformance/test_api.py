@@ -75,7 +75,7 @@ def test_a_function_of_torch_is_ok() -> None:
     assert report
     assert report.worst is None
     assert "every derivative agrees" in str(report)
-    assert {r.check for r in report.results} == {*user_checks(1)}
+    assert {r.check.partition(".")[0] for r in report.results} == {*user_checks(1)}
 
 
 @pytest.mark.parametrize("order", [1, 2])
