@@ -84,8 +84,21 @@ class Engine(Protocol):
         values: Values,
         cotangents: Sequence[Array | None],
         tangents: Mapping[str, Array],
+        route: str = "rr",
     ) -> dict[str, Array | None]:
-        """Reverse over reverse: the derivative of sum(vjp * tangents) for every leaf."""
+        """The derivative of sum(vjp * tangents) for every leaf: the Hessian's product with t.
+
+        The route is reverse over reverse, "fr" (forward over reverse) or "rf".
+        """
+
+    def curvature(
+        self,
+        program: Program,
+        values: Values,
+        tangents: Mapping[str, Array],
+        others: Mapping[str, Array],
+    ) -> tuple[Array | None, ...]:
+        """Forward over forward: each flat output's second derivative along both directions."""
 
     def jvp(
         self, program: Program, values: Values, tangents: Mapping[str, Array]

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from conformance.engines import routes
 from conformance.engines.base import Capabilities, Run, Vjp
 from conformance.errors import ConformanceError, EngineError, ProgramError, Unsupported
 from conformance.program import (
@@ -110,15 +111,15 @@ class NamespaceEngine:
     def run(self, program: Program, values: Values, *, keep: Collection[str] = ()) -> Run:
         """Outputs and kept results, without derivatives."""
         inner = _DIFFERENTIATES in program.targets  # a gradient is taken inside the Program
-        with self._failures(), nullcontext() if inner else self.namespace.no_grad():
-            tensors = self._inputs(program, values, grad=inner)
+        with self.failures(), nullcontext() if inner else self.namespace.no_grad():
+            tensors = self.inputs(program, values, grad=inner)
             kept: dict[str, tuple[Array, ...]] = {}
 
             def keeper(call: Call, result: Any) -> None:
                 if call.name in keep or "*" in keep:
                     kept[call.name] = tuple(self.to_numpy(t) for t in self._flat(result))
 
-            outputs = self._execute(program, tensors, keeper, grad=inner)
+            outputs = self.execute(program, tensors, keeper, grad=inner)
             return Run(tuple(self.to_numpy(t) for t in outputs), kept)
 
     def vjp(
@@ -133,18 +134,18 @@ class NamespaceEngine:
 
         A result that a later call writes into is kept as it was last.
         """
-        with self._failures():
-            tensors = self._inputs(program, values, grad=True)
+        with self.failures():
+            tensors = self.inputs(program, values, grad=True)
             results: dict[str, list[Any]] = {}
 
             def keeper(call: Call, result: Any) -> None:
                 if call.name in keep or "*" in keep:
                     results[call.name] = self._flat(result)
 
-            outputs = self._execute(program, tensors, keeper)
+            outputs = self.execute(program, tensors, keeper)
             leaves = [tensors[i.name] for i in program.leaves]
             kept = [t for flat in results.values() for t in flat if t.requires_grad]
-            found = iter(self._grad(outputs, [*leaves, *kept], cotangents, create_graph=False))
+            found = iter(self.grad(outputs, [*leaves, *kept], cotangents, create_graph=False))
             gradients = {i.name: self._array(next(found)) for i in program.leaves}
             flat_kept = {
                 name: tuple(self._array(next(found)) if t.requires_grad else None for t in flat)
@@ -160,20 +161,20 @@ class NamespaceEngine:
         values: Values,
         cotangents: Sequence[Array | None],
         tangents: Mapping[str, Array],
+        route: str = "rr",
     ) -> dict[str, Array | None]:
-        """Second order by reverse over reverse."""
-        with self._failures():
-            tensors = self._inputs(program, values, grad=True)
-            outputs = self._execute(program, tensors)
-            names = [i.name for i in program.leaves]
-            leaves = [tensors[name] for name in names]
-            first = self._grad(outputs, leaves, cotangents, create_graph=True)
-            weights = [tangents.get(name) for name in names]
-            pairs = [(g, w) for g, w in zip(first, weights, strict=True) if g is not None]
-            second = self._grad(
-                [g for g, _ in pairs], leaves, [w for _, w in pairs], create_graph=False
-            )
-            return {name: self._array(g) for name, g in zip(names, second, strict=True)}
+        """Second order by the routes that give a Hessian-vector product: rr, fr, rf."""
+        return routes.product(self, program, values, cotangents, tangents, route)
+
+    def curvature(
+        self,
+        program: Program,
+        values: Values,
+        tangents: Mapping[str, Array],
+        others: Mapping[str, Array],
+    ) -> tuple[Array | None, ...]:
+        """Second order by forward over forward."""
+        return routes.curvature(self, program, values, tangents, others)
 
     def jvp(
         self, program: Program, values: Values, tangents: Mapping[str, Array]
@@ -182,13 +183,13 @@ class NamespaceEngine:
         forward = getattr(self.namespace.autograd, "forward_ad", None)
         if forward is None:
             raise Unsupported(f"{self.name} has no forward mode")
-        with self._failures(), forward.dual_level():
-            tensors = self._inputs(program, values, grad=False)
+        with self.failures(), forward.dual_level():
+            tensors = self.inputs(program, values, grad=False)
             for i in program.leaves:
                 if i.name in tangents:
                     tangent = self.to_tensor(tangents[i.name], i.dtype)
                     tensors[i.name] = forward.make_dual(tensors[i.name], tangent)
-            outputs = self._execute(program, tensors)
+            outputs = self.execute(program, tensors)
             duals = [forward.unpack_dual(t) for t in outputs]
             return tuple(
                 np.zeros_like(self.to_numpy(d.primal))
@@ -203,6 +204,10 @@ class NamespaceEngine:
         if array.dtype.name == dtype:
             return tensor
         return tensor.to(self._resolve(f"torch.{dtype}"))
+
+    def seed(self, cotangent: Array, dtype: str) -> Any:
+        """What the backward pass starts from."""
+        return self.to_tensor(cotangent, dtype)
 
     def to_numpy(self, tensor: Any) -> Array:
         """A copy of a tensor as a NumPy array."""
@@ -234,7 +239,8 @@ class NamespaceEngine:
     def _flat(self, result: Any) -> list[Any]:
         return [leaf for leaf in leaves_of(result) if self.is_tensor(leaf)]
 
-    def _inputs(self, program: Program, values: Values, *, grad: bool) -> dict[str, Any]:
+    def inputs(self, program: Program, values: Values, *, grad: bool) -> dict[str, Any]:
+        """Fresh tensors for the Program's inputs; with `grad`, leaves require it."""
         fresh = layout(program.inputs, values)
         tensors = {}
         for i in program.inputs:
@@ -242,7 +248,7 @@ class NamespaceEngine:
             tensors[i.name] = tensor.requires_grad_() if grad and i.requires_grad else tensor
         return tensors
 
-    def _execute(
+    def execute(
         self,
         program: Program,
         tensors: Mapping[str, Any],
@@ -299,7 +305,7 @@ class NamespaceEngine:
             value = value[key]
         return value
 
-    def _grad(
+    def grad(
         self,
         outputs: Sequence[Any],
         leaves: Sequence[Any],
@@ -307,11 +313,12 @@ class NamespaceEngine:
         *,
         create_graph: bool,
     ) -> Sequence[Any]:
+        """Gradients by the backward pass; an output without a cotangent counts nothing."""
         if len(cotangents) != len(outputs):
             text = f"{len(outputs)} flat outputs need as many cotangents, not {len(cotangents)}"
             raise ProgramError(text)
         pairs = [
-            (output, self.to_tensor(np.array(cotangent), _dtype_name(output)))
+            (output, self.seed(np.array(cotangent), _dtype_name(output)))
             for output, cotangent in zip(outputs, cotangents, strict=True)
             if cotangent is not None and output.requires_grad
         ]
@@ -327,7 +334,7 @@ class NamespaceEngine:
         return gradients
 
     @contextmanager
-    def _failures(self) -> Iterator[None]:
+    def failures(self) -> Iterator[None]:
         """Anything that the engine raises becomes Unsupported or EngineError."""
         try:
             yield

@@ -480,6 +480,7 @@ FUNCTIONS: dict[Any, Reading] = {
     **{f: _arg(f) for f in (np.argmax, np.argmin)},
     np.where: _where,
     np.real: lambda trace, z: z,
+    np.iscomplexobj: lambda trace, z: False, np.isrealobj: lambda trace, z: True,
     np.result_type: lambda trace, *values: np.result_type(*map(real, values)),
     np.max: _largest, np.amax: _largest, np.min: _smallest, np.amin: _smallest,
     np.argsort: _argsort, np.sort: _sort, np.clip: _clip,

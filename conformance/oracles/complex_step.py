@@ -1,11 +1,11 @@
-"""Directional derivatives by the complex step, through refgrad's forward: no rule is involved.
+"""Derivatives by the complex step: through refgrad's forward, without rules, or its backward pass.
 
 Im f(x + iht) / h is f's derivative along t to rounding, for h so small that h^2 vanishes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,17 +41,23 @@ class _ComplexStepEngine(RefgradEngine):
         self.tangents = tangents
         self.trace = trace
 
-    def _inputs(self, program: Program, values: Values, *, grad: bool) -> dict[str, Any]:
+    def inputs(self, program: Program, values: Values, *, grad: bool) -> dict[str, Any]:
         if any(i.storage is not None and i.requires_grad for i in program.inputs):
             raise Unsupported("complex step: leaves that share memory")
-        tensors = super()._inputs(program, values, grad=False)
+        tensors = super().inputs(program, values, grad=False)
         for i in program.leaves:
             if i.name in self.tangents:
                 fresh = layout([i], values)[i.name]
                 z = np.empty_like(fresh, dtype=complex)
                 z.real, z.imag = fresh, STEP * self.tangents[i.name]
                 tensors[i.name] = wrap(ComplexArray(z, self.trace, i.dtype))
+            if grad:
+                tensors[i.name].requires_grad_()
         return tensors
+
+    def seed(self, cotangent: Array, dtype: str) -> Any:
+        """Complex too: rules make zeros like a gradient, and write into them."""
+        return wrap(ComplexArray(cotangent.astype(complex), self.trace, dtype))
 
     def to_numpy(self, tensor: Any) -> Array:
         array = tensor._array
@@ -64,9 +70,7 @@ def directional(program: Program, values: Values, tangents: Mapping[str, Array])
     Raises Unsupported where refgrad or the complex step lacks something, EngineError where refgrad
     fails on the complex array.
     """
-    for i in program.inputs:
-        if np.dtype(i.dtype).kind == "c":
-            raise Unsupported("complex step: complex numbers among the inputs")
+    _real(program)
     trace = Trace()
     engine = _ComplexStepEngine(tangents, trace)
     with np.errstate(all="ignore"):
@@ -82,4 +86,38 @@ def directional(program: Program, values: Values, tangents: Mapping[str, Array])
     return Directional(tuple(slopes), tuple(np.real(o) for o in outputs), trace.ties)
 
 
-__all__ = ["Directional", "directional"]
+def second(
+    program: Program,
+    values: Values,
+    cotangents: Sequence[Array | None],
+    tangents: Mapping[str, Array],
+) -> tuple[dict[str, Array], int]:
+    """The Hessian of <cotangents, outputs> times `tangents` for each leaf, and the ties met.
+
+    The first-order backward pass runs once, at x + iht: its rules are used, and none of a rule's
+    own derivatives. Raises as `directional` does.
+    """
+    _real(program)
+    if any(c is not None and c.dtype.kind == "c" for c in cotangents):
+        raise Unsupported("complex step: complex numbers among the outputs")
+    trace = Trace()
+    engine = _ComplexStepEngine(tangents, trace)
+    with np.errstate(all="ignore"):
+        found = engine.vjp(program, values, cotangents).gradients
+    products = {}
+    for i in program.leaves:
+        gradient = found[i.name]
+        if gradient is None or gradient.dtype.kind != "c":
+            products[i.name] = np.zeros(i.shape)
+        else:
+            products[i.name] = gradient.imag / STEP
+    return products, trace.ties
+
+
+def _real(program: Program) -> None:
+    for i in program.inputs:
+        if np.dtype(i.dtype).kind == "c":
+            raise Unsupported("complex step: complex numbers among the inputs")
+
+
+__all__ = ["Directional", "directional", "second"]

@@ -40,6 +40,11 @@ def _columns(x: Any, kernel: Any, places: Any, stride: Any, dilation: Any, group
     return np.reshape(view, (n, groups, c // groups * math.prod(kernel), math.prod(places)))
 
 
+def _joined(parts: Any) -> Any:
+    """The batches as one array."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
 def _correlate(
     x: Any, w: Any, places: Any, stride: Any, padding: Any, dilation: Any, groups: int
 ) -> Any:
@@ -47,11 +52,11 @@ def _correlate(
     n, o, kernel = x.shape[0], w.shape[0], w.shape[2:]
     x = pad_spatial(x, padding, padding)
     rows = np.reshape(w, (groups, o // groups, math.prod(w.shape[1:])))
-    out = np.zeros_like(x, shape=(n, groups, o // groups, math.prod(places)))
-    if out.size:
-        for some in _batches(n, x.shape[1] * math.prod(kernel) * math.prod(places)):
-            out[some] = rows @ _columns(x[some], kernel, places, stride, dilation, groups)
-    return np.reshape(out, (n, o, *places))
+    if not n * o * math.prod(places):
+        return np.zeros_like(x, shape=(n, o, *places))
+    batches = _batches(n, x.shape[1] * math.prod(kernel) * math.prod(places))
+    columns = (_columns(x[some], kernel, places, stride, dilation, groups) for some in batches)
+    return np.reshape(_joined([rows @ c for c in columns]), (n, o, *places))
 
 
 def _spread(
@@ -68,9 +73,10 @@ def _spread(
     y = np.reshape(y, (n, groups, o // groups, math.prod(places)))
     out = np.zeros_like(y, shape=(n, groups * per, *padded))
     if y.size:
-        for some in _batches(n, groups * per * math.prod(kernel) * math.prod(places)):
-            columns = np.reshape(rows @ y[some], (-1, groups * per, *kernel, *places))
-            out[some] = overlap_add(columns, padded, stride, dilation)
+        batches = _batches(n, groups * per * math.prod(kernel) * math.prod(places))
+        shape = (-1, groups * per, *kernel, *places)
+        columns = (np.reshape(rows @ y[some], shape) for some in batches)
+        out = _joined([overlap_add(c, padded, stride, dilation) for c in columns])
     crop = tuple(-p for p in padding)
     rest = tuple(s + p - q for s, p, q in zip(spatial, padding, padded))
     return pad_spatial(out, crop, rest)

@@ -72,7 +72,7 @@ def _on_diagonal(shape: tuple[int, ...], offset: int, a: int, b: int) -> tuple[A
 def _put_diagonal(input: Any, values: Any, offset: Any, dim1: Any, dim2: Any) -> Any:
     """`input` with `values` added on its diagonal."""
     a, b = _two_dims(dim1, dim2, input.ndim)
-    out = np.array(input, order="C")
+    out = np.copy(input, order="C")
     moved = np.moveaxis(out, (a, b), (-2, -1))
     moved[_on_diagonal(input.shape, offset, a, b)] += values
     return out

@@ -129,9 +129,9 @@ class Overwrites(RefgradEngine):
 
         return super()._call(call, once, grad=grad)
 
-    def _inputs(self, program: Program, values: Values, *, grad: bool) -> dict[str, Any]:
+    def inputs(self, program: Program, values: Values, *, grad: bool) -> dict[str, Any]:
         self.used: list[Any] = []
-        return super()._inputs(program, values, grad=grad)
+        return super().inputs(program, values, grad=grad)
 
 
 class _WrongAtTheEnd(RefgradEngine):
