@@ -11,8 +11,8 @@ from typing import Any
 
 SOURCES = ("captured", "opinfo", "generated")
 MODELS = ("gpt2", "llama", "bert", "vit", "mamba")
-CHECKS = ("value", "vjp", "numerical", "invariants")
-SECOND_ORDER_CHECKS = ("rr",)
+CHECKS = ("value", "vjp", "numerical", "jvp", "invariants")
+SECOND_ORDER_CHECKS = ("rr", "fr", "rf", "ff")
 USER_CHECKS = ("reentrant", "narrow")  # what custom Functions get wrong and ops do not
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Callable, Iterable, Iterator
 
 from conformance import engines
 from conformance.checks import invariants
 from conformance.checks.base import Case, Check, Context, Finding, judge
+from conformance.checks.forward import ForwardCheck
 from conformance.checks.narrow import NarrowCheck
 from conformance.checks.numerical import NumericalCheck
 from conformance.checks.reentrant import ReentrantCheck
-from conformance.checks.second_order import ReverseOverReverse
+from conformance.checks.second_order import ROUTES, SecondOrderCheck
 from conformance.checks.standalone import StandaloneCheck
 from conformance.checks.value import ValueCheck
 from conformance.checks.vjp import VjpCheck
@@ -25,12 +27,14 @@ _CHECKS: dict[str, Callable[[], Check]] = {
     "value": ValueCheck,
     "vjp": VjpCheck,
     "numerical": NumericalCheck,
-    "rr": ReverseOverReverse,
+    "jvp": ForwardCheck,
+    **{route: functools.partial(SecondOrderCheck, route) for route in ROUTES},
     "reentrant": ReentrantCheck,
     "narrow": NarrowCheck,
     "standalone": StandaloneCheck,
     **invariants.load(),
 }
+_NEEDED = ("value", "vjp")  # what these lack, the other checks lack too
 
 
 def names() -> tuple[str, ...]:
@@ -87,8 +91,7 @@ def check_sample(sample: Sample, context: Context, source: str) -> Iterator[Resu
     for check in invariants.due(context.checks, case):
         for result in judge(check, case):
             yield result
-            optional = check.name == "rr" or isinstance(check, invariants.InvariantCheck)
-            if result.outcome == "unsupported" and not optional:
+            if result.outcome == "unsupported" and check.name in _NEEDED:
                 return
 
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from conformance.checks.compare import tolerance_for
+from conformance.checks.second import SecondOrder
 from conformance.engines.base import Engine, Run, Vjp
 from conformance.errors import EngineError, Unsupported
 from conformance.oracles.frozen import frozen
@@ -192,6 +193,11 @@ class Case:
     def numerical(self) -> tuple[Program, Values]:
         """The Program to differentiate numerically; raises Unsupported where there is none."""
         return frozen(self.reference, self.program, self.values)
+
+    @cached_property
+    def second(self) -> SecondOrder:
+        """What the second-order checks share."""
+        return SecondOrder(self)
 
     @cached_property
     def spread(self) -> dict[str, Array]:

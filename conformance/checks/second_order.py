@@ -1,7 +1,10 @@
-"""rr: Hessian-vector products by reverse over reverse, against torch's and the numerical ones.
+"""rr, fr, rf, ff: second order by every route, against the reference's and against each other.
 
-Entries of a Hessian-vector product often cancel to nothing, so they are compared on the scale of
-the whole product and of the gradient, not of the entry.
+Each is reverse (r) or forward (f) mode over the other. The reference's own product is by reverse
+over reverse; truth is the complex step through refgrad's first-order backward pass, which is exact
+and uses no derivative of a rule, or the stencil on the reference's gradient. Entries of a
+Hessian-vector product often cancel to nothing, so they are compared on the scale of the whole
+product and of the gradient.
 """
 
 from __future__ import annotations
@@ -13,117 +16,187 @@ import numpy as np
 
 from conformance import arbitration, diagnosis
 from conformance.arbitration import shown
-from conformance.checks.base import Case, Finding, ReferenceFailed
+from conformance.checks.base import Case, Finding
 from conformance.checks.compare import Difference, compare, measures
-from conformance.errors import EngineError, Unsupported
-from conformance.oracles.directional import of_gradient
-from conformance.oracles.pairs import direction, inner
-from conformance.oracles.torch_autograd import SPREADS, scale, spread
-from conformance.program import Array, Values
+from conformance.checks.second import SecondOrder
+from conformance.oracles.directional import Opinion
+from conformance.oracles.pairs import contracted, flat, inner
+from conformance.oracles.torch_autograd import SPREADS
+from conformance.program import Array
 
 FACTOR = 10.0  # times the tolerance of first order: a rule applied to a rule
 POOR = 1e-4
 
+ROUTES = {
+    "rr": "reverse over reverse",
+    "fr": "forward over reverse",
+    "rf": "reverse over forward",
+    "ff": "forward over forward",
+}
 
-class ReverseOverReverse:
-    """Second order by differentiating the backward pass backward."""
 
-    name = "rr"
+class SecondOrderCheck:
+    """One route."""
+
+    def __init__(self, route: str) -> None:
+        self.name = route
 
     def run(self, case: Case) -> Iterator[Finding]:
-        """One finding against the reference and the numerical derivative of its gradient."""
+        """One finding: for rr also against the numerical derivative of the gradient."""
         if not case.program.leaves or all(c is None for c in case.cotangents):
             return
-        cotangents = case.steady_cotangents
-        wide = direction(case.rng("tangents"), case.program, case.values)
-        tangents = {n: t.astype(case.values[n].dtype) for n, t in wide.items()}
-        found = case.engine.hvp(case.program, case.values, cotangents, tangents)
-
-        def reference(values: Values) -> Mapping[str, Array | None]:
-            return case.reference.hvp(case.program, values, cotangents, tangents)
-
-        try:
-            expected = reference(case.values)
-        except (EngineError, Unsupported) as error:
-            raise ReferenceFailed(f"the reference has no second order here: {error}") from error
-        first = case.reference_vjp.gradients
-        floor = max(
-            [scale(g) for g in (*expected.values(), *first.values()) if g is not None] or [0]
+        second = case.second
+        if self.name == "ff":
+            yield self._curvature(case, second)
+            return
+        found = case.engine.hvp(
+            case.program, case.values, second.cotangents, second.tangents, self.name
         )
-        moves: Mapping[str, Array] | None = None
-        worst: tuple[str, Difference] | None = None
-        for leaf in case.program.leaves:
-            left, right = _filled(found.get(leaf.name), expected[leaf.name])
-            relative = FACTOR * case.relative(leaf.dtype)
-            difference = compare(left, right, relative=relative, floor=floor)
-            if difference is not None and difference.kind == "value":
-                if moves is None:
-                    moves = _spread(case, reference, expected)
-                allowed = SPREADS * moves[leaf.name]
-                difference = compare(left, right, relative=relative, floor=floor, absolute=allowed)
-            if difference is not None and (
-                worst is None or difference.severity > worst[1].severity
-            ):
-                worst = leaf.name, difference
-        compared = sum(g.size for g in expected.values() if g is not None)
+        worst = _worst(case, second, found, second.expected)
+        compared = sum(g.size for g in second.expected.values() if g is not None)
         evidence: dict[str, Any] = {"compared": compared}
-        numerical = self._numerical(case, cotangents, wide, found, expected, floor)
-        if worst is None:
-            yield Finding(numerical.outcome, evidence | numerical.evidence)
-            return
-        name, difference = worst
+        if worst is not None and self.name != "rr" and _exact(case, second, found):
+            note = f"{case.reference.name}'s reverse over reverse differs; the complex step agrees"
+            yield Finding("passed", evidence | {"note": note})
+        elif worst is not None:
+            yield Finding("failed", evidence | self._described(case, second, found, *worst))
+        elif self.name == "rr":
+            yield self._numerical(case, second, found, evidence)
+        else:
+            yield Finding("passed", evidence)
+
+    def _described(
+        self,
+        case: Case,
+        second: SecondOrder,
+        found: Mapping[str, Array | None],
+        name: str,
+        difference: Difference,
+    ) -> dict[str, Any]:
+        """The evidence for a leaf whose product differs: values, diagnosis, verdict."""
         shape = tuple(case.values[name].shape)
-        said = diagnosis.diagnose(found.get(name), expected[name], shape)
-        evidence |= measures(difference, case.values[name].dtype)
-        evidence |= {"leaf": case.alias(name), "diagnosis": said.slug, "description": said.sentence}
+        left, right = _filled(found.get(name), second.expected[name])
+        said = diagnosis.diagnose(left, right, shape)
+        evidence = measures(difference, case.values[name].dtype)
+        evidence |= {"leaf": case.alias(name), "diagnosis": said.slug, "route": ROUTES[self.name]}
+        evidence["description"] = f"{ROUTES[self.name]}: {said.sentence}"
         if difference.index is None or np.iscomplexobj(case.values[name]):
-            yield Finding("failed", evidence | {"verdict": f"engine wrong: {said.sentence}"})
-            return
-        onto = {n: np.zeros_like(t) for n, t in wide.items()}
+            return evidence | {"verdict": f"engine wrong: {said.sentence}"} | _culprit(case)
+        onto = {n: np.zeros_like(t) for n, t in second.wide.items()}
         onto[name][difference.index] = 1.0
-        opinion = of_gradient(case.reference, case.program, case.values, cotangents, wide, onto)
         ours, theirs = float(difference.left), float(difference.right)
-        ruling = arbitration.decide(ours, theirs, [opinion], case.reference.name)
-        yield Finding("failed", evidence | ruling.evidence())
+        ruling = arbitration.decide(ours, theirs, second.opinions(onto), case.reference.name)
+        return evidence | ruling.evidence() | _culprit(case)
 
     def _numerical(
         self,
         case: Case,
-        cotangents: list[Array | None],
-        tangents: dict[str, Array],
+        second: SecondOrder,
         found: Mapping[str, Array | None],
-        expected: Mapping[str, Array | None],
-        floor: float,
+        evidence: dict[str, Any],
     ) -> Finding:
-        """One joint direction u: <u, H t> against the derivative of <u, gradient> along t."""
-        onto = direction(case.rng("onto"), case.program, case.values)
-        for name, weights in onto.items():
-            for product in (expected[name], found.get(name)):
-                if product is not None and product.shape == weights.shape:
-                    weights[~np.isfinite(product)] = 0
-        opinion = of_gradient(case.reference, case.program, case.values, cotangents, tangents, onto)
+        """rr against a derivative of the gradient that uses no rule's own derivative."""
+        if second.exact is not None and _exact(case, second, found):
+            how = "complex step through refgrad's backward pass"
+            return Finding("passed", evidence | {"oracle": how, "bound": FACTOR * 1e-12})
+        onto = second.onto
+        opinion = second.stencil(onto, case.engine)  # first order, which vjp has judged
         ours, size = inner(found, onto)
-        theirs, _ = inner(expected, onto)
-        evidence = {"engine": ours, "reference": theirs} | shown(opinion)
-        slack = 100 * case.relative(case.dtype) * max(size, floor)
+        evidence |= {"engine": ours, "reference": inner(second.expected, onto)[0]}
+        evidence |= shown(opinion)
+        size = max(size, second.floor)
+        slack = 100 * case.relative(case.dtype) * size
         if not np.isfinite(opinion.value):
             reason = opinion.reason or "no numerical derivative is finite"
             return Finding("inconclusive", evidence | {"reason": reason})
         if opinion.kink is not None:
             return Finding("passed", evidence | {"diagnosis": "kink"})
-        poor = not opinion.decides(max(size, floor), POOR)
         error = abs(ours - opinion.value)
         if error <= opinion.bound + slack:
-            if poor:
-                why = opinion.reason or f"the bound is {opinion.bound:.1e} of {size:.1e}"
-                return Finding("inconclusive", evidence | {"reason": why})
+            if opinion.decides(size, POOR):
+                return Finding("passed", evidence)
+            why = opinion.reason or f"the bound is {opinion.bound:.1e} of {size:.1e}"
+            return Finding("inconclusive", evidence | {"reason": why})
+        return Finding("failed", evidence | self._agreeing(case, opinion, error))
+
+    def _agreeing(self, case: Case, opinion: Opinion, error: float) -> dict[str, Any]:
+        """Nothing contradicts the engine's product but the derivative of its own gradient."""
+        said: dict[str, Any] = {"absolute": error, "diagnosis": "wrong"}
+        if case.context.independent:
+            text = "engine and reference wrong: they agree, and"
+            said["diagnosis"] = "reference"
+        else:
+            text = "engine wrong:"
+        text = f"{text} the {opinion.oracle} has another derivative"
+        return said | {"verdict": text} | _culprit(case)
+
+    def _curvature(self, case: Case, second: SecondOrder) -> Finding:
+        """ff: the outputs' second derivatives along t and u, against u^T H t."""
+        onto = second.onto
+        moves = case.engine.curvature(
+            case.program, case.values, second.tangents, second.narrow_onto
+        )
+        ours, terms = contracted(second.cotangents, moves)
+        theirs, size = inner(second.expected, onto)
+        allowed, _ = inner({n: SPREADS * m for n, m in second.moves.items()}, _absolute(onto))
+        slack = 100 * case.relative(case.dtype) * max(size, terms, second.floor) + allowed
+        evidence: dict[str, Any] = {"compared": 1, "engine": ours, "reference": theirs}
+        evidence["route"] = ROUTES["ff"]
+        if abs(ours - theirs) <= slack or (np.isnan(ours) and np.isnan(theirs)):
             return Finding("passed", evidence)
-        if abs(ours - theirs) <= slack:
-            text = f"engine and reference agree, and {opinion.oracle} gives another value"
-            evidence |= {"verdict": f"engine and reference wrong: {text}", "absolute": error}
-            return Finding("failed", evidence | {"diagnosis": "reference"})
-        ruling = arbitration.decide(ours, theirs, [opinion], case.reference.name)
-        return Finding("failed", evidence | ruling.evidence())
+        if second.exact is not None and abs(ours - inner(second.exact, onto)[0]) <= slack:
+            note = f"{case.reference.name}'s reverse over reverse differs; the complex step agrees"
+            return Finding("passed", evidence | {"note": note})
+        opinions = second.opinions(onto)
+        ruling = arbitration.decide(ours, theirs, opinions, case.reference.name)
+        error = abs(ours - theirs)
+        said: dict[str, Any] = {
+            "absolute": error,
+            "relative": error / abs(theirs or 1.0),
+            "tolerance": slack,
+        }
+        said |= {"diagnosis": "nan" if np.isnan(ours) else "wrong"}
+        said["description"] = f"{ROUTES['ff']}: u^T H t is {ours:.10g}, not {theirs:.10g}"
+        return Finding("failed", evidence | said | ruling.evidence() | _culprit(case))
+
+
+def _worst(
+    case: Case,
+    second: SecondOrder,
+    found: Mapping[str, Array | None],
+    expected: Mapping[str, Array | None],
+) -> tuple[str, Difference] | None:
+    """The leaf whose product differs most; None where all agree."""
+    worst: tuple[str, Difference] | None = None
+    for leaf in case.program.leaves:
+        left, right = _filled(found.get(leaf.name), expected[leaf.name])
+        relative = FACTOR * case.relative(leaf.dtype)
+        difference = compare(left, right, relative=relative, floor=second.floor)
+        if difference is not None and difference.kind == "value":
+            allowed = SPREADS * second.moves[leaf.name]
+            difference = compare(
+                left, right, relative=relative, floor=second.floor, absolute=allowed
+            )
+        if difference is not None and (worst is None or difference.severity > worst[1].severity):
+            worst = leaf.name, difference
+    return worst
+
+
+def _exact(case: Case, second: SecondOrder, found: Mapping[str, Array | None]) -> bool:
+    """Whether the product is the complex step's, entry by entry."""
+    if second.exact is None:
+        return False
+    exact = {leaf.name: second.exact[leaf.name].astype(leaf.dtype) for leaf in case.program.leaves}
+    return _worst(case, second, found, exact) is None
+
+
+def _culprit(case: Case) -> dict[str, str]:
+    calls = case.program.calls
+    return {"culprit": calls[0].target} if len(calls) == 1 else {}
+
+
+def _absolute(onto: Mapping[str, Array]) -> dict[str, Array]:
+    return {n: np.abs(flat(u)) for n, u in onto.items()}
 
 
 def _filled(left: Array | None, right: Array | None) -> tuple[Array | None, Array | None]:
@@ -133,21 +206,3 @@ def _filled(left: Array | None, right: Array | None) -> tuple[Array | None, Arra
     if right is None and left is not None:
         return left, np.zeros_like(left)
     return left, right
-
-
-def _spread(
-    case: Case, reference: Any, expected: Mapping[str, Array | None]
-) -> Mapping[str, Array]:
-    def products(values: Values) -> Mapping[str, Array | None]:
-        try:
-            found: Mapping[str, Array | None] = reference(values)
-        except (EngineError, Unsupported):
-            return {}
-        return found
-
-    whole = {
-        leaf.name: np.zeros(leaf.shape) if expected[leaf.name] is None else expected[leaf.name]
-        for leaf in case.program.leaves
-    }
-    rng = case.rng("second order spread")
-    return spread(products, case.program, case.values, whole, rng, case.natural)

@@ -91,11 +91,12 @@ def second(
     values: Values,
     cotangents: Sequence[Array | None],
     tangents: Mapping[str, Array],
-) -> tuple[dict[str, Array], int]:
-    """The Hessian of <cotangents, outputs> times `tangents` for each leaf, and the ties met.
+) -> tuple[dict[str, Array], dict[str, Array], int]:
+    """For each leaf the Hessian of <cotangents, outputs> times `tangents`, and the gradient.
 
     The first-order backward pass runs once, at x + iht: its rules are used, and none of a rule's
-    own derivatives. Raises as `directional` does.
+    own derivatives, so the product is as right as the gradient is. The third is how many ties were
+    met. Raises as `directional` does.
     """
     _real(program)
     if any(c is not None and c.dtype.kind == "c" for c in cotangents):
@@ -104,14 +105,11 @@ def second(
     engine = _ComplexStepEngine(tangents, trace)
     with np.errstate(all="ignore"):
         found = engine.vjp(program, values, cotangents).gradients
-    products = {}
-    for i in program.leaves:
-        gradient = found[i.name]
-        if gradient is None or gradient.dtype.kind != "c":
-            products[i.name] = np.zeros(i.shape)
-        else:
-            products[i.name] = gradient.imag / STEP
-    return products, trace.ties
+    whole = {
+        i.name: np.zeros(i.shape) if (g := found[i.name]) is None else g for i in program.leaves
+    }
+    products = {name: np.imag(g) / STEP for name, g in whole.items()}
+    return products, {name: np.real(g) for name, g in whole.items()}, trace.ties
 
 
 def _real(program: Program) -> None:

@@ -1,0 +1,164 @@
+"""jvp: forward mode against the reference's, and against the engine's own backward pass.
+
+The tangent of every output entry is compared; and <c, J t> with <J^T c, t>, which no second engine
+has a part in. Where they differ, the complex step through refgrad's forward, or the stencil, rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from conformance import arbitration, diagnosis
+from conformance.checks.base import Case, Finding
+from conformance.checks.compare import Difference, compare, measures
+from conformance.errors import EngineError, Unsupported
+from conformance.oracles.pairs import contracted, direction, flat, inner
+from conformance.oracles.torch_autograd import SPREADS, spread
+from conformance.program import Array, Values
+
+ADJOINT = 100.0  # times the tolerance, of the sum of absolute terms: two passes are compared
+
+
+class ForwardCheck:
+    """Jacobian-vector products."""
+
+    name = "jvp"
+
+    def run(self, case: Case) -> Iterator[Finding]:
+        """One finding for all outputs."""
+        if not case.program.leaves or all(c is None for c in case.cotangents):
+            return
+        wide = direction(case.rng("jvp"), case.program, case.values)
+        tangents = {n: t.astype(case.values[n].dtype) for n, t in wide.items()}
+        found = case.engine.jvp(case.program, case.values, tangents)
+        compared = sum(t.size for t in found)
+        evidence: dict[str, Any] = {"compared": compared}
+        try:
+            expected = case.reference.jvp(case.program, case.values, tangents)
+        except (Unsupported, EngineError) as error:
+            evidence["note"] = f"no second opinion: {str(error).partition(chr(10))[0]}"
+        else:
+            worst = self._worst(case, tangents, found, expected)
+            if worst is not None:
+                said = self._described(case, wide, found, expected, *worst)
+                yield Finding("failed", evidence | said)
+                return
+        yield self._adjoint(case, wide, tangents, found, evidence)
+
+    def _worst(
+        self,
+        case: Case,
+        tangents: dict[str, Array],
+        found: tuple[Array, ...],
+        expected: tuple[Array, ...],
+    ) -> tuple[int, Difference] | None:
+        """The output whose tangent differs most."""
+        worst: tuple[int, Difference] | None = None
+        spreads: dict[str, Array] | None = None
+        for number, (left, right) in enumerate(zip(found, expected, strict=True)):
+            if case.cotangents[number] is None:
+                continue
+            relative = case.relative(right.dtype)
+            difference = compare(left, right, relative=relative)
+            if difference is not None and difference.kind == "value":
+                if spreads is None:
+                    spreads = self._spreads(case, tangents, expected)
+                allowed = SPREADS * spreads.get(str(number), np.zeros(1))
+                difference = compare(left, right, relative=relative, absolute=allowed)
+            if difference is not None and (
+                worst is None or difference.severity > worst[1].severity
+            ):
+                worst = number, difference
+        return worst
+
+    def _spreads(
+        self, case: Case, tangents: dict[str, Array], expected: tuple[Array, ...]
+    ) -> dict[str, Array]:
+        def moved(values: Values) -> dict[str, Array | None]:
+            try:
+                moves = case.reference.jvp(case.program, values, tangents)
+            except (Unsupported, EngineError):
+                return {}
+            return {str(n): t for n, t in enumerate(moves)}
+
+        base: dict[str, Array | None] = {
+            str(n): t for n, t in enumerate(expected) if t.dtype.kind in "fc"
+        }
+        return spread(moved, case.program, case.values, base, case.rng("jvp spread"))
+
+    def _described(
+        self,
+        case: Case,
+        wide: dict[str, Array],
+        found: tuple[Array, ...],
+        expected: tuple[Array, ...],
+        number: int,
+        difference: Difference,
+    ) -> dict[str, Any]:
+        left, right = found[number], expected[number]
+        said = diagnosis.diagnose(left, right, right.shape)
+        evidence = measures(difference, right.dtype) if difference.index is not None else {}
+        evidence |= {"leaf": f"output {number}", "diagnosis": said.slug, "route": "forward"}
+        evidence["description"] = f"forward mode: {said.sentence}"
+        if difference.index is None or right.dtype.kind == "c":
+            ruling = arbitration.by_form(difference, said)
+        else:
+            unit: list[Array | None] = [None] * len(expected)
+            only = np.zeros(right.shape, right.dtype)
+            only[difference.index] = 1.0
+            unit[number] = only
+            cotangents = [
+                None if c is None else unit[n] if n == number else np.zeros_like(c)
+                for n, c in enumerate(case.cotangents)
+            ]
+            opinions = arbitration.opinions_on(case, cotangents, wide)
+            ours, theirs = float(difference.left), float(difference.right)
+            ruling = arbitration.decide(ours, theirs, opinions, case.reference.name)
+        evidence |= ruling.evidence()
+        if len(case.program.calls) == 1:
+            evidence["culprit"] = case.program.calls[0].target
+        return evidence
+
+    def _adjoint(
+        self,
+        case: Case,
+        wide: dict[str, Array],
+        tangents: dict[str, Array],
+        found: tuple[Array, ...],
+        evidence: dict[str, Any],
+    ) -> Finding:
+        """<c, J t> against <J^T c, t>."""
+        gradients = case.engine_vjp.gradients
+        backward, size = inner(gradients, tangents)
+        forward, terms = contracted(case.cotangents, found)
+        total = max(size, terms, sum(case.natural.values()))
+        if not np.isfinite(forward) or not np.isfinite(backward):
+            return Finding("passed", evidence)  # vjp and the comparison above judge each entry
+        slack = ADJOINT * case.relative(case.dtype) * total
+        moved, _ = inner(
+            {n: SPREADS * s for n, s in case.spread.items()}
+            if abs(forward - backward) > slack
+            else {},
+            {n: np.abs(flat(t)) for n, t in tangents.items()},
+        )
+        gap = abs(forward - backward)
+        if gap <= slack + moved:
+            return Finding("passed", evidence)
+        opinions = arbitration.opinions_on(case, case.steady_cotangents, wide)
+        ruling = arbitration.decide(forward, backward, opinions, "its backward pass")
+        said: dict[str, Any] = {
+            "engine": forward,
+            "reference": backward,
+            "absolute": gap,
+            "tolerance": slack,
+        }
+        said |= {"diagnosis": "adjoint", "relative": gap / abs(backward or 1.0)}
+        text = "forward mode and the backward pass of the engine contradict each other"
+        verdict = ruling.verdict.replace("reference wrong", "engine wrong (backward)")
+        return Finding(
+            "failed",
+            evidence | ruling.evidence() | said | {"description": text, "verdict": verdict},
+        )

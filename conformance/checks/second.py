@@ -1,0 +1,143 @@
+"""What the second-order checks of a case share: directions, the reference's product, the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from conformance.checks.compare import compare
+from conformance.engines.base import Engine
+from conformance.errors import EngineError, Unsupported
+from conformance.oracles import complex_step
+from conformance.oracles.directional import EXACT, Opinion, of_gradient
+from conformance.oracles.pairs import direction, flat, inner
+from conformance.oracles.torch_autograd import scale, spread
+from conformance.program import Array, Values
+
+if TYPE_CHECKING:
+    from conformance.checks.base import Case
+
+Product = Mapping[str, Array | None]
+
+
+class SecondOrder:
+    """One case at second order: F = Re <cotangents, outputs>, its Hessian H along `tangents`."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.cotangents = case.steady_cotangents
+        self.wide = direction(case.rng("tangents"), case.program, case.values)
+        self.tangents = self._narrow(self.wide)
+
+    @cached_property
+    def expected(self) -> Product:
+        """The reference's H t by reverse over reverse; raises ReferenceFailed."""
+        from conformance.checks.base import ReferenceFailed
+
+        try:
+            return self._of_reference(self.case.values)
+        except (EngineError, Unsupported) as error:
+            raise ReferenceFailed(f"the reference has no second order here: {error}") from error
+
+    @cached_property
+    def exact(self) -> Mapping[str, Array] | None:
+        """H t by the complex step through refgrad's backward pass; None where that is no truth."""
+        try:
+            program, values = self.case.numerical
+            found, first, ties = complex_step.second(program, values, self.cotangents, self.wide)
+        except (Unsupported, EngineError):
+            return None
+        whole = all(np.isfinite(h).all() for h in found.values())
+        return found if whole and not ties and self._first_order_holds(first) else None
+
+    def _first_order_holds(self, gradients: Mapping[str, Array]) -> bool:
+        """Whether what the complex step went through is the reference's gradient."""
+        case = self.case
+        expected = case.reference_vjp.gradients
+        for leaf in case.program.leaves:
+            left, right = gradients.get(leaf.name), expected[leaf.name]
+            if left is None:
+                return False
+            if right is not None and right.dtype.kind == "f":
+                left = left.astype(right.dtype)
+            if compare(left, right, relative=10 * case.relative(leaf.dtype)) is not None:
+                return False
+        return True
+
+    @cached_property
+    def floor(self) -> float:
+        """The scale of the product and of the gradient: entries of H t often cancel to nothing."""
+        first = self.case.reference_vjp.gradients.values()
+        sizes = [scale(g) for g in (*self.expected.values(), *first) if g is not None]
+        return max(sizes, default=0.0)
+
+    @cached_property
+    def moves(self) -> Mapping[str, Array]:
+        """How far rounding at the inputs moves the reference's product."""
+        case = self.case
+
+        def products(values: Values) -> Product:
+            try:
+                return self._of_reference(values)
+            except (EngineError, Unsupported):
+                return {}
+
+        whole = {
+            leaf.name: np.zeros(leaf.shape) if (h := self.expected[leaf.name]) is None else h
+            for leaf in case.program.leaves
+        }
+        rng = case.rng("second order spread")
+        return spread(products, case.program, case.values, whole, rng, case.natural)
+
+    @cached_property
+    def onto(self) -> dict[str, Array]:
+        """A second direction u, zero where the product is not finite."""
+        onto = direction(self.case.rng("onto"), self.case.program, self.case.values)
+        for name, weights in onto.items():
+            product = self.expected[name]
+            if product is not None and product.shape == weights.shape:
+                weights[~np.isfinite(product)] = 0
+        return onto
+
+    @cached_property
+    def narrow_onto(self) -> dict[str, Array]:
+        """The second direction in the leaves' own dtypes."""
+        return self._narrow(self.onto)
+
+    def opinions(self, onto: Mapping[str, Array]) -> list[Opinion]:
+        """What is known of <onto, H t> without a second-order rule, the strongest first."""
+        case, found = self.case, []
+        if self.exact is not None:
+            value, size = inner(self.exact, dict(onto))
+            bound = 10 * EXACT * max(size, self.floor * _length(onto))
+            found.append(Opinion(value, bound, "complex step through refgrad's backward pass"))
+        found.append(self.stencil(onto))
+        return [o for o in found if o.reason != _FAILED] or [
+            Opinion(float("nan"), float("inf"), "none", f"{case.reference.name} fails nearby")
+        ]
+
+    def stencil(self, onto: Mapping[str, Array], engine: Engine | None = None) -> Opinion:
+        """<onto, H t> by differences of an engine's gradient, the reference's by default."""
+        case = self.case
+        engine = case.reference if engine is None else engine
+        try:
+            return of_gradient(engine, case.program, case.values, self.cotangents, self.wide, onto)
+        except (Unsupported, EngineError):
+            return Opinion(float("nan"), float("inf"), "none", _FAILED)
+
+    def _of_reference(self, values: Values) -> Product:
+        case = self.case
+        return case.reference.hvp(case.program, values, self.cotangents, self.tangents)
+
+    def _narrow(self, wide: Mapping[str, Array]) -> dict[str, Array]:
+        return {n: t.astype(self.case.values[n].dtype) for n, t in wide.items()}
+
+
+_FAILED = "the gradient cannot be computed nearby"
+
+
+def _length(onto: Mapping[str, Array]) -> float:
+    return float(sum(np.abs(flat(u)).sum() for u in onto.values()))
