@@ -17,7 +17,7 @@ from conformance.arbitration import shown
 from conformance.checks.base import Case, Finding
 from conformance.checks.compare import compare, tolerance_for
 from conformance.checks.parting import first_call
-from conformance.diagnosis import diagnose, localise
+from conformance.diagnosis import MOST, diagnose, localise
 from conformance.errors import EngineError, Unsupported
 from conformance.oracles.directional import Opinion, by_complex_step, by_stencil
 from conformance.oracles.pairs import direction, flat, inner
@@ -242,7 +242,7 @@ class _Judged:
         wrong = [i for i, o in opinions.items() if abs(gradient[i] - o.value) > o.bound + slack]
         if not wrong:
             return {}
-        said = diagnose(gradient, right, gradient.shape, others=values)
+        said = diagnose(gradient, right, gradient.shape, values, leaf=leaf)
         worst = max(wrong, key=lambda i: abs(float(gradient[i] - right[i])))
         found: dict[str, Any] = {"index": list(worst), "wrong_entries": len(wrong)}
         found |= {"engine": float(gradient[worst]), "numerical": float(right[worst])}
@@ -255,8 +255,23 @@ class _Judged:
         places = entries(self.case, leaf, gradient, self.cotangents, slack)
         if not places:
             return {}
-        where = [[int(n) for n in np.unravel_index(p, gradient.shape)] for p in places]
-        return {"index": where[0], "description": f"wrong at {where}"}
+        right = gradient.copy()
+        for place in places:
+            index = np.unravel_index(place, gradient.shape)
+            right[index] = self._entry(leaf, tuple(int(n) for n in index)).value
+        worst = max(places, key=lambda p: abs(float(gradient.flat[p] - right.flat[p])))
+        at = [int(n) for n in np.unravel_index(worst, gradient.shape)]
+        if len(places) < MOST:
+            said = diagnose(gradient, right, gradient.shape, self.case.values, leaf=leaf)
+            text = said.sentence
+        else:  # more may be wrong: what these have in common
+            ours, theirs = gradient.reshape(-1)[places], right.reshape(-1)[places]
+            said = diagnose(ours, theirs, ours.shape)
+            text = f"of {MOST} wrong entries and maybe more: {said.sentence}"
+        found = {"index": at, "wrong_entries": len(places), "description": text}
+        found |= {"engine": float(gradient.flat[worst]), "numerical": float(right.flat[worst])}
+        found |= {"reference": float(gradient.flat[worst])}
+        return found | ({} if self.case.context.independent else {"diagnosis": said.slug})
 
     def _silence(self, tangents: dict[str, Array]) -> bool:
         """Zero the directions in which a gradient is not finite in both; whether any is left."""

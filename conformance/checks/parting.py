@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -110,7 +111,11 @@ def behaviour(case: Case, leaf: str, engine: Array, reference: Array) -> Diagnos
         again = case.engine.vjp(case.program, case.values, case.cotangents).gradients.get(leaf)
         if compare(again, engine, relative=0.0) is not None:
             return NONDETERMINISTIC
-        return _stale(case, leaf, engine, reference) or overwritten(case, leaf, engine)
+        return (
+            _stale(case, leaf, engine, reference)
+            or overwritten(case, leaf, engine)
+            or _unsummed(case, leaf, engine)
+        )
     except (EngineError, Unsupported):
         return None  # the gradient that was got is judged without
 
@@ -151,6 +156,52 @@ def overwritten(case: Case, name: str, engine: Array) -> Diagnosis | None:
                 sentence = f"of {len(parts)} uses of {name} the gradient counts {text}"
                 return Diagnosis("overwritten accumulation", sentence)
     return None
+
+
+def _unsummed(case: Case, leaf: str, engine: Array) -> Diagnosis | None:
+    """Whether the gradient of a leaf that was broadcast is that of one of its copies, or a mean."""
+    program, values = case.program, case.values
+    given = next(i for i in program.inputs if i.name == leaf)
+    kept = case.reference.run(program, values, keep=ALL).kept
+    users = [c for c in program.calls if any(r.name == leaf for r in c.refs)]
+    if len(users) != 1 or engine.shape != given.shape or given.storage is not None:
+        return None
+    wide = np.broadcast_shapes(given.shape, *(y.shape for y in kept[users[0].name][:1]))
+    if wide == given.shape or wide != kept[users[0].name][0].shape:
+        return None
+    array = np.ascontiguousarray(np.broadcast_to(values[leaf], wide))
+    whole = Input.of(leaf, array, requires_grad=True)
+    inputs = tuple(whole if i.name == leaf else i for i in program.inputs)
+    spread = Program(inputs, program.calls, program.outputs)
+    gradient = case.reference.vjp(spread, values | {leaf: array}, case.cotangents).gradients[leaf]
+    if gradient is None:
+        return None
+    shape = (1,) * (len(wide) - len(given.shape)) + given.shape
+    axes = tuple(n for n, size in enumerate(shape) if size == 1 and wide[n] != 1)
+    relative = 100 * case.relative(engine.dtype)
+    for count in range(1, len(axes) + 1):
+        for some in itertools.combinations(axes, count):
+            rest = gradient.sum(axis=tuple(a for a in axes if a not in some), keepdims=True)
+            sizes = ", ".join(str(wide[a]) for a in some)
+            along = f"axis {some[0]}" if count == 1 else f"the axes {list(some)}"
+            forms = [
+                ("the mean", rest.mean(axis=some, keepdims=True)),
+                ("that of the first copy alone", rest[_at(some, 0, rest.ndim)]),
+                ("that of the last copy alone", rest[_at(some, -1, rest.ndim)]),
+                ("the largest", rest.max(axis=some, keepdims=True)),
+            ]
+            for text, made in forms:
+                found = np.asarray(made.reshape(given.shape), engine.dtype)
+                if compare(engine, found, relative=relative) is None:
+                    said = f"the gradient is not summed over {along} (of size {sizes}), along which"
+                    return Diagnosis("missing sum", f"{said} {leaf} is broadcast: it is {text}")
+    return None
+
+
+def _at(axes: tuple[int, ...], index: int, count: int) -> tuple[slice, ...]:
+    """One slice along some axes, which are kept."""
+    one = slice(index, None) if index < 0 else slice(index, index + 1)
+    return tuple(one if n in axes else slice(None) for n in range(count))
 
 
 def _from(case: Case, name: str) -> tuple[Program, Values]:

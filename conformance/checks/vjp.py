@@ -76,7 +76,12 @@ def describe(case: Case, name: str, difference: Difference) -> dict[str, Any]:
     evidence = measures(difference, leaf.dtype) if difference.kind != "none" else {}
     evidence["leaf"] = case.alias(name)
     evidence["shape"] = list(leaf.shape)
-    said = diagnosis.diagnose(engine, reference, tuple(leaf.shape), others=case.values)
+    gradients = dict(case.reference_vjp.gradients)
+    if len(case.cotangents) == 1:
+        gradients[diagnosis.COTANGENT] = case.cotangents[0]
+    said = diagnosis.diagnose(
+        engine, reference, tuple(leaf.shape), case.values, leaf=name, gradients=gradients
+    )
     if difference.kind in ("value", "nan") and engine is not None and reference is not None:
         said = behaviour(case, name, engine, reference) or said
     evidence["diagnosis"] = said.slug

@@ -64,7 +64,7 @@ BROADCAST = sample(("torch.add", (Ref("x0"), Ref("x1"))), x0=X, x1=Y[0])
         (fakes.Overwrites, TWICE, "overwritten accumulation", "use 1 alone"),
         (fakes.Overwrites, INSIDE, "overwritten accumulation", "2 uses of v0"),
         (fakes.Unreduced, BROADCAST, "not reduced over a broadcast dimension", "[0]"),
-        (fakes.FirstOfBroadcast, BROADCAST, "wrong", ""),
+        (fakes.FirstOfBroadcast, BROADCAST, "missing sum", "axis 0 (of size 3)"),
         (fakes.WrongShape, SIN, "shape", "(9,)"),
         (fakes.WrongDtype, SIN, "dtype", "float32"),
         (fakes.MutatesInputs, SIN, "mutates inputs", "x0"),
