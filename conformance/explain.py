@@ -14,15 +14,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from conformance import script
+from conformance.engines.refgrad import RefgradEngine
 from conformance.errors import ConformanceError
 from conformance.program import Array, Program, Values, refs
+from conformance.question import Question, comparison
 from conformance.reduce import reduce
 
 if TYPE_CHECKING:
@@ -87,43 +88,42 @@ def _steady(case: Case) -> bool:
 
 
 def _script(case: Case, check: str, finding: Finding) -> str | None:
-    """A script that compares the one that is wrong with the other; None where they agree."""
+    """A script that compares the one that is wrong with what is right; None where they agree."""
     program, values = case.program, case.values
     wrong, right = case.engine, case.reference
     if str(finding.evidence.get("verdict")).startswith("reference wrong"):
         wrong, right = right, wrong
+    if right.name == wrong.name and not (second_opinion := RefgradEngine()).missing(program):
+        right = second_opinion
     engine_import = _IMPORTS.get(wrong.name, "import torch  # put the engine's import here")
     outputs = right.run(program, values).outputs
     if len(outputs) != len(list(refs(program.outputs))):
         return None
-    if check == "value":
-        expected = {str(n): y for n, y in enumerate(outputs)}
-        ours = wrong.run(program, values).outputs
-        differ = _largest({str(n): y for n, y in enumerate(ours)}, expected)
-        return comparison(program, values, None, expected, engine_import, differ / 2)
-    second = check == "rr"
-    rng = case.rng("script")
-    tangents = {
-        i.name: np.round(rng.standard_normal(i.shape), 1).astype(i.dtype)
-        for i in program.leaves
-        if second and not i.dtype.startswith("complex")
-    }
-    plain: list[Array | None] = [np.ones_like(y) if y.dtype.kind in "fc" else None for y in outputs]
-    for cotangents in (plain, case.cotangents):
-        if tangents:
-            gradients = right.hvp(program, values, cotangents, tangents)
-            found = wrong.hvp(program, values, cotangents, tangents)
-        else:
-            gradients = right.vjp(program, values, cotangents).gradients
-            found = wrong.vjp(program, values, cotangents).gradients
-        known = {name: g for name, g in gradients.items() if g is not None}
-        scale = max((float(np.abs(g).max(initial=0)) for g in known.values()), default=0.0)
-        differ = _largest(found, known)
+    for question in _questions(case, check, outputs):
+        known = question.answer(right, program, values, plain=True)
+        expected = {n: y for n, y in known.items() if y is not None}
+        found = question.answer(wrong, program, values, plain=False)
+        scale = max((float(np.abs(y).max(initial=0)) for y in expected.values()), default=0.0)
+        differ = _largest(found, expected)
         if differ > 1e-12 * scale:
-            return comparison(
-                program, values, cotangents, known, engine_import, differ / 2, tangents
-            )
+            return comparison(question, program, values, expected, engine_import, differ / 2)
     return None
+
+
+def _questions(case: Case, check: str, outputs: Sequence[Array]) -> Iterator[Question]:
+    """What the script may ask, the plainest first."""
+    kind = check if check in ("value", "jvp", "rr", "fr", "rf", "ff") else "vjp"
+    ones: list[Array | None] = [np.ones_like(y) if y.dtype.kind in "fc" else None for y in outputs]
+    rng = case.rng("script")
+    t, u = (
+        {
+            i.name: np.round(rng.standard_normal(i.shape), 1).astype(i.dtype)
+            for i in case.program.leaves
+        }
+        for _ in range(2)
+    )
+    for cotangents in (ones, case.cotangents):
+        yield Question(kind, cotangents, t, u)
 
 
 def _largest(found: Mapping[str, Array | None], right: Mapping[str, Array]) -> float:
@@ -140,68 +140,6 @@ def _largest(found: Mapping[str, Array | None], right: Mapping[str, Array]) -> f
             )
         largest = max(largest, float(np.where(np.isnan(error), np.inf, error).max(initial=0.0)))
     return largest
-
-
-def comparison(
-    program: Program,
-    values: Values,
-    cotangents: list[Array | None] | None,
-    expected: Mapping[str, Array],
-    engine_import: str = "import torch",
-    tolerance: float = 1e-9,
-    tangents: Mapping[str, Array] | None = None,
-) -> str | None:
-    """A standalone script that exits 1 where an entry is off by more than the tolerance, else 0.
-
-    It compares gradients by input name; with `tangents`, the gradients of the gradients' product
-    with those; or, where `cotangents` is None, outputs by their number.
-    None where an array is too large to stand in a short script.
-    """
-    helpers: set[str] = set()
-    lines = script.input_lines(program.inputs, values, None, helpers)
-    lines += script.call_lines(program.calls)
-    outputs = [str(ref) for ref in refs(program.outputs)]
-    lines.append(f"found = {{{', '.join(f'{str(n)!r}: {y}' for n, y in enumerate(outputs))}}}")
-    if cotangents is not None:
-        pairs = [(y, c) for y, c in zip(outputs, cotangents, strict=True) if c is not None]
-        leaves = [i.name for i in program.leaves]
-        weights = [
-            f"torch.ones_like({y})"
-            if (c == 1).all()
-            else script.tensor(c, c.dtype.name, None, helpers)
-            for y, c in pairs
-        ]
-        lines[-1] = f"outputs, leaves = [{', '.join(y for y, _ in pairs)}], [{', '.join(leaves)}]"
-        lines.append(f"cotangents = [{', '.join(weights)}]")
-        options = "allow_unused=True, create_graph=True" if tangents else "allow_unused=True"
-        lines.append(f"gradients = torch.autograd.grad(outputs, leaves, cotangents, {options})")
-        if tangents:
-            along = [script.tensor(t, t.dtype.name, None, helpers) for t in tangents.values()]
-            lines += [
-                f"tangents = [{', '.join(along)}]",
-                "pairs = [p for p in zip(gradients, tangents) if p[0] is not None]",
-                "total = sum((gradient * tangent).sum() for gradient, tangent in pairs)",
-                "gradients = torch.autograd.grad(total, leaves, allow_unused=True)",
-            ]
-        lines.append(f"found = dict(zip({leaves}, gradients))")
-    right = ", ".join(
-        f"{name!r}: {script.expression(np.asarray(y).tolist())}" for name, y in expected.items()
-    )
-    bound = "float('inf')" if not np.isfinite(tolerance) else f"{tolerance:.1g}"
-    lines += [
-        f"expected = {{{right}}}",
-        "wrong = 0",
-        "for name, right in expected.items():",
-        "    ours = found[name] if found[name] is None else found[name].detach().numpy()",
-        "    print(name, 'is', ours, 'and should be', right)",
-        "    wrong |= ours is None or ours.shape != numpy.shape(right) or not numpy.allclose(",
-        f"        ours, right, rtol=0, atol={bound}, equal_nan=True)",
-        "sys.exit(int(wrong))",
-    ]
-    if helpers - {"numpy"}:
-        return None
-    head = ["import sys", "", "import numpy", engine_import, ""]
-    return "\n".join([*head, *lines]) + "\n"
 
 
 def run(text: str, seconds: float = SECONDS) -> tuple[int | None, str]:

@@ -13,8 +13,9 @@ from conformance import checks
 from conformance.choose import Seeded
 from conformance.engines import load
 from conformance.errors import EngineError
-from conformance.explain import comparison, explain, in_child, run
+from conformance.explain import explain, in_child, run
 from conformance.program import Call, Input, Program, Ref
+from conformance.question import Question, comparison
 from conformance.settings import Settings
 from conformance.sources import Sample
 from conformance.sources.generated import draw
@@ -33,7 +34,7 @@ ONES = [np.ones(2)]
 @pytest.mark.parametrize("engine", ["import torch", "import refgrad as torch"])
 def test_a_script_exits_1_where_the_gradient_is_wrong_and_0_where_not(engine: str) -> None:
     for expected, code in ((np.cos(X), 0), (np.cos(X) + 1e-6, 1), (np.full(2, np.nan), 1)):
-        text = comparison(SINE, {"x0": X}, ONES, {"x0": expected}, engine)
+        text = comparison(Question("vjp", ONES), SINE, {"x0": X}, {"x0": expected}, engine)
         assert text is not None
         assert len(text.splitlines()) <= 25
         found, printed = run(text)
@@ -43,15 +44,32 @@ def test_a_script_exits_1_where_the_gradient_is_wrong_and_0_where_not(engine: st
 
 def test_a_script_compares_outputs_too() -> None:
     for expected, code in ((np.sin(X), 0), (np.sin(X)[:1], 1)):
-        text = comparison(SINE, {"x0": X}, None, {"0": expected}, "import refgrad as torch")
+        text = comparison(
+            Question("value"), SINE, {"x0": X}, {"0": expected}, "import refgrad as torch"
+        )
         assert text is not None
         assert run(text)[0] == code
+
+
+@pytest.mark.parametrize("engine", ["import torch", "import refgrad as torch"])
+@pytest.mark.parametrize("kind", ["jvp", "rr", "fr", "rf", "ff"])
+def test_a_script_asks_by_the_route_of_its_check(kind: str, engine: str) -> None:
+    t, u = np.array([1.0, -2.0]), np.array([0.5, 3.0])
+    right = {"jvp": np.cos(X) * t, "ff": -np.sin(X) * t * u}.get(kind, -np.sin(X) * t)
+    question = Question(kind, ONES, {"x0": t}, {"x0": u})
+    name = "0" if kind in ("jvp", "ff") else "x0"
+    for expected, code in ((right, 0), (right + 1e-6, 1)):
+        text = comparison(question, SINE, {"x0": X}, {name: expected}, engine)
+        assert text is not None
+        assert len(text.splitlines()) <= 25
+        found, printed = run(text)
+        assert found == code, printed
 
 
 def test_a_large_array_does_not_stand_in_a_short_script() -> None:
     x = np.linspace(0.0, 1.0, 100)
     large = Program((Input.of("x0", x, requires_grad=True),), SINE.calls, SINE.outputs)
-    assert comparison(large, {"x0": x}, [np.ones(100)], {"x0": np.cos(x)}) is None
+    assert comparison(Question("vjp", [np.ones(100)]), large, {"x0": x}, {"x0": np.cos(x)}) is None
 
 
 def test_a_failing_sample_is_shrunk_and_its_script_holds_what_is_right() -> None:
