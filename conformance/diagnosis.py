@@ -65,7 +65,7 @@ def _not_finite(seen: Wrong, odd: Array) -> Diagnosis:
     if odd.all():
         return Diagnosis(what, f"the gradient is {what} everywhere")
     text = f"the gradient is {what} in {int(odd.sum())} of {odd.size} entries"
-    where = next(conditions(seen, odd, np.ones_like(odd)), None)
+    where = next(conditions(seen, odd, np.ones_like(odd), plain=True), None)
     return Diagnosis(what, f"{text}, exactly where {where.said}" if where is not None else text)
 
 

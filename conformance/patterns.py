@@ -125,7 +125,12 @@ def _unsorted(seen: Wrong) -> Diagnosis | None:
 def _conditional(seen: Wrong) -> Diagnosis | None:
     """Wrong exactly where the values meet a condition."""
     visible = seen.wrong | (np.abs(seen.reference) > VISIBLE * seen.size)
-    found = next(conditions(seen, seen.wrong, visible), None)
+    part = seen.part(seen.wrong)
+    ratio = factor(part)
+    plain = not part.engine.any() or (
+        ratio is not None and (part.reference.size > 1 or named(ratio) is not None)
+    )
+    found = next(conditions(seen, seen.wrong, visible, plain=plain), None)
     if found is None:
         return None
     count = f"{int(seen.wrong.sum())} of {seen.wrong.size} entries"
@@ -186,7 +191,7 @@ def _rounded(seen: Wrong) -> Diagnosis | None:
     there = right != 0
     relative = np.abs(seen.engine - right)[there] / np.abs(right[there])
     eps = float(np.finfo(np.float32).eps)
-    if relative.size and relative.max() < 8 * eps and np.median(relative) > eps / 64:
+    if relative.size and relative.max() < 8 * eps and np.median(relative) > eps / 16:
         return Diagnosis("rounded", f"every entry is {off}, as by float32 on the way")
     return None
 
@@ -195,7 +200,7 @@ def _floor(seen: Wrong) -> Diagnosis | None:
     """An error that is small beside the gradient, and none of the patterns that follow."""
     if not seen.size or seen.error >= CLOSE * seen.size:
         return None
-    for pattern in (_along, _summed, _product, _bias):
+    for pattern in (_product, _along, _summed, _bias):
         found = pattern(seen)
         if found is not None:
             return found
@@ -350,8 +355,8 @@ PATTERNS: tuple[Callable[[Wrong], Diagnosis | None], ...] = (
     _rounded,
     _floor,
     _absolute,
+    _product,
     _along,
     _summed,
-    _product,
     _bias,
 )

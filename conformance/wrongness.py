@@ -16,7 +16,8 @@ from conformance.program import Array
 CLOSE = 1e-6  # of the gradient's scale: near enough to recognise a pattern
 FINE = 1e-3  # of the error, where that is small: what a pattern may leave unexplained
 VISIBLE = 1e-4  # of the largest error: what is smaller is noise
-CHANCE = 20.0  # a condition on the leaf's own values: so many times likelier than coincidence
+CHANCE = 500.0  # a condition on the leaf's own values: so many times likelier than coincidence
+PLAIN = 10.0  # the same, where the wrong entries are zero, or all off by one factor
 RARE = 4.0  # the same, for conditions that few values meet
 FOREIGN = 1000.0  # the same, for conditions on other inputs
 _NAMES = {
@@ -125,8 +126,9 @@ def named(ratio: complex, shape: tuple[int, ...] = ()) -> str | None:
         if n < 2:
             continue
         forms = {float(n): f"{n}", 1 / n: f"1/{n}", n / (n - 1): f"{n}/{n - 1}"}
-        forms |= {(n - 1) / n: f"{n - 1}/{n}", math.sqrt(n): f"sqrt {n}"}
-        forms |= {1 / math.sqrt(n): f"1/sqrt {n}"}
+        forms |= {(n - 1) / n: f"{n - 1}/{n}"}
+        if math.isqrt(n) ** 2 != n:
+            forms |= {math.sqrt(n): f"sqrt {n}", 1 / math.sqrt(n): f"1/sqrt {n}"}
         texts += [f"{t}, {n} being {what}" for value, t in forms.items() if _same(number, value)]
     if not texts:
         return None
@@ -146,11 +148,13 @@ class Condition:
     said: str
 
 
-def conditions(seen: Wrong, wrong: Array, visible: Array) -> Iterator[Condition]:
+def conditions(
+    seen: Wrong, wrong: Array, visible: Array, *, plain: bool = False
+) -> Iterator[Condition]:
     """What the wrong entries have in common, and no other has, the leaf's own values first.
 
     Of entries that are not `visible` it cannot be told whether they are wrong. What could be
-    chance is left out.
+    chance is left out; it is less likely chance where the wrong entries are wrong in a `plain` way.
     """
     count = int(wrong.sum())
     if not count or wrong.all():
@@ -160,7 +164,7 @@ def conditions(seen: Wrong, wrong: Array, visible: Array) -> Iterator[Condition]
         if (apart != wrong).any() or (apart == visible).all():
             continue
         odds = math.comb(int(visible.sum()), count)
-        enough = RARE if kind in _FEW else CHANCE
+        enough = RARE if kind in _FEW else PLAIN if plain else CHANCE
         if name and name != seen.leaf:
             enough = FOREIGN
         if odds >= enough:

@@ -255,20 +255,26 @@ class _Judged:
         places = entries(self.case, leaf, gradient, self.cotangents, slack)
         if not places:
             return {}
+        many = len(places) >= MOST
+        if many:  # which entries are right is not known: a few of all tell what the wrong share
+            places = list(self.case.rng("sampled", leaf).permutation(gradient.size)[:EACH])
         right = gradient.copy()
         for place in places:
-            index = np.unravel_index(place, gradient.shape)
-            right[index] = self._entry(leaf, tuple(int(n) for n in index)).value
-        worst = max(places, key=lambda p: abs(float(gradient.flat[p] - right.flat[p])))
+            index = tuple(int(n) for n in np.unravel_index(place, gradient.shape))
+            right[index] = self._entry(leaf, index).value
+        gaps = np.abs(gradient - right)
+        worst = int(np.argmax(gaps))
         at = [int(n) for n in np.unravel_index(worst, gradient.shape)]
-        if len(places) < MOST:
-            said = diagnose(gradient, right, gradient.shape, self.case.values, leaf=leaf)
-            text = said.sentence
-        else:  # more may be wrong: what these have in common
+        values = self.case.values
+        if many:
+            alike = {n: v.reshape(-1)[places] for n, v in values.items() if v.shape == right.shape}
             ours, theirs = gradient.reshape(-1)[places], right.reshape(-1)[places]
-            said = diagnose(ours, theirs, ours.shape)
-            text = f"of {MOST} wrong entries and maybe more: {said.sentence}"
-        found = {"index": at, "wrong_entries": len(places), "description": text}
+            said = diagnose(ours, theirs, ours.shape, alike, leaf=leaf)
+            text = f"of {len(places)} entries that were looked at: {said.sentence}"
+        else:
+            said = diagnose(gradient, right, gradient.shape, values, leaf=leaf)
+            text = said.sentence
+        found = {"index": at, "wrong_entries": int((gaps > slack).sum()), "description": text}
         found |= {"engine": float(gradient.flat[worst]), "numerical": float(right.flat[worst])}
         found |= {"reference": float(gradient.flat[worst])}
         return found | ({} if self.case.context.independent else {"diagnosis": said.slug})
