@@ -1,0 +1,224 @@
+"""Every invariant has an engine that breaks it and no other; right engines break none."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conformance import checks
+from conformance.checks.invariants import EACH, INVARIANTS, InvariantCheck, due, in_turn
+from conformance.engines.base import Engine
+from conformance.engines.refgrad import RefgradEngine
+from conformance.engines.torch import TorchEngine
+from conformance.engines.variants import Recording
+from conformance.errors import Unsupported
+from conformance.program import Ref
+from conformance.results import Result
+from conformance.settings import Settings, user_checks
+from conformance.sources.base import Item, Sample
+from conformance.sources.generated import Generated
+from tests.conformance.test_checks import sample
+from tests.fakes import engines as fakes
+from tests.fakes import invariants as broken
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.standard_normal((2, 3, 4))
+REFERENCE = TorchEngine()
+
+ONE = sample(("torch.sin", (Ref("x0"),)), x0=X)
+PRODUCT = sample(("torch.mul", (Ref("x0"), Ref("x1"))), x0=X, x1=Y)
+SUM = sample(("torch.add", (Ref("x0"), Ref("x1"))), x0=X, x1=Y)
+THREE = sample(
+    *((f"torch.{name}", (Ref("x0"),)) for name in ("sin", "exp", "tanh")),
+    outputs=(Ref("v0"), Ref("v1"), Ref("v2")),
+    x0=X,
+)
+CHAIN = sample(("torch.exp", (Ref("x0"),)), ("torch.mul", (Ref("v0"), Ref("x1"))), x0=X, x1=Y)
+ON = {"linear": ONE, "own_memory": SUM, "undefined": THREE, "apart": THREE, "hooks": CHAIN}
+
+
+def results(
+    engine: Engine, one: Sample, chosen: Iterable[str] = ("invariants",), **settings: Any
+) -> dict[str, Result]:
+    """The results by invariant."""
+    asked = Settings(checks=tuple(chosen), **settings)
+    context = checks.context_for(asked, engine=engine, reference=REFERENCE)
+    found = checks.check_sample(one, context, "test")
+    return {r.check.removeprefix("invariants."): r for r in found}
+
+
+def failing(found: dict[str, Result]) -> set[str]:
+    return {name for name, r in found.items() if r.outcome != "passed"}
+
+
+def test_every_invariant_has_an_engine_that_breaks_it() -> None:
+    assert set(broken.BREAKS) == set(INVARIANTS)
+
+
+@pytest.mark.parametrize("name", INVARIANTS)
+def test_it_is_broken_alone_and_named(name: str) -> None:
+    found = results(broken.BREAKS[name](), ON.get(name, PRODUCT))
+    assert failing(found) == {name}, {n: found[n].evidence for n in failing(found)}
+    evidence = found[name].evidence
+    assert evidence["invariant"] == name
+    assert evidence["verdict"].startswith("engine wrong: " + INVARIANTS[name].states)
+    assert evidence["description"]
+    assert found[name].case.split("/")[-3] == f"invariants.{name}"
+
+
+@pytest.mark.parametrize("one", [ONE, PRODUCT, SUM, THREE, CHAIN])
+@pytest.mark.parametrize("make", [RefgradEngine, TorchEngine])
+def test_right_engines_break_none(make: type[Engine], one: Sample) -> None:
+    found = results(make(), one)
+    assert not failing(found)
+    assert len(found) >= 18
+
+
+def test_what_differs_is_said() -> None:
+    found = results(broken.CreateGraph(), PRODUCT)["create_graph"].evidence
+    assert found["leaf"] == "x0"
+    assert found["description"].startswith("under create_graph=True: the gradient is 1.001 times")
+    assert found["engine"] == pytest.approx(1.001 * found["reference"])
+    found = results(broken.Deterministic(), PRODUCT, ("invariants.deterministic",))
+    assert "two runs differ, by " in found["deterministic"].evidence["description"]
+    assert "e-16 of the gradient's scale" in found["deterministic"].evidence["description"]
+
+
+def test_gradients_in_place_and_of_kinks_hold() -> None:
+    writes = sample(
+        ("torch.mul", (Ref("x0"), 2.0)), ("torch.Tensor.mul_", (Ref("v0"), Ref("x1"))), x0=X, x1=Y
+    )
+    ties = np.array([0.0, 1.0, 1.0, 0.0])
+    kinks = sample(("torch.maximum", (Ref("x0"), Ref("x1"))), x0=ties, x1=ties[::-1].copy())
+    order = sample(("torch.msort", (Ref("x0"),)), x0=np.round(X))
+    for one in (writes, kinks, order):
+        assert not failing(results(RefgradEngine(), one))
+        assert not failing(results(TorchEngine(), one))
+
+
+def test_a_function_of_the_layout_is_no_fault() -> None:
+    view = sample(("torch.Tensor.view", (Ref("x0"), (12,))), x0=X)
+    found = results(RefgradEngine(), view)
+    assert failing(found) == {"transposed_inputs", "expanded_inputs"} & failing(found)
+    assert {found[n].outcome for n in failing(found)} == {"unsupported"}
+    laid = sample(("torch.as_strided", (Ref("x0"), (4, 3), (1, 4))), x0=X)
+    assert {r.outcome for r in results(TorchEngine(), laid).values()} <= {"passed", "unsupported"}
+
+
+def test_nan_and_inf_where_the_function_has_them() -> None:
+    log = sample(("torch.log", (Ref("x0"),)), x0=np.array([0.0, -1.0, 2.0, np.inf]))
+    root = sample(
+        ("torch.sqrt", (Ref("x0"),)),
+        ("torch.exp", (Ref("x0"),)),
+        outputs=(Ref("v0"), Ref("v1")),
+        x0=np.array([0.0, 1.0]),
+    )
+    with np.errstate(all="ignore"):
+        for one in (log, root):
+            assert not failing(results(RefgradEngine(), one))
+            assert not failing(results(TorchEngine(), one))
+
+
+def test_an_engine_that_raises_where_it_may_not_is_wrong() -> None:
+    found = results(broken.RaisesAgain(), PRODUCT)
+    assert failing(found) == {"retain_graph"}
+    assert found["retain_graph"].outcome == "failed"
+    assert "not implemented for this graph" in found["retain_graph"].evidence["verdict"]
+
+
+def test_an_engine_without_a_graph_meets_those_of_the_port() -> None:
+    found = results(fakes.Pretender(), PRODUCT)
+    assert {r.outcome for r in found.values()} == {"passed", "unsupported"}
+    assert found["linear"].outcome == "passed"
+    assert found["create_graph"].outcome == "unsupported"
+    assert "out of reach" in found["create_graph"].evidence["reason"]
+    with pytest.raises(Unsupported):
+        Recording(fakes.Pretender(), PRODUCT.program, PRODUCT.values)  # type: ignore[arg-type]
+
+
+def test_a_cancelling_sum_is_a_matter_of_precision() -> None:
+    class Loses(broken.CreateGraph):
+        def taken(self, outputs: Any, inputs: Any, cotangents: Any, **options: Any) -> Any:
+            found = broken._Faulty.taken(self, outputs, inputs, cotangents, **options)
+            return tuple(g * (1 + 2e-11) for g in found) if options.get("create_graph") else found
+
+    found = results(Loses(), PRODUCT)["create_graph"]
+    assert found.outcome == "precision"
+    assert "here to 2.0e-11 only" in found.evidence["verdict"]
+
+
+def test_narrow_results_in_between_round() -> None:
+    one = sample(("torch.Tensor.float", (Ref("x0"),)), ("torch.Tensor.double", (Ref("v0"),)), x0=X)
+    assert not failing(results(RefgradEngine(), one))
+
+
+def test_an_engine_that_changes_its_values_is_not_compared() -> None:
+    before = PRODUCT.values["x0"].copy()
+    found = results(fakes.MutatesInputs(), PRODUCT)
+    assert set(found) == {"unmodified"}
+    assert found["unmodified"].outcome == "failed"
+    assert np.array_equal(PRODUCT.values["x0"], before)
+
+
+def test_samples_take_turns_so_that_an_op_meets_every_invariant() -> None:
+    context = checks.context_for(Settings(), engine=RefgradEngine(), reference=REFERENCE)
+    met: Counter[str] = Counter()
+    for number in range(len(INVARIANTS)):
+        case = context.case(replace(CHAIN, label=f"sample {number}"), "test")
+        chosen = in_turn(case)
+        assert len(chosen) == EACH
+        assert {
+            c.name for c in due(context.checks, case) if isinstance(c, InvariantCheck)
+        } == chosen
+        met.update(chosen)
+    fitting = len(results(RefgradEngine(), CHAIN))
+    assert len(met) == fitting
+    assert min(met.values()) >= 1
+
+
+def test_all_are_run_where_they_are_asked_for() -> None:
+    everything = {f"invariants.{name}" for name in INVARIANTS}
+    for settings in (Settings(profile="full"), Settings(checks=("invariants",))):
+        context = checks.context_for(settings, engine=RefgradEngine(), reference=REFERENCE)
+        case = context.case(ONE, "test")
+        assert {c.name for c in due(context.checks, case)} >= everything
+    found = results(RefgradEngine(), ONE, ("invariants.linear",))
+    assert set(found) == {"linear"}
+
+
+def test_a_user_is_not_told_what_the_engine_does() -> None:
+    settings = Settings(checks=user_checks(1))
+    context = checks.context_for(settings, engine=RefgradEngine(), reference=REFERENCE)
+    names = {c.name for c in due(context.checks, context.case(ONE, "user"))}
+    assert "invariants.linear" in names
+    assert "invariants.own_memory" not in names
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_no_alarm_on_generated_programs(dtype: str) -> None:
+    settings = Settings(seed=3, generated=310, dtypes=(dtype,), checks=("invariants",))
+    context = checks.context_for(settings, engine=RefgradEngine(), reference=REFERENCE)
+    source = Generated()
+    found: list[Result] = []
+    for item in source.items(settings)[::2]:
+        for made in source.samples(Item(item.source, "0-0", item.op), settings):
+            assert isinstance(made, Sample)
+            found += checks.check_sample(made, context, "test")
+    wrong = [(r.case, r.evidence) for r in found if r.outcome not in ("passed", "unsupported")]
+    assert not wrong
+    assert len(found) > 1000
+    assert sum(r.outcome == "unsupported" for r in found) < 0.01 * len(found)
+
+
+def test_a_gradient_that_lies_otherwise_in_memory_reaches_the_table() -> None:
+    """What the invariants found in refgrad: adding into a copy of zeros, not into the zeros."""
+    indices = np.array([0, 2, 2])
+    one = sample(("torch.nn.functional.embedding", (Ref("x1"), Ref("x0"))), x0=Y.copy(), x1=indices)
+    found = results(RefgradEngine(), one)
+    assert found["transposed_cotangents"].outcome == "passed"
+    assert not failing(found)
