@@ -37,27 +37,37 @@ class OpInfo:
         return [Item(self.name, name, name) for name in entries()]
 
     def samples(self, item: Item, settings: Settings) -> Iterator[Sample | Skipped]:
-        """The entry's samples in float64, the same in every process."""
+        """The entry's samples in the chosen dtypes, the same in every process."""
         import torch
 
         entry = entries().get(item.key)
         if entry is None:
             yield Skipped(item.op, item.key, "this version of torch has no such entry")
             return
-        if torch.float64 not in entry.dtypes:
-            yield Skipped(item.op, item.key, "the entry has no float64 samples")
-            return
-        seed = zlib.crc32(item.key.encode())
-        with torch.random.fork_rng(devices=[]):
-            _seed(seed)
-            made = entry.sample_inputs("cpu", torch.float64, requires_grad=True)
-            limit = settings.samples_per_entry
-            for number, sample in enumerate(made):
-                if limit is not None and number >= limit:
-                    return
-                with torch.random.fork_rng(devices=[]):
-                    _seed(seed + number)
-                    yield _program(item, f"sample {number}", entry, sample)
+        for name in settings.dtypes:
+            dtype = getattr(torch, name)
+            if dtype not in entry.dtypes:
+                yield Skipped(item.op, f"{item.key} {name}", f"the entry has no {name} samples")
+                continue
+            yield from _drawn(item, entry, dtype, settings.samples_per_entry)
+
+
+def _drawn(item: Item, entry: Any, dtype: Any, limit: int | None) -> Iterator[Sample | Skipped]:
+    """The entry's samples in one dtype."""
+    import torch
+
+    seed = zlib.crc32(item.key.encode())
+    name = str(dtype).removeprefix("torch.")
+    suffix = "" if name == "float64" else f" {name}"
+    with torch.random.fork_rng(devices=[]):
+        _seed(seed)
+        made = entry.sample_inputs("cpu", dtype, requires_grad=True)
+        for number, sample in enumerate(made):
+            if limit is not None and number >= limit:
+                return
+            with torch.random.fork_rng(devices=[]):
+                _seed(seed + number)
+                yield _program(item, f"sample {number}{suffix}", entry, sample)
 
 
 @cache
