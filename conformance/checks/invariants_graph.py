@@ -109,7 +109,7 @@ def _in(array: Array, strides: tuple[int, ...]) -> Array:
 
 
 def unmodified(case: Case) -> Iterator[Fault]:
-    """The backward pass changes no input, no output and no cotangent."""
+    """No input is changed, and by the backward pass no output and no cotangent either."""
     if case.mutated:
         yield Fault(f"the values of {', '.join(case.mutated)} changed", case.mutated[0])
         return
@@ -122,6 +122,12 @@ def unmodified(case: Case) -> Iterator[Fault]:
         tensors |= {f"cotangent {n}": c for n, (_, c) in enumerate(pairs)}
         return graph.arrays(tensors)
 
+    if not any(call.in_place for call in case.program.calls):
+        given = {n: t for n, t in graph.arrays(dict(graph.inputs)).items() if t is not None}
+        written = [n for n, array in given.items() if not _identical(array, case.values[n])]
+        if written:
+            yield Fault(f"the forward changed the values of {', '.join(written)}", written[0])
+            return
     before = state()
     graph.grad(pairs)
     after = state()
@@ -330,7 +336,7 @@ INVARIANTS = (
     _cotangents("strided_cotangents", _strided, "with gaps in memory", _output_axes),
     _cotangents("expanded_cotangents", _expanded, "that are one expanded number", _output_axes),
     Invariant(
-        "unmodified", "inputs, outputs and cotangents keep their values in the backward pass",
+        "unmodified", "inputs, outputs and cotangents keep their values",
         unmodified,
     ),
     Invariant("form", "dtype, shape and device of a gradient are the leaf's", form),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from conformance.errors import Unsupported
+from conformance.errors import EngineError, Unsupported
 from conformance.program import Array, Program, Values
 
 if TYPE_CHECKING:
@@ -115,7 +115,12 @@ def curvature(
             tuple(engine.to_tensor(np.array(d[i.name]), i.dtype) for i in leaves)
             for d in (tangents, others)
         )
-        second = function.jvp(lambda *xs: function.jvp(forward, xs, t)[1], points, u)[1]
+        try:
+            second = function.jvp(lambda *xs: function.jvp(forward, xs, t)[1], points, u)[1]
+        except EngineError as error:
+            if "functorch transforms" in str(error):  # an autograd.Function that is not made for it
+                raise Unsupported(str(error).partition(". ")[0]) from error
+            raise
         found = iter(second)
         return tuple(engine.to_numpy(next(found)) if yes else None for yes in differentiable)
 

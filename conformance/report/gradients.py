@@ -9,10 +9,14 @@ from typing import Any
 from conformance.results import FAILING, Result
 
 # The check that tells most comes first: an entry-by-entry comparison names the leaf and the entry.
-_TELLING = ("vjp", "numerical", "jvp", "rr", "narrow", "reentrant", "value")
+_TELLING = (
+    *("vjp", "numerical", "rr", "narrow", "reentrant", "jvp", "value"),
+    *("invariants.unmodified", "invariants.mask"),  # the cause of what other invariants see
+)
 _DETAILS = ("leaf", "index", "engine", "reference", "numerical", "bound", "absolute", "relative")
 _WORDS = ("diagnosis", "description", "first_call", "error")
-_OPTIONAL = ("narrow", "invariants")  # a function may refuse float32, or a layout
+# A function may refuse float32 or a layout, and have no forward mode.
+_OPTIONAL = ("narrow", "invariants", "jvp", "fr", "rf", "ff")
 _COMPARING = ("value", "vjp")
 _NAMES = {"engine": "torch", "reference": "second opinion"}
 
