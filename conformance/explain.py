@@ -64,7 +64,8 @@ def explain(case: Case, check: Check, finding: Finding) -> dict[str, Any]:
     small = candidate(*shrunk) if shrunk is not None else case
     repro: dict[str, Any] = {"program": str(small.program), "verified": False}
     try:
-        text = _script(small, check.name, finding)
+        own = getattr(check, "script", None)  # of what no comparison with another engine shows
+        text = _script(small, check.name, finding) if own is None else own(small)
     except ConformanceError:  # the engine raises: the script is what shows it
         text = None
     if text is None:

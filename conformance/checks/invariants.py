@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 
 from conformance import diagnosis
-from conformance.checks import invariants_graph, invariants_vjp
+from conformance.checks import invariants_graph, invariants_script, invariants_vjp
 from conformance.checks.base import Case, Check, Context, Finding, ReferenceFailed
 from conformance.checks.claims import Claim, Fault, Invariant
 from conformance.checks.compare import Difference, measures
@@ -59,6 +59,10 @@ class InvariantCheck:
             return
         evidence = {"invariant": self.invariant.name, "compared": compared}
         yield Finding("passed", evidence)
+
+    def script(self, case: Case) -> str | None:
+        """A short script that exits 1 where this does not hold; None where there is none."""
+        return invariants_script.written(self.invariant.name, case)
 
     def _judged(self, case: Case, claim: Claim | Fault) -> Finding | None:
         if isinstance(claim, Fault):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import refgrad
 from conformance import checks
 from conformance.checks.invariants import EACH, INVARIANTS, InvariantCheck, due, in_turn
 from conformance.engines.base import Engine
@@ -40,6 +41,12 @@ THREE = sample(
 )
 CHAIN = sample(("torch.exp", (Ref("x0"),)), ("torch.mul", (Ref("v0"), Ref("x1"))), x0=X, x1=Y)
 ON = {"linear": ONE, "own_memory": SUM, "undefined": THREE, "apart": THREE, "hooks": CHAIN}
+
+# Those whose engine is a module of torch's names with a fault in it, on which a script can run.
+OF_THE_NAMESPACE = {
+    *("create_graph", "retain_graph", "flipped_inputs", "flipped_cotangents", "form", "batched"),
+    *("transposed_cotangents", "strided_cotangents", "expanded_cotangents", "unmodified"),
+}
 
 
 def results(
@@ -87,6 +94,43 @@ def test_what_differs_is_said() -> None:
     found = results(broken.Deterministic(), PRODUCT, ("invariants.deterministic",))
     assert "two runs differ, by " in found["deterministic"].evidence["description"]
     assert "e-16 of the gradient's scale" in found["deterministic"].evidence["description"]
+
+
+def _exit(text: str, namespace: Any = refgrad) -> int | str | None:
+    """How a script ends that is run here, on a module of torch's names."""
+    with pytest.raises(SystemExit) as ended, np.errstate(all="ignore"):
+        exec(text.replace("import refgrad as torch", ""), {"torch": namespace})
+    return ended.value.code
+
+
+@pytest.mark.parametrize("name", INVARIANTS)
+def test_its_script_exits_1_where_it_is_broken(name: str) -> None:
+    one = ON.get(name, PRODUCT)
+    context = checks.context_for(Settings(), engine=RefgradEngine(), reference=REFERENCE)
+    text = InvariantCheck(INVARIANTS[name]).script(context.case(one, "test"))
+    if name == "hooks":
+        assert text is None  # it needs more than the gradients
+        return
+    assert text is not None
+    assert text.count("\n") <= 25
+    assert _exit(text) == 0
+    if name in OF_THE_NAMESPACE:
+        assert _exit(text, broken.BREAKS[name]().namespace) == 1
+
+
+def test_the_script_of_a_fault_of_torch_is_seen_to_fail() -> None:
+    one = sample(
+        ("torch.native_group_norm", (Ref("x0"), None, None, 1, 4, 1, 2, 1e-5)),
+        outputs=(Ref("v0", (0,)), Ref("v0", (1,)), Ref("v0", (2,))),
+        x0=RNG.standard_normal((1, 4)),
+    )
+    settings = Settings(checks=("invariants.apart",))
+    context = checks.context_for(settings, engine=TorchEngine(), reference=REFERENCE)
+    (found,) = checks.check_sample(one, context, "opinfo")
+    assert found.outcome == "failed"
+    assert found.repro is not None
+    assert found.repro["verified"]
+    assert "native_group_norm" in found.repro["script"]
 
 
 def test_gradients_in_place_and_of_kinks_hold() -> None:
