@@ -269,13 +269,17 @@ def fewer_arguments(w: Witness) -> Iterator[Case]:
 
 
 def smaller(w: Witness) -> Iterator[Case]:
-    """Every dimension of one size made smaller at once, or one dimension of one input."""
+    """Every dimension of one size made smaller at once, or one of all inputs, or of one input."""
     sizes = sorted({n for i in w.program.inputs for n in i.shape if n > 1}, reverse=True)
     for size in sizes:
         for new in dict.fromkeys((1, 2, size // 2, size - 1)):
             if new >= size:
                 continue
             yield from _resized(w, {i.name: _places(i, size) for i in w.program.inputs}, size, new)
+            for axis in range(max(len(i.shape) for i in w.program.inputs)):  # of all at once
+                here = {i.name: {axis} for i in w.program.inputs if axis in _places(i, size)}
+                if len(here) > 1:
+                    yield from _resized(w, here, size, new)
             for i in w.program.inputs:
                 for axis in _places(i, size):
                     yield from _resized(w, {i.name: {axis}}, size, new)

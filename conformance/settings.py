@@ -30,7 +30,7 @@ class Settings:
     expression: str = ""
     checks: tuple[str, ...] = ()
     order: int = 1
-    dtypes: tuple[str, ...] = ("float64",)
+    dtypes: tuple[str, ...] = ()  # empty: float64, and a few others in generated Programs
     device: str = "cpu"
     jobs: int = 2
     seed: int = 0
@@ -53,6 +53,11 @@ class Settings:
         if self.checks:
             return self.checks
         return CHECKS + (SECOND_ORDER_CHECKS if self.order == 2 else ())
+
+    @property
+    def main_dtype(self) -> str:
+        """The first of the dtypes that are asked for."""
+        return self.dtypes[0] if self.dtypes else "float64"
 
     def to_json(self) -> dict[str, Any]:
         """The settings as plain data, for the journal's header."""

@@ -299,7 +299,7 @@ def make_result(
     evidence: dict[str, Any],
 ) -> Result:
     """A result that the run itself gives, about a sample as a whole."""
-    dtype, device = settings.dtypes[0], settings.device
+    dtype, device = settings.main_dtype, settings.device
     case = case_id(item.source, op, digest, check, dtype, device)
     return Result(case, op, item.source, check, dtype, device, outcome, evidence=evidence)
 

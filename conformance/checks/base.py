@@ -107,7 +107,7 @@ class Case:
     def dtype(self) -> str:
         """The dtype of what is differentiated."""
         of = self.program.leaves or self.program.inputs
-        return of[0].dtype if of else self.settings.dtypes[0]
+        return of[0].dtype if of else self.settings.main_dtype
 
     @property
     def loose(self) -> bool:

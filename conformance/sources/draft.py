@@ -16,14 +16,19 @@ import torch
 from numpy.typing import NDArray
 
 from conformance.choose import Choose, subset
+from conformance.engines.torch import TorchEngine
+from conformance.errors import EngineError
 from conformance.program import Call, Input, Program, Ref, Values
 from conformance.sources import values as classes
 from conformance.sources.values import REAL, Domain
 
+COMPLEX = Domain(-4.0, 4.0, gap=0.125)
+
 Shape = tuple[int, ...]
 
 LIMIT = 1e5  # results beyond it are drawn again: conditioning would hide an error behind rounding
-ELEMENTS = 600  # and so are larger results
+ELEMENTS = 600  # and so are larger results,
+LARGE = (67, 257, 1031)  # but for a dimension of such a size: past vector tails and blocks
 
 
 class Unfit(Exception):
@@ -40,10 +45,20 @@ class Node:
         self.data = data
         self.needs_grad = needs_grad
         self.shape: Shape = tuple(data.shape)
+        self.measure()
+
+    def measure(self) -> None:
+        """The range of its values; of complex ones that of their parts."""
+        data = torch.view_as_real(self.data.resolve_conj()) if self.data.is_complex() else self.data
         self.low, self.high = math.inf, -math.inf
         if data.numel() and data.dtype != torch.bool:
             low, high = torch.aminmax(data)
             self.low, self.high = float(low), float(high)
+
+    @property
+    def memory(self) -> int:
+        """What two tensors have in common that share memory."""
+        return self.data.untyped_storage().data_ptr()
 
     @property
     def rank(self) -> int:
@@ -53,6 +68,8 @@ class Node:
         """Whether all its values lie in the domain."""
         if domain is REAL or not self.data.numel():
             return True
+        if self.data.is_complex():
+            return float(self.data.abs().min()) >= domain.gap and domain.high > 1.0
         nearest = 0.0
         if domain.gap:
             nearest = float(self.data.abs().min())
@@ -75,10 +92,28 @@ class Draft:
 
     def fresh(self, shape: Sequence[int], domain: Domain = REAL, kind: str | None = None) -> Node:
         """A new floating input: its values by class, its layout, and whether it requires grad."""
-        x = classes.draw(self.choose, shape, domain, kind)
+        x = self._values(shape, domain, kind)
         layout = self.choose.of(classes.LAYOUTS) if x.ndim and self.choose.flag(0.4) else ""
         x = classes.lay(x.astype(self.dtype, copy=False), layout)
         return self._input(x, requires_grad=not self.choose.flag(0.15))
+
+    def _values(self, shape: Sequence[int], domain: Domain, kind: str | None) -> NDArray[Any]:
+        if not self.dtype.startswith("complex"):
+            return classes.draw(self.choose, shape, domain, kind)
+        # no real axis and no zero: there branches are cut, and sides differ
+        parts = [classes.draw(self.choose, shape, COMPLEX, "ordinary") for _ in range(2)]
+        return np.asarray(parts[0] + 1j * parts[1])  # of no dimension it would be a scalar
+
+    def writable(self, node: Node) -> bool:
+        """Whether a call may write into it: a result in memory of its own, each element once."""
+        floating = node.data.dtype.is_floating_point or node.data.is_complex()
+        own = node.ref.name[0] == "v" and node.memory not in self._given
+        return floating and own and 0 not in node.data.stride() and node.needs_grad
+
+    @property
+    def _given(self) -> set[int]:
+        """The memory of the inputs."""
+        return {n.memory for n in self.nodes if n.ref.name[0] == "x"}
 
     def indices(self, shape: Sequence[int], size: int) -> Node:
         """An integer tensor of the shape with numbers below size: a new input, or one at hand."""
@@ -115,7 +150,7 @@ class Draft:
             return ()
         top = (6, 5, 4, 3, 2)[rank - 1]
         sizes = [choose.integer(2, max(top, 2)) for _ in range(rank)]
-        kind = choose.of(("distinct", "equal", "one", "distinct", "ones", "empty"))
+        kind = choose.of(("distinct", "equal", "one", "distinct", "ones", "empty", "large"))
         if kind == "equal":
             sizes = sizes[:1] * rank
         elif kind == "one":
@@ -123,6 +158,8 @@ class Draft:
         elif kind == "ones":
             for axis in subset(choose, range(rank)):
                 sizes[axis] = 1
+        elif kind == "large" and rank <= 2 and choose.flag(0.3):
+            sizes[choose.integer(0, rank - 1)] = choose.of(LARGE)
         elif kind == "empty" and not nonempty and choose.flag(0.3):
             sizes[choose.integer(0, rank - 1)] = 0
         return tuple(sizes)
@@ -179,7 +216,11 @@ class Draft:
 
     def _at_hand(self, condition: Callable[[Node], bool]) -> Node | None:
         """The latest such floating tensor, or any of them."""
-        found = [n for n in self.nodes if n.data.dtype.is_floating_point and condition(n)]
+        found = [
+            n
+            for n in self.nodes
+            if (n.data.dtype.is_floating_point or n.data.is_complex()) and condition(n)
+        ]
         if not found:
             return None
         return self.choose.of(found) if self.choose.flag() else found[-1]
@@ -222,46 +263,80 @@ class Draft:
                 return type(tree)(plain(item, data) for item in tree)
             return tree
 
-        with torch.no_grad():
-            made = resolve(target)(
-                *plain(tuple(args), True),
-                **{key: plain(value, True) for key, value in kwargs.items()},
-            )
-        name = f"v{len(self.calls)}"
-        results = []
-        if isinstance(made, torch.Tensor):
-            results.append(self._result(Ref(name), made, needs_grad, result))
-        else:
-            for position, item in enumerate(made):
-                results.append(self._result(Ref(name, (position,)), item, needs_grad, result))
         call = Call(
-            name,
+            f"v{len(self.calls)}",
             target,
             plain(tuple(args), False),
             {key: plain(value, False) for key, value in kwargs.items()},
         )
+        written = args[0] if call.in_place else None
+        before = written.data.clone() if written is not None else None
+        try:
+            with torch.no_grad():
+                made = resolve(target)(
+                    *plain(tuple(args), True),
+                    **{key: plain(value, True) for key, value in kwargs.items()},
+                )
+            results = self._results_of(call.name, made, needs_grad, result)
+            touched = [] if written is None else self._sharing(written)
+            for node in touched:
+                node.measure()
+                self._plain_range(node, result)
+        except (Unfit, RuntimeError) as error:
+            if written is not None and before is not None:
+                written.data.copy_(before)
+                for node in self._sharing(written):
+                    node.measure()
+            if isinstance(error, Unfit):
+                raise
+            raise Unfit(str(error)) from error  # torch has no such call on these dtypes
+        for node in touched:
+            node.needs_grad = node.needs_grad or needs_grad
         self.calls.append(call)
         self.nodes.extend(results)
         self.used.update(refs)
+        for node in touched:  # what was written through a view is worth looking at
+            if written is not None and node.ref != written.ref:
+                self.used.discard(node.ref)
+
+    def _results_of(self, name: str, made: Any, needs_grad: bool, domain: Domain) -> list[Node]:
+        if made is None:
+            return []
+        if isinstance(made, torch.Tensor):
+            return [self._result(Ref(name), made, needs_grad, domain)]
+        return [
+            self._result(Ref(name, (position,)), item, needs_grad, domain)
+            for position, item in enumerate(made)
+        ]
+
+    def _sharing(self, written: Node) -> list[Node]:
+        return [n for n in self.nodes if n.memory == written.memory]
 
     def _result(self, ref: Ref, data: torch.Tensor, needs_grad: bool, domain: Domain) -> Node:
-        if data.numel() > ELEMENTS:
+        most = 6 * ELEMENTS if max(data.shape, default=0) >= LARGE[0] else ELEMENTS
+        if data.numel() > most:
             raise Unfit(f"{data.numel()} elements")
-        floating = data.dtype.is_floating_point
-        node = Node(ref, data, needs_grad and floating)
-        if floating and data.numel():
+        differentiable = data.dtype.is_floating_point or data.is_complex()
+        node = Node(ref, data, needs_grad and differentiable)
+        if differentiable:
+            self._plain_range(node, domain)
+        return node
+
+    def _plain_range(self, node: Node, domain: Domain) -> None:
+        """Raises Unfit where a value is not finite, too large, or off the domain."""
+        if node.data.numel():
             finite = node.low >= -LIMIT and node.high <= LIMIT
             if not (finite and node.fits(domain)):
                 raise Unfit(f"values from {node.low} to {node.high}")
-        return node
 
-    def mark(self) -> tuple[int, int]:
+    def mark(self) -> tuple[int, int, int]:
         """Where the draft stands, for `back_to`."""
-        return len(self.inputs), len(self.nodes)
+        return len(self.inputs), len(self.nodes), len(self.calls)
 
-    def back_to(self, mark: tuple[int, int]) -> None:
-        """Forget the inputs drawn since, for a call that did not come about."""
-        inputs, nodes = mark
+    def back_to(self, mark: tuple[int, int, int]) -> None:
+        """Forget what was drawn since, for a call that did not come about."""
+        inputs, nodes, calls = mark
+        del self.calls[calls:]
         for extra in self.inputs[inputs:]:
             del self.values[extra.name]
         del self.inputs[inputs:]
@@ -270,7 +345,7 @@ class Draft:
     @property
     def _results(self) -> list[Node]:
         made = (n for n in self.nodes if n.ref.name[0] == "v")
-        return [n for n in made if n.data.dtype.is_floating_point]
+        return [n for n in made if n.data.dtype.is_floating_point or n.data.is_complex()]
 
     @property
     def has_result(self) -> bool:
@@ -287,7 +362,20 @@ class Draft:
             inputs = [replace(i, requires_grad=i.dtype == self.dtype) for i in inputs]
         tree = tuple(n.ref for n in outputs)
         program = Program(tuple(inputs), tuple(self.calls), tree if len(tree) > 1 else tree[0])
+        if self.dtype.startswith("complex") or any(call.in_place for call in self.calls):
+            differentiable(program, self.values)
         return program, self.values
+
+
+def differentiable(program: Program, values: Values) -> None:
+    """Raises Unfit where a call writes over what another's backward pass needs, or has none."""
+    engine = TorchEngine()
+    try:
+        outputs = engine.run(program, values).outputs
+        ones = [np.ones_like(o) if o.dtype.kind in "fc" else None for o in outputs]
+        engine.vjp(program, values, ones)
+    except EngineError as error:
+        raise Unfit(str(error)) from error
 
 
 def broadcasts(a: Shape, b: Shape) -> bool:

@@ -6,6 +6,8 @@ same seed, op and number draw the same Program, whatever else is drawn.
 
 from __future__ import annotations
 
+import itertools
+import zlib
 from collections.abc import Iterator
 
 from conformance.choose import Choose, Seeded
@@ -16,24 +18,35 @@ from conformance.sources.draft import Draft, Unfit
 from conformance.sources.grammar import FAMILIES, OPS
 from conformance.sources.templates import Op
 
-DTYPES = ("float64", "float32")
+DTYPES = ("float64", "float32", "complex128")
+MIXED = ("float64",) * 6 + ("float32", "complex128")  # where no dtype is asked for
 MORE = 0.5  # the chance of one more call
 LONGEST = 5  # calls before the op, and after it
 ATTEMPTS = 100  # draws of one call; a handful is usual
+FRUITLESS = 2  # so many Programs without the op: it takes no complex numbers
 
 _FAMILIES = tuple(FAMILIES.values())
 
 
 def draw(choose: Choose, op: Op | None = None, dtype: str = "float64") -> tuple[Program, Values]:
-    """A Program with at least one call of the op (any op where it is None), and its values."""
+    """A Program with at least one call of the op (any op where it is None), and its values.
+
+    Raises Unfit where the op takes no complex numbers and these are asked for.
+    """
     op = op or choose.of(choose.of(_FAMILIES))
-    while True:
+    for attempt in itertools.count():
+        if attempt == FRUITLESS and dtype.startswith("complex"):
+            break
         draft = Draft(choose, dtype)
         _wander(draft)
         if _append(draft, op):
             _wander(draft)
             if draft.has_result:
-                return draft.finish()
+                try:
+                    return draft.finish()
+                except Unfit:  # a write over what another call's backward pass needs
+                    continue
+    raise Unfit(f"the op takes no {dtype} tensors")
 
 
 def _wander(draft: Draft) -> None:
@@ -75,14 +88,21 @@ class Generated:
         return items
 
     def samples(self, item: Item, settings: Settings) -> Iterator[Sample | Skipped]:
-        """The Programs of one block, in order; the chosen dtypes take turns."""
+        """The Programs of one block, in order; the chosen dtypes take turns, or the mixed ones."""
         first, last = map(int, item.key.split("-"))
-        dtypes = [name for name in settings.dtypes if name in DTYPES]
         for name in settings.dtypes:
             if name not in DTYPES:
                 yield Skipped(item.op, f"{item.key} {name}", f"no {name} Programs are generated")
+        dtypes = [n for n in settings.dtypes if n in DTYPES] if settings.dtypes else MIXED
+        first_turn = zlib.crc32(item.op.encode())  # so that few Programs have all dtypes
         for number in range(first, last + 1 if dtypes else first):
-            dtype = dtypes[number % len(dtypes)]
+            dtype = dtypes[(first_turn + number) % len(dtypes)]
             seed = f"{settings.seed}/{item.op}/{number}"
-            program, values = draw(Seeded(seed), OPS[item.op], dtype)
+            try:
+                program, values = draw(Seeded(seed), OPS[item.op], dtype)
+            except Unfit as error:
+                if settings.dtypes:
+                    yield Skipped(item.op, f"seed {seed}", str(error))
+                    continue
+                program, values = draw(Seeded(seed), OPS[item.op])
             yield Sample(item.op, program, values, label=f"seed {seed}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from conformance.sources import templates as t
 from conformance.sources import templates_index as ti
+from conformance.sources import templates_write as tw
 from conformance.sources.templates import Op
 from conformance.sources.templates import elementwise as f
 from conformance.sources.values import REAL, UNIT, Domain
@@ -173,6 +174,22 @@ FAMILIES: dict[str, tuple[Op, ...]] = {
         Op("torch.index_add", ti.index_add),
         Op("torch.index_fill", ti.index_fill),
         Op("torch.index_put", ti.index_put),
+    ),
+    "in place": (
+        Op("torch.Tensor.mul_", tw.binary(number=(-1.5, 2))),
+        Op("torch.Tensor.add_", tw.binary(number=(1.5,))),
+        Op("torch.Tensor.sub_", tw.binary()),
+        Op("torch.Tensor.div_", tw.binary(REAL, NONZERO, number=(-2.0,))),
+        Op("torch.Tensor.copy_", tw.binary()),
+        Op("torch.Tensor.exp_", tw.unary(EXPONENT)),
+        Op("torch.Tensor.sin_", tw.unary(ANGLE)),
+        Op("torch.Tensor.tanh_", tw.unary(NEAR)),
+        Op("torch.Tensor.neg_", tw.unary()),
+        Op("torch.Tensor.relu_", tw.unary()),
+        Op("torch.Tensor.clamp_", tw.unary(min=(-0.75, ...), max=(0.5, 1.0))),
+        Op("torch.Tensor.zero_", tw.unary()),
+        Op("torch.Tensor.masked_fill_", tw.masked_fill),
+        Op("torch.Tensor.__setitem__", tw.setitem),
     ),
     "products": (
         Op("torch.matmul", ti.matmul),

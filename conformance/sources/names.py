@@ -34,6 +34,7 @@ _ALIASES = {
     "torch.concat": "torch.cat",
     "torch.concatenate": "torch.cat",
     "torch.divide": "torch.div",
+    "torch.dsmm": "torch.mm",
     "torch.multiply": "torch.mul",
     "torch.negative": "torch.neg",
     "torch.subtract": "torch.sub",

@@ -44,7 +44,7 @@ class OpInfo:
         if entry is None:
             yield Skipped(item.op, item.key, "this version of torch has no such entry")
             return
-        for name in settings.dtypes:
+        for name in settings.dtypes or (settings.main_dtype,):
             dtype = getattr(torch, name)
             if dtype not in entry.dtypes:
                 yield Skipped(item.op, f"{item.key} {name}", f"the entry has no {name} samples")

@@ -17,6 +17,11 @@ NEAR = Domain(-50.0, 50.0)
 def basic(d: Draft) -> Arguments:
     """x[...]: integers, slices with steps, None and an Ellipsis."""
     x = d.operand(low=1, high=4)
+    return (x, basic_index(d, x)), {}
+
+
+def basic_index(d: Draft, x: Node) -> tuple[Any, ...]:
+    """An index without tensors."""
     index: list[Any] = []
     for size in x.shape[: d.choose.integer(1, x.rank)]:
         kind = d.choose.of(("slice", "integer", "all", "ellipsis", "none"))
@@ -33,7 +38,7 @@ def basic(d: Draft) -> Arguments:
             index.append(slice(start, stop, d.choose.of((None, 2, 3))))
         else:
             index.append(slice(None))
-    return (x, tuple(index)), {}
+    return tuple(index)
 
 
 def advanced(d: Draft) -> Arguments:
