@@ -266,7 +266,7 @@ def accumulate(leaf: Any, g: Any, *, owned: bool, record: bool) -> None:
     else:
         array = as_array(g)
         if array.dtype.kind == "c":
-            array, owned = np.conj(array), True
+            array, owned = as_array(np.conj(array)), True
         if leaf._grad is not None:
             leaf._grad._array += array
             leaf._grad.mark_written()

@@ -87,6 +87,8 @@ def _affine(x: Any, weight: Any, bias: Any, shape: Any = None) -> Any:
     """x * weight + bias, each in `shape` if given."""
     if shape is not None:
         weight, bias = (None if v is None else v.reshape(shape) for v in (weight, bias))
+    if weight is None and bias is None:
+        return x.clone()  # x itself is saved: the caller may write into what it gets
     if weight is not None and bias is not None and x.dtype is weight.dtype is bias.dtype:
         return _affine_op(x, weight, bias)
     if weight is not None:

@@ -61,7 +61,7 @@ mul = binary("mul", np.multiply, lambda g, other: g * other, lambda g, input: g 
 _div = binary(
     "div", np.true_divide,
     lambda g, other: g / other,
-    lambda g, other, out: -g * out / other,                            # d(x/y) = -(x/y) dy / y
+    lambda g, input, other: -g * (input / other) / other,              # d(x/y) = -(x/y) dy / y
     floats=True,
 )  # fmt: skip
 _floor_div = binary("div", _floor_divide, flat, flat, method=False, inplace=False)

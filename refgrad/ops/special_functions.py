@@ -37,7 +37,14 @@ def _special(name: str, ufunc: Any, vjp: Any = None, **options: Any) -> Any:
 
 erf = _special("erf", sps.erf, lambda g, input: g * (2 / SQRT_PI * np.exp(-input * input)))
 erfc = _special("erfc", sps.erfc, lambda g, input: g * (-2 / SQRT_PI * np.exp(-input * input)))
-erfinv = _special("erfinv", sps.erfinv, lambda g, out: g * (0.5 * SQRT_PI * np.exp(out * out)))
+
+
+def _by_erfinv(x: Any) -> Any:
+    y = sps.erfinv(x)
+    return 0.5 * SQRT_PI * np.exp(y * y)
+
+
+erfinv = _special("erfinv", sps.erfinv, lambda g, input: g * _by_erfinv(input))
 ndtr = _special("ndtr", sps.ndtr, lambda g, input: g * (np.exp(-0.5 * input * input) / SQRT_2PI),
                 method=False, inplace=False)  # fmt: skip
 ndtri = _special("ndtri", sps.ndtri, lambda g, out: g * (SQRT_2PI * np.exp(0.5 * out * out)),
