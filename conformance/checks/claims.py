@@ -11,7 +11,7 @@ from conformance.checks.base import Case
 from conformance.checks.compare import TOLERANCE, Difference, compare
 from conformance.engines.base import ALL, Vjp
 from conformance.oracles.pairs import flat, gaussian
-from conformance.oracles.torch_autograd import scale
+from conformance.oracles.torch_autograd import SPREADS, scale
 from conformance.program import Array
 
 Gradients = Mapping[str, Array | None]
@@ -26,7 +26,7 @@ class Claim:
 
     `terms` has the size of the terms that a leaf's gradient is the sum of, where that counts.
     `exact` asks for equal bits. Entries of `expected` that are not finite are not compared where
-    `finite` is set.
+    `finite` is set. `rounding` measures what rounding on the way does to `found`, where it is asked.
     """
 
     found: Gradients
@@ -35,6 +35,7 @@ class Claim:
     terms: Mapping[str, float] = field(default_factory=dict)
     exact: bool = False
     finite: bool = False
+    rounding: Callable[[], Mapping[str, Array]] | None = None
 
     @property
     def compared(self) -> int:
@@ -78,6 +79,8 @@ class Claim:
         allowed = case.rounding(name) * grown
         if np.size(allowed) not in (1, flat(found).size):  # of a gradient that was reduced
             allowed = float(np.max(allowed, initial=0.0))
+        if self.rounding is not None:
+            allowed = allowed + SPREADS * self.rounding().get(name, np.zeros(1))
         difference = compare(found, expected, relative=relative, floor=floor, absolute=allowed)
         if difference is not None and case.vanishes(leaf, found, expected):
             return None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,8 @@ from conformance.checks.base import Case
 from conformance.checks.claims import Claim, Fault, Invariant, other_cotangents, outputs_of
 from conformance.engines.base import Vjp
 from conformance.errors import EngineError, ProgramError
-from conformance.oracles.torch_autograd import scale
+from conformance.oracles.pairs import flat, gaussian
+from conformance.oracles.torch_autograd import DRAWS, scale
 from conformance.program import Array, Input, Program, Ref, Values, contiguous, map_refs
 
 OUTPUTS = 4  # a Program of more outputs is not taken apart
@@ -38,7 +40,38 @@ def linear(case: Case) -> Iterator[Claim]:
                 expected[name] = (a * g + b * h).astype(g.dtype)
             terms[name] = scale(g) + scale(h)
     said = f"with the cotangent {a} c {b:+} d in place of c and d"
-    yield Claim(found, expected, said, terms, finite=True)
+    rounding = functools.partial(_moved, case, joint, found)
+    yield Claim(found, expected, said, terms, finite=True, rounding=rounding)
+
+
+def _moved(
+    case: Case, cotangents: list[Array | None], gradients: Mapping[str, Array | None]
+) -> dict[str, Array]:
+    """How far an epsilon at the cotangents moves each entry of these gradients.
+
+    The sum of two cotangents is rounded, which counts where gradients cancel.
+    """
+    rng = case.rng("rounded cotangents")
+    largest = {n: np.zeros(flat(g).shape) for n, g in gradients.items() if g is not None}
+    for _ in range(DRAWS):
+        other = [
+            None
+            if c is None
+            else (c * (1 + gaussian(rng, c.shape, c.dtype) * _eps(c))).astype(c.dtype)
+            for c in cotangents
+        ]
+        found = case.engine.vjp(case.program, case.values, other).gradients
+        for name, most in largest.items():
+            base, g = gradients[name], found.get(name)
+            if base is not None and g is not None and g.shape == base.shape:
+                with np.errstate(all="ignore"):
+                    change = np.abs(flat(g) - flat(base))
+                np.maximum(most, np.where(np.isfinite(change), change, 0.0), out=most)
+    return {n: np.maximum(m, np.median(m)) if m.size else m for n, m in largest.items()}
+
+
+def _eps(array: Array) -> float:
+    return float(np.finfo(array.dtype).eps)
 
 
 def undefined(case: Case) -> Iterator[Claim]:
