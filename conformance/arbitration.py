@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conformance.errors import EngineError, Unsupported
+from conformance.oracles import cancellation
 from conformance.oracles.directional import Opinion, by_complex_step, by_stencil
 from conformance.program import Array, Input
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from conformance.checks.compare import Difference
     from conformance.diagnosis import Diagnosis
 
+LOSSY = 1e-6  # of the derivative: two errors below are lost accuracy where they are of one size
+ALIKE = 100.0  # which is within such a factor
 DECISIVE = 0.1  # of the disagreement: a bound above it does not say who is right
 
 
@@ -34,6 +37,11 @@ class Ruling:
         if self.opinion is not None:
             evidence |= shown(self.opinion)
         return evidence
+
+
+def outcome(verdict: str) -> str:
+    """What a check reports with that sentence: failed, or precision."""
+    return "precision" if verdict.startswith("precision") else "failed"
 
 
 def shown(opinion: Opinion) -> dict[str, Any]:
@@ -56,6 +64,14 @@ def by_form(difference: Difference, said: Diagnosis) -> Ruling:
     return Ruling(f"engine wrong: {said.sentence}")
 
 
+def cancelled(error: float, rounding: float) -> Ruling:
+    """Where the terms of a derivative cancel, so that rounding on the way is all that differs."""
+    return Ruling(
+        f"precision: terms cancel, and rounding on the way may cost {rounding:.1e}; "
+        f"the two differ by {error:.1e}"
+    )
+
+
 def entry(case: Case, leaf: Input, difference: Difference) -> Ruling:
     """Decide on the worst entry of a leaf's gradient by the derivative with respect to it alone."""
     assert difference.index is not None
@@ -69,6 +85,12 @@ def entry(case: Case, leaf: Input, difference: Difference) -> Ruling:
     step = float(size) if np.isfinite(size) and size > 1e-3 else 1.0
     unit[difference.index] = step * (1j if imaginary else 1)
     left, right = (ours.imag, theirs.imag) if imaginary else (ours.real, theirs.real)
+    if difference.kind == "value":
+        narrow = {leaf.name: (unit / step).astype(value.dtype)}
+        given = (case.program, case.values, case.steady_cotangents, narrow)
+        rounding = cancellation.lost(case.reference, *given)
+        if difference.error <= rounding:
+            return cancelled(difference.error, rounding)
     opinions = opinions_on(case, case.steady_cotangents, {leaf.name: unit})
     scaled = [_per_unit(o, step) for o in opinions]
     return decide(left, right, scaled, case.reference.name)
@@ -134,6 +156,8 @@ _SENTENCES = {
     "engine": "engine wrong: {o.oracle} gives {o.value:.10g} (bound {o.bound:.1e}), as {reference}",
     "reference": "reference wrong: {o.oracle} gives {o.value:.10g} (bound {o.bound:.1e}), as the "
     "engine",
+    "lossy": "precision: engine and reference both lose accuracy: {o.oracle} gives {o.value:.10g} "
+    "(bound {o.bound:.1e})",
     "both": "engine and reference wrong: {o.oracle} gives {o.value:.10g} (bound {o.bound:.1e})",
 }
 
@@ -148,7 +172,11 @@ def _side(ours: float, theirs: float, opinion: Opinion) -> str:
         return ""
     if near_theirs:
         return "engine"
-    return "reference" if near_ours else "both"
+    if near_ours:
+        return "reference"
+    errors = sorted((abs(ours - opinion.value), abs(theirs - opinion.value)))
+    lossy = errors[1] <= min(LOSSY * abs(opinion.value), ALIKE * errors[0])
+    return "lossy" if lossy else "both"
 
 
 def _finite(value: float) -> float:

@@ -341,6 +341,8 @@ def judge(check: Check, case: Case) -> Iterator[Result]:
         yield case.result(check.name, Finding("inconclusive", {"reason": str(error)}))
     except Exception as error:
         evidence = {"reason": one_line(error), "error": trimmed(error)}
+        if isinstance(error, EngineError):
+            evidence["verdict"] = f"engine wrong: {str(error).strip().partition(chr(10))[0]}"
         if isinstance(error, EngineError) and error.call:
             evidence["first_call"] = error.call
         yield case.result(check.name, Finding("errored", evidence), time.perf_counter() - started)

@@ -26,7 +26,7 @@ class Claim:
 
     `terms` has the size of the terms that a leaf's gradient is the sum of, where that counts.
     `exact` asks for equal bits. Entries of `expected` that are not finite are not compared where
-    `finite` is set. `rounding` measures what rounding on the way does to `found`, where it is asked.
+    `finite` is set. `rounding` measures what rounding on the way does to `found`.
     """
 
     found: Gradients

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 
 from conformance import arbitration, diagnosis
-from conformance.checks.base import Case, Finding
+from conformance.checks.base import VANISHING, Case, Finding
 from conformance.checks.compare import Difference, compare, measures
+from conformance.checks.parting import first_forward
 from conformance.errors import EngineError, Unsupported
+from conformance.oracles import cancellation
 from conformance.oracles.pairs import contracted, direction, flat, inner
-from conformance.oracles.torch_autograd import SPREADS, spread
+from conformance.oracles.torch_autograd import SPREADS, scale, spread
 from conformance.program import Array, Values
 
 ADJOINT = 100.0  # times the tolerance, of the sum of absolute terms: two passes are compared
@@ -36,17 +38,23 @@ class ForwardCheck:
         found = case.engine.jvp(case.program, case.values, tangents)
         compared = sum(t.size for t in found)
         evidence: dict[str, Any] = {"compared": compared}
+        vanishing: list[str] = []
         try:
             expected = case.reference.jvp(case.program, case.values, tangents)
         except (Unsupported, EngineError) as error:
             evidence["note"] = f"no second opinion: {str(error).partition(chr(10))[0]}"
         else:
-            worst = self._worst(case, tangents, found, expected)
+            worst = self._worst(case, tangents, found, expected, vanishing)
             if worst is not None:
                 said = self._described(case, wide, found, expected, *worst)
-                yield Finding("failed", evidence | said)
+                yield Finding(arbitration.outcome(said["verdict"]), evidence | said)
                 return
-        yield self._adjoint(case, wide, tangents, found, evidence)
+        adjoint = self._adjoint(case, wide, tangents, found, evidence)
+        if vanishing and adjoint.outcome == "passed":
+            text = "a tangent that vanishes beside the function has lost its relative accuracy"
+            said = {"verdict": f"precision: {text}", "leaf": ", ".join(vanishing)}
+            adjoint = Finding("precision", evidence | said)
+        yield adjoint
 
     def _worst(
         self,
@@ -54,8 +62,9 @@ class ForwardCheck:
         tangents: dict[str, Array],
         found: tuple[Array, ...],
         expected: tuple[Array, ...],
+        vanishing: list[str],
     ) -> tuple[int, Difference] | None:
-        """The output whose tangent differs most."""
+        """The output whose tangent differs most; those that only vanish are added to the list."""
         worst: tuple[int, Difference] | None = None
         spreads: dict[str, Array] | None = None
         for number, (left, right) in enumerate(zip(found, expected, strict=True)):
@@ -68,11 +77,24 @@ class ForwardCheck:
                     spreads = self._spreads(case, tangents, expected)
                 allowed = SPREADS * spreads.get(str(number), np.zeros(1))
                 difference = compare(left, right, relative=relative, absolute=allowed)
+                if difference is not None and self._vanishes(case, tangents, number, left, right):
+                    vanishing.append(f"output {number}")
+                    continue
             if difference is not None and (
                 worst is None or difference.severity > worst[1].severity
             ):
                 worst = number, difference
         return worst
+
+    @staticmethod
+    def _vanishes(
+        case: Case, tangents: dict[str, Array], number: int, left: Array, right: Array
+    ) -> bool:
+        """Whether tangents are no more than rounding beside the output and the relative moves."""
+        moves = [scale(t) / (scale(case.values[n]) or 1.0) for n, t in tangents.items()]
+        natural = scale(case.reference_run.outputs[number]) * max(moves, default=0.0)
+        eps = float(np.finfo(right.dtype).eps)
+        return max(scale(left), scale(right)) <= VANISHING * eps * natural
 
     def _spreads(
         self, case: Case, tangents: dict[str, Array], expected: tuple[Array, ...]
@@ -114,12 +136,24 @@ class ForwardCheck:
                 None if c is None else unit[n] if n == number else np.zeros_like(c)
                 for n, c in enumerate(case.cotangents)
             ]
-            opinions = arbitration.opinions_on(case, cotangents, wide)
-            ours, theirs = float(difference.left), float(difference.right)
-            ruling = arbitration.decide(ours, theirs, opinions, case.reference.name)
+            narrow = {n: t.astype(case.values[n].dtype) for n, t in wide.items()}
+            rounding = cancellation.lost(
+                case.reference, case.program, case.values, cotangents, narrow
+            )
+            if difference.kind == "value" and difference.error <= rounding:
+                ruling = arbitration.cancelled(difference.error, rounding)
+            else:
+                opinions = arbitration.opinions_on(case, cotangents, wide)
+                ours, theirs = float(difference.left), float(difference.right)
+                ruling = arbitration.decide(ours, theirs, opinions, case.reference.name)
         evidence |= ruling.evidence()
         if len(case.program.calls) == 1:
             evidence["culprit"] = case.program.calls[0].target
+        else:
+            tangents = {n: t.astype(case.values[n].dtype) for n, t in wide.items()}
+            place = first_forward(case, tangents)
+            if place is not None:
+                evidence |= {"first_call": place.sentence, "culprit": place.target}
         return evidence
 
     def _adjoint(

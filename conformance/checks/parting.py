@@ -13,6 +13,7 @@ from conformance.checks.compare import compare
 from conformance.diagnosis import NONDETERMINISTIC, Diagnosis
 from conformance.engines.base import ALL, Vjp
 from conformance.errors import EngineError, ProgramError, Unsupported
+from conformance.oracles.cancellation import results
 from conformance.oracles.directional import moved
 from conformance.oracles.pairs import direction, gaussian
 from conformance.program import Array, Call, Input, Program, Ref, Values, map_refs, refs
@@ -77,6 +78,34 @@ def first_call(case: Case) -> Parting | None:
         last = case.program.calls[-1]
         text = f"{last.name} = {last.target}: the gradient differs from the start"
         return Parting(text, last.target)
+    return None
+
+
+def first_forward(case: Case, tangents: Mapping[str, Array]) -> Parting | None:
+    """The same of forward mode: the first call whose result's tangent differs, its operands' not.
+
+    None where a Program writes in place, or a call's tangent cannot be had.
+    """
+    program = case.program
+    if any(call.in_place for call in program.calls):
+        return None
+    kept = case.reference.run(program, case.values, keep=ALL).kept
+    made = results(program, kept)
+    whole = replace(program, outputs=made)
+    try:
+        ours = case.engine.jvp(whole, case.values, tangents)
+        theirs = case.reference.jvp(whole, case.values, tangents)
+    except (EngineError, Unsupported, ProgramError):
+        return None  # the tangents of the outputs are already in the evidence
+    differs = {
+        ref.name
+        for ref, left, right in zip(made, ours, theirs, strict=True)
+        if compare(left, right, relative=LOOSER * case.relative(right.dtype)) is not None
+    }
+    for call in program.calls:
+        if call.name in differs and not any(r.name in differs for r in call.refs):
+            text = f"{call.name} = {call.target}: its tangent differs, those of its operands agree"
+            return Parting(text, call.target)
     return None
 
 

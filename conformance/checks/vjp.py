@@ -65,7 +65,8 @@ class VjpCheck:
             yield Finding("precision" if vanishing else "passed", evidence)
             return
         name, difference = worst
-        yield Finding("failed", evidence | describe(case, name, difference))
+        said = describe(case, name, difference)
+        yield Finding(arbitration.outcome(said["verdict"]), evidence | said)
 
 
 def describe(case: Case, name: str, difference: Difference) -> dict[str, Any]:

@@ -1,0 +1,62 @@
+"""How much rounding on the way may cost a derivative whose terms cancel.
+
+Each result v on the way is rounded, and so is its tangent: by an epsilon of it. Through the adjoint
+of v that error reaches the derivative, so that sum |adjoint v| |tangent v| bounds, to first order
+and in epsilons, what rounding does to <cotangent, J tangent>.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from conformance.engines.base import ALL, Engine
+from conformance.errors import EngineError, ProgramError, Unsupported
+from conformance.oracles.pairs import flat
+from conformance.program import Array, Program, Ref, Values, refs
+
+EPSILONS = 64.0  # of the sum: an op rounds more than once
+
+
+def results(program: Program, kept: Mapping[str, tuple[Array, ...]]) -> tuple[Ref, ...]:
+    """A Ref to every flat result of every call."""
+    used = {r for c in program.calls for r in c.refs} | set(refs(program.outputs))
+    return tuple(
+        Ref(name) if len(made) == 1 and Ref(name, (0,)) not in used else Ref(name, (n,))
+        for name, made in kept.items()
+        for n in range(len(made))
+    )
+
+
+def lost(
+    engine: Engine,
+    program: Program,
+    values: Values,
+    cotangents: Sequence[Array | None],
+    tangents: Mapping[str, Array],
+) -> float:
+    """What rounding may do to Re <cotangents, J tangents>; 0 where that cannot be said.
+
+    It cannot of Programs that write in place, and by an engine without forward mode.
+    """
+    if any(call.in_place for call in program.calls):
+        return 0.0
+    try:
+        kept = engine.run(program, values, keep=ALL).kept
+        whole = replace(program, outputs=results(program, kept))
+        moves = engine.jvp(whole, values, tangents)
+        adjoints = engine.vjp(program, values, list(cotangents), keep=ALL).kept
+    except (EngineError, Unsupported, ProgramError):
+        return 0.0
+    total = 0.0
+    for ref, move in zip(refs(whole.outputs), moves, strict=True):
+        adjoint = adjoints.get(ref.name, ())
+        place = int(ref.path[0]) if ref.path else 0
+        if place < len(adjoint) and (a := adjoint[place]) is not None and a.shape == move.shape:
+            with np.errstate(all="ignore"):
+                terms = np.abs(flat(a)) * np.abs(flat(move))
+            eps = float(np.finfo(move.dtype).eps)
+            total += eps * float(np.sum(terms[np.isfinite(terms)]))
+    return EPSILONS * total
