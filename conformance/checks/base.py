@@ -254,7 +254,10 @@ class Case:
         base: dict[str, Array | None] = {
             str(n): o for n, o in enumerate(self.reference_run.outputs) if o.dtype.kind in "fc"
         }
-        return spread(outputs, self.program, self.values, base, self.rng("value spread"))
+        largest = max((scale(v) for v in self.values.values() if v.dtype.kind in "fc"), default=0.0)
+        natural = dict.fromkeys(base, largest)  # of an output whose terms cancel to exactly 0
+        rng = self.rng("value spread")
+        return spread(outputs, self.program, self.values, base, rng, natural)
 
     def vanishes(self, leaf: Input, *gradients: Array) -> bool:
         """Whether the gradients of a leaf are no more than the rounding of terms that cancel.
