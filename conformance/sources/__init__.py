@@ -12,6 +12,7 @@ _BUILT_IN = {
     "corpus": ("conformance.sources.corpus", "Corpus"),
     "generated": ("conformance.sources.generated", "Generated"),
     "opinfo": ("conformance.sources.opinfo", "OpInfo"),
+    "pairs": ("conformance.sources.paired", "Pairs"),
 }
 
 
