@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 LOSSY = 1e-6  # of the derivative: two errors below are lost accuracy where they are of one size
 ALIKE = 100.0  # which is within such a factor
-DECISIVE = 0.1  # of the disagreement: a bound above it does not say who is right
+DECISIVE = 0.3  # of the disagreement: a bound above it does not say who is right
+NEAR = 0.1  # of the disagreement, beside the bound: a value so close is the derivative
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ def decide(ours: float, theirs: float, opinions: list[Opinion], reference: str) 
         text = "inconclusive: the numerical oracles contradict each other"
         both = {o.oracle: o.value for o in sharp}
         return Ruling(text, sharp[0], {"oracles": both})
-    best = min(opinions, key=lambda o: o.bound)
+    best = min(plain or opinions, key=lambda o: o.bound)
     if best.ties and not plain:
         text = f"both defensible (kink): a switch is met exactly, {reference}'s convention counts"
         return Ruling(text, best)
@@ -165,7 +166,7 @@ _SENTENCES = {
 def _side(ours: float, theirs: float, opinion: Opinion) -> str:
     """Who is wrong, or nothing where the opinion does not say."""
     gap = abs(ours - theirs)
-    slack = opinion.bound + (DECISIVE * gap if np.isfinite(gap) else 1e-6 * abs(opinion.value))
+    slack = opinion.bound + (NEAR * gap if np.isfinite(gap) else 1e-6 * abs(opinion.value))
     near_ours = abs(ours - opinion.value) <= slack
     near_theirs = abs(theirs - opinion.value) <= slack
     if near_ours and near_theirs:

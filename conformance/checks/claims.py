@@ -68,7 +68,7 @@ class Claim:
         difference = compare(found, expected, relative=relative, floor=floor)
         if difference is None or difference.kind != "value":
             return difference
-        relative = max(relative, _narrowest(case))
+        relative = max(relative, narrowest(case))
         if leaf is None:
             return compare(found, expected, relative=relative, floor=floor)
         assert found is not None
@@ -87,7 +87,7 @@ class Claim:
         return difference
 
 
-def _narrowest(case: Case) -> float:
+def narrowest(case: Case) -> float:
     """The tolerance of the dtype with the least precision among the results."""
     kept = case.reference.run(case.program, case.values, keep=ALL).kept
     dtypes = {y.dtype for flat in kept.values() for y in flat if y.dtype.kind in "fc"}

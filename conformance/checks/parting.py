@@ -82,30 +82,38 @@ def first_call(case: Case) -> Parting | None:
 
 
 def first_forward(case: Case, tangents: Mapping[str, Array]) -> Parting | None:
-    """The same of forward mode: the first call whose result's tangent differs, its operands' not.
+    """The same of forward mode: the first call whose result's tangent differs.
 
-    None where a Program writes in place, or a call's tangent cannot be had.
+    None where a call's tangent cannot be had.
     """
     program = case.program
-    if any(call.in_place for call in program.calls):
-        return None
     kept = case.reference.run(program, case.values, keep=ALL).kept
     made = results(program, kept)
-    whole = replace(program, outputs=made)
-    try:
-        ours = case.engine.jvp(whole, case.values, tangents)
-        theirs = case.reference.jvp(whole, case.values, tangents)
-    except (EngineError, Unsupported, ProgramError):
-        return None  # the tangents of the outputs are already in the evidence
-    differs = {
-        ref.name
-        for ref, left, right in zip(made, ours, theirs, strict=True)
-        if compare(left, right, relative=LOOSER * case.relative(right.dtype)) is not None
-    }
-    for call in program.calls:
-        if call.name in differs and not any(r.name in differs for r in call.refs):
-            text = f"{call.name} = {call.target}: its tangent differs, those of its operands agree"
-            return Parting(text, call.target)
+    if not any(call.in_place for call in program.calls):
+        stages = [replace(program, outputs=made)]
+    elif not case.loose:  # a later write would change what an earlier call returned
+        stages = [
+            replace(program, calls=program.calls[: n + 1], outputs=own)
+            for n, call in enumerate(program.calls)
+            if (own := tuple(ref for ref in made if ref.name == call.name))
+        ]
+    else:
+        return None
+    for stage in stages:
+        try:
+            ours = case.engine.jvp(stage, case.values, tangents)
+            theirs = case.reference.jvp(stage, case.values, tangents)
+        except (EngineError, Unsupported, ProgramError):
+            return None  # the tangents of the outputs are already in the evidence
+        differs = {
+            ref.name
+            for ref, left, right in zip(refs(stage.outputs), ours, theirs, strict=True)
+            if compare(left, right, relative=case.relative(right.dtype)) is not None
+        }
+        for call in stage.calls:
+            if call.name in differs:
+                text = f"{call.name} = {call.target}: the first result whose tangent differs"
+                return Parting(text, call.target)
     return None
 
 
@@ -195,8 +203,11 @@ def _unsummed(case: Case, leaf: str, engine: Array) -> Diagnosis | None:
     users = [c for c in program.calls if any(r.name == leaf for r in c.refs)]
     if len(users) != 1 or engine.shape != given.shape or given.storage is not None:
         return None
-    wide = np.broadcast_shapes(given.shape, *(y.shape for y in kept[users[0].name][:1]))
-    if wide == given.shape or wide != kept[users[0].name][0].shape:
+    wide = kept[users[0].name][0].shape if kept[users[0].name] else given.shape
+    aligned = zip(reversed(given.shape), reversed(wide), strict=False)
+    if len(wide) < len(given.shape) or any(n not in (1, m) for n, m in aligned):
+        return None  # it is not broadcast
+    if wide == given.shape:
         return None
     array = np.ascontiguousarray(np.broadcast_to(values[leaf], wide))
     whole = Input.of(leaf, array, requires_grad=True)

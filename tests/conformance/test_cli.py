@@ -161,7 +161,7 @@ def test_resume_takes_no_other_settings(conformance: Any, faked: Any) -> None:
     ("args", "message"),
     [
         (["--source", "opinf"], "did you mean 'opinfo'?"),
-        (["--check", "vpj"], "did you mean 'vjp'?"),
+        (["--check", "vpj"], "did you mean 'vjp', 'jvp'?"),
         (["--source", ","], "no name is given"),
         (["--profile", "quick"], "'quick' is not one of"),
         (["--order", "3"], "3 is not in the range"),
