@@ -20,6 +20,7 @@ OPEN_UNIT = Domain(0.05, 0.95)
 MODERATE = Domain(-4.0, 4.0)
 EXPONENT = Domain(-40.0, 8.0)
 NEAR = Domain(-50.0, 50.0)
+TAIL = Domain(-3.0, 50.0)  # below, torch has lost the digits of the value itself
 ANGLE = Domain(-90.0, 90.0)
 SHORT_ANGLE = Domain(-1.25, 1.25)
 APART = Domain(low=0.05)
@@ -77,7 +78,7 @@ FAMILIES: dict[str, tuple[Op, ...]] = {
     ),
     "activation": (
         Op(F + "softplus", f(NEAR, beta=(..., 2.0))),
-        Op(F + "gelu", f(NEAR, approximate=("none", "tanh"))),
+        Op(F + "gelu", f(TAIL, approximate=("none", "tanh"))),
         Op(F + "silu", f(NEAR)),
         Op(F + "mish", f(NEAR)),
         Op(F + "elu", f(NEAR, alpha=(1.0, 0.5))),
@@ -126,8 +127,8 @@ FAMILIES: dict[str, tuple[Op, ...]] = {
         Op("torch.cumprod", t.along(Domain(-8.0, 8.0))),
         Op("torch.logcumsumexp", t.along(NEAR)),
         Op("torch.cummax", t.along(least=1)),
-        Op("torch.sort", t.along()),
-        Op("torch.argsort", t.along()),
+        Op("torch.sort", t.ordered),
+        Op("torch.argsort", t.ordered),
         Op("torch.topk", t.ranked),
         Op("torch.kthvalue", t.kth),
     ),

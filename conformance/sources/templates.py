@@ -138,10 +138,23 @@ def along(
     return draw
 
 
+def ordered(d: Draft) -> Arguments:
+    """sort and argsort, stable where there are ties: else torch leaves their order open."""
+    x = d.operand()
+    kwargs: dict[str, Any] = {"dim": d.axis(x), "descending": d.choose.flag(0.3)}
+    if d.choose.flag(0.3) or _ties(x):
+        kwargs["stable"] = True
+    return (x,), kwargs
+
+
+def _ties(x: Node) -> bool:
+    return len(set(x.data.flatten().tolist())) < x.data.numel()
+
+
 def ranked(d: Draft) -> Arguments:
     """topk(x, k, dim), without ties: torch leaves open which of equal elements it takes."""
     x = d.operand(nonempty=True)
-    if len(set(x.data.flatten().tolist())) < x.data.numel():
+    if _ties(x):
         raise Unfit("ties")
     dim = d.axis(x, 1)
     k = d.choose.integer(1, x.shape[dim]) if x.shape else 1

@@ -23,10 +23,14 @@ def basic(d: Draft) -> Arguments:
 def basic_index(d: Draft, x: Node) -> tuple[Any, ...]:
     """An index without tensors."""
     index: list[Any] = []
-    for size in x.shape[: d.choose.integer(1, x.rank)]:
+    sizes = x.shape[: d.choose.integer(1, x.rank)]
+    while sizes:
+        size, *rest = sizes
+        sizes = tuple(rest)
         kind = d.choose.of(("slice", "integer", "all", "ellipsis", "none"))
         if kind == "ellipsis" and Ellipsis not in index:
             index.append(Ellipsis)
+            sizes = x.shape[x.rank - len(rest) :]  # what follows counts from the end
             continue
         if kind == "none":
             index.append(None)
