@@ -35,6 +35,10 @@ class Unfit(Exception):
     """What was drawn does not fit (a size, a domain, a result that overflows): draw again."""
 
 
+class Undefined(Unfit):
+    """torch has no such call, most often of that dtype: it is of little use to draw again."""
+
+
 class Node:
     """A tensor of the draft: an input, a result, or an element of one."""
 
@@ -289,7 +293,7 @@ class Draft:
                     node.measure()
             if isinstance(error, Unfit):
                 raise
-            raise Unfit(str(error)) from error  # torch has no such call on these dtypes
+            raise Undefined(str(error)) from error
         for node in touched:
             node.needs_grad = node.needs_grad or needs_grad
         self.calls.append(call)

@@ -14,7 +14,7 @@ from conformance.choose import Choose, Seeded
 from conformance.program import Program, Values
 from conformance.settings import Settings
 from conformance.sources.base import Item, Sample, Skipped
-from conformance.sources.draft import Draft, Unfit
+from conformance.sources.draft import Draft, Undefined, Unfit
 from conformance.sources.grammar import FAMILIES, OPS
 from conformance.sources.templates import Op
 
@@ -23,6 +23,7 @@ MIXED = ("float64",) * 6 + ("float32", "complex128")  # where no dtype is asked 
 MORE = 0.5  # the chance of one more call
 LONGEST = 5  # calls before the op, and after it
 ATTEMPTS = 100  # draws of one call; a handful is usual
+UNDEFINED = 4  # so often torch has no such call: give up
 FRUITLESS = 2  # so many Programs without the op: it takes no complex numbers
 
 _FAMILIES = tuple(FAMILIES.values())
@@ -60,12 +61,16 @@ def _wander(draft: Draft) -> None:
 def _append(draft: Draft, op: Op) -> bool:
     """Append a call of the op; False where nothing that was drawn would fit."""
     mark = draft.mark()
+    undefined = 0
     for _ in range(ATTEMPTS):
         try:
             args, kwargs = op.template(draft)
             draft.call(op.target, args, kwargs, op.result)
-        except Unfit:
+        except Unfit as error:
             draft.back_to(mark)
+            undefined += isinstance(error, Undefined)
+            if undefined == UNDEFINED:
+                return False
         else:
             return True
     return False
