@@ -71,6 +71,18 @@ class Context:
         """Whether the reference is another engine, so that agreeing with it says something."""
         return self.engine.name != self.reference.name
 
+    @cached_property
+    def witness(self) -> Engine:
+        """Another engine, which tells at which call the engine's derivatives part from its own.
+
+        The reference; refgrad where the engine is its own reference.
+        """
+        if self.independent:
+            return self.reference
+        from conformance import engines
+
+        return engines.load("refgrad")
+
     def case(self, sample: Sample, source: str) -> Case:
         """The sample with what is computed of it once."""
         return Case(self, sample, source)
@@ -86,6 +98,7 @@ class Case:
         self.engine = context.engine
         self.reference = context.reference
         self.settings = context.settings
+        self.witness = context.witness
         self.mutated: tuple[str, ...] = ()  # the values that the engine's backward pass changed
 
     @property

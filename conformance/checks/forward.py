@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from conformance import arbitration, diagnosis
+from conformance.checks import blame
 from conformance.checks.base import VANISHING, Case, Finding
 from conformance.checks.claims import narrowest
 from conformance.checks.compare import Difference, compare, measures
-from conformance.checks.parting import first_forward
 from conformance.errors import EngineError, Unsupported
 from conformance.oracles import cancellation
 from conformance.oracles.pairs import contracted, direction, flat, inner
@@ -23,6 +23,14 @@ from conformance.oracles.torch_autograd import SPREADS, scale, spread
 from conformance.program import Array, Values
 
 ADJOINT = 100.0  # times the tolerance, of the sum of absolute terms: two passes are compared
+
+
+def _part(difference: Difference) -> tuple[complex, float, float]:
+    """The part of an entry in which the two differ more: a unit cotangent, and both values."""
+    left, right = complex(difference.left), complex(difference.right)
+    if abs((left - right).imag) > abs((left - right).real):
+        return 1j, left.imag, right.imag
+    return 1.0, left.real, right.real
 
 
 class ForwardCheck:
@@ -126,12 +134,13 @@ class ForwardCheck:
         evidence = measures(difference, right.dtype) if difference.index is not None else {}
         evidence |= {"leaf": f"output {number}", "diagnosis": said.slug, "route": "forward"}
         evidence["description"] = f"forward mode: {said.sentence}"
-        if difference.index is None or right.dtype.kind == "c":
+        if difference.index is None:
             ruling = arbitration.by_form(difference, said)
         else:
             unit: list[Array | None] = [None] * len(expected)
             only = np.zeros(right.shape, right.dtype)
-            only[difference.index] = 1.0
+            one, ours, theirs = _part(difference)
+            only[difference.index] = one
             unit[number] = only
             cotangents = [
                 None if c is None else unit[n] if n == number else np.zeros_like(c)
@@ -145,17 +154,10 @@ class ForwardCheck:
                 ruling = arbitration.cancelled(difference.error, rounding)
             else:
                 opinions = arbitration.opinions_on(case, cotangents, wide)
-                ours, theirs = float(difference.left), float(difference.right)
                 ruling = arbitration.decide(ours, theirs, opinions, case.reference.name)
         evidence |= ruling.evidence()
-        if len(case.program.calls) == 1:
-            evidence["culprit"] = case.program.calls[0].target
-        else:
-            tangents = {n: t.astype(case.values[n].dtype) for n, t in wide.items()}
-            place = first_forward(case, tangents)
-            if place is not None:
-                evidence |= {"first_call": place.sentence, "culprit": place.target}
-        return evidence
+        narrow = {n: t.astype(case.values[n].dtype) for n, t in wide.items()}
+        return evidence | blame.of_tangents(case, narrow)
 
     def _adjoint(
         self,
@@ -197,5 +199,9 @@ class ForwardCheck:
         verdict = ruling.verdict.replace("reference wrong", "engine wrong (backward)")
         return Finding(
             "failed",
-            evidence | ruling.evidence() | said | {"description": text, "verdict": verdict},
+            evidence
+            | ruling.evidence()
+            | said
+            | {"description": text, "verdict": verdict}
+            | blame.of_tangents(case, tangents),
         )

@@ -14,9 +14,9 @@ import numpy as np
 
 from conformance import arbitration
 from conformance.arbitration import shown
+from conformance.checks import blame
 from conformance.checks.base import Case, Finding
 from conformance.checks.compare import compare, tolerance_for
-from conformance.checks.parting import first_call
 from conformance.diagnosis import MOST, diagnose, localise
 from conformance.errors import EngineError, Unsupported
 from conformance.oracles.directional import Opinion, by_complex_step, by_stencil
@@ -155,10 +155,8 @@ class _Judged:
             verdict |= self._both_wrong(opinion, slack)
         else:
             verdict |= self._place(tangents)
-        if len(case.program.calls) == 1:
-            verdict["culprit"] = case.program.calls[0].target
-        elif not agrees and (place := first_call(case)) is not None:
-            verdict |= {"first_call": place.sentence, "culprit": place.target}
+        if not (agrees and case.context.independent):
+            verdict |= blame.of_gradient(case)
         error = abs(ours - opinion.value)
         if "numerical" in verdict:
             error = abs(verdict.get("engine", ours) - verdict["numerical"])
@@ -182,7 +180,10 @@ class _Judged:
         if outside is None:
             reason = "several kinks meet here, and there are too many entries to look at each"
             return Finding("inconclusive", evidence | {"diagnosis": "kink", "reason": reason})
-        return Finding("failed", evidence | {"diagnosis": "kink"} | outside) if outside else passed
+        if not outside:
+            return passed
+        said = {"diagnosis": "kink"} | outside | blame.of_gradient(self.case)
+        return Finding("failed", evidence | said)
 
     def _outside(self) -> dict[str, Any] | None:
         """The first entry whose value lies outside the slopes on its two sides; {} if none does."""

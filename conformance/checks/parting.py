@@ -11,7 +11,7 @@ import numpy as np
 from conformance.checks.base import Case
 from conformance.checks.compare import compare
 from conformance.diagnosis import NONDETERMINISTIC, Diagnosis
-from conformance.engines.base import ALL, Vjp
+from conformance.engines.base import ALL, Engine, Vjp
 from conformance.errors import EngineError, ProgramError, Unsupported
 from conformance.oracles.cancellation import results
 from conformance.oracles.directional import moved
@@ -33,7 +33,7 @@ class Parting:
     gradient: Array | None = None
 
 
-def first_call(case: Case) -> Parting | None:
+def first_call(case: Case, other: Engine) -> Parting | None:
     """The call whose rule is to blame, or None where none stands out.
 
     The backward pass goes from the last call to the first. A call is to blame where the gradients
@@ -41,7 +41,7 @@ def first_call(case: Case) -> Parting | None:
     """
     try:
         ours = case.engine.vjp(case.program, case.values, case.cotangents, keep=ALL)
-        theirs = case.reference.vjp(case.program, case.values, case.cotangents, keep=ALL)
+        theirs = other.vjp(case.program, case.values, case.cotangents, keep=ALL)
     except (EngineError, Unsupported):
         return None  # the gradients themselves are already in the evidence
     differs: set[str] = set()
@@ -55,7 +55,7 @@ def first_call(case: Case) -> Parting | None:
             if compare(left, right, relative=relative) is not None:
                 differs.add(call.name)
     for leaf in case.program.leaves:
-        left, right = ours.gradients.get(leaf.name), theirs.gradients[leaf.name]
+        left, right = ours.gradients.get(leaf.name), theirs.gradients.get(leaf.name)
         relative = LOOSER * case.relative(leaf.dtype)
         if compare(left, right, relative=relative) is not None:
             differs.add(leaf.name)
@@ -65,9 +65,9 @@ def first_call(case: Case) -> Parting | None:
         if call.name not in differs and (wrong := [r.name for r in call.refs if r.name in differs])
     ]
     if len(suspects) > 1:  # an operand of several calls differs by the fault of any of them
-        results = case.reference.run(case.program, case.values, keep=ALL).kept
+        results = other.run(case.program, case.values, keep=ALL).kept
         values: dict[str, Array | tuple[Array, ...]] = {**case.values, **results}
-        guilty = [s for s in suspects if _differs_alone(case, s[0], values, theirs)]
+        guilty = [s for s in suspects if _differs_alone(case, other, s[0], values, theirs)]
         suspects = guilty or suspects
     if suspects:
         call, name = suspects[0]
@@ -81,13 +81,16 @@ def first_call(case: Case) -> Parting | None:
     return None
 
 
-def first_forward(case: Case, tangents: Mapping[str, Array]) -> Parting | None:
+def first_forward(case: Case, tangents: Mapping[str, Array], other: Engine) -> Parting | None:
     """The same of forward mode: the first call whose result's tangent differs.
 
     None where a call's tangent cannot be had.
     """
     program = case.program
-    kept = case.reference.run(program, case.values, keep=ALL).kept
+    try:
+        kept = other.run(program, case.values, keep=ALL).kept
+    except (EngineError, Unsupported):
+        return None
     made = results(program, kept)
     if not any(call.in_place for call in program.calls):
         stages = [replace(program, outputs=made)]
@@ -102,7 +105,7 @@ def first_forward(case: Case, tangents: Mapping[str, Array]) -> Parting | None:
     for stage in stages:
         try:
             ours = case.engine.jvp(stage, case.values, tangents)
-            theirs = case.reference.jvp(stage, case.values, tangents)
+            theirs = other.jvp(stage, case.values, tangents)
         except (EngineError, Unsupported, ProgramError):
             return None  # the tangents of the outputs are already in the evidence
         differs = {
@@ -118,12 +121,16 @@ def first_forward(case: Case, tangents: Mapping[str, Array]) -> Parting | None:
 
 
 def _differs_alone(
-    case: Case, call: Call, values: Mapping[str, Array | tuple[Array, ...]], theirs: Vjp
+    case: Case,
+    other: Engine,
+    call: Call,
+    values: Mapping[str, Array | tuple[Array, ...]],
+    theirs: Vjp,
 ) -> bool:
     """Whether the two engines' rules differ on this call alone, with what it had in the Program."""
     try:
         program, inputs = case.program.isolate(call.name, values)
-        outputs = case.reference.run(program, inputs).outputs
+        outputs = other.run(program, inputs).outputs
         kept = theirs.kept.get(call.name, ())
         cotangents: list[Array | None] = list(kept)
         if [None if c is None else c.shape for c in kept] != [o.shape for o in outputs]:
@@ -132,7 +139,7 @@ def _differs_alone(
                 gaussian(rng, o.shape, o.dtype) if o.dtype.kind in "fc" else None for o in outputs
             ]
         left = case.engine.vjp(program, inputs, cotangents).gradients
-        right = case.reference.vjp(program, inputs, cotangents).gradients
+        right = other.vjp(program, inputs, cotangents).gradients
     except (EngineError, Unsupported, ProgramError):
         return False  # it cannot be cut out: the others are looked at
     return any(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from conformance import arbitration, diagnosis
+from conformance.checks import blame
 from conformance.checks.base import Case, Finding
 from conformance.checks.compare import Difference, compare, measures
 from conformance.checks.parting import behaviour, first_call, overwritten
@@ -92,15 +93,11 @@ def describe(case: Case, name: str, difference: Difference) -> dict[str, Any]:
     else:
         ruling = arbitration.by_form(difference, said)
     evidence |= ruling.evidence()
-    if len(case.program.calls) == 1:
-        evidence["culprit"] = case.program.calls[0].target
-    else:
-        place = first_call(case)
-        if place is not None:
-            evidence |= {"first_call": place.sentence, "culprit": place.target}
-            if said.slug == "wrong" and place.gradient is not None:
-                said = overwritten(case, place.tensor, place.gradient) or said
-                evidence |= {"diagnosis": said.slug, "description": said.sentence}
+    place = first_call(case, case.witness) if len(case.program.calls) > 1 else None
+    evidence |= blame.of_gradient(case, place)
+    if said.slug == "wrong" and place is not None and place.gradient is not None:
+        said = overwritten(case, place.tensor, place.gradient) or said
+        evidence |= {"diagnosis": said.slug, "description": said.sentence}
     return evidence
 
 

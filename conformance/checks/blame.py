@@ -1,0 +1,98 @@
+"""Which call of a Program is to blame for a failure: the evidence `culprit` and `first_call`.
+
+Rules that differ can differ where values are right, so the engine is held against another one: the
+reference, or refgrad where the engine is its own reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from conformance.checks.base import Case
+from conformance.checks.compare import compare
+from conformance.checks.parting import Parting, first_call, first_forward
+from conformance.engines.base import ALL, Engine
+from conformance.errors import EngineError, ProgramError, Unsupported
+from conformance.oracles.pairs import contracted, direction, gaussian, inner
+from conformance.oracles.torch_autograd import scale
+from conformance.program import Array, Program, Values
+
+LOOSE = 1e3  # times the tolerance: a fault stands out in the op alone
+
+
+def of_gradient(case: Case, parting: Parting | None = None) -> dict[str, str]:
+    """The call at which the backward passes part; `parting` where it is already known."""
+    return _only(case) or _told(parting or first_call(case, case.witness))
+
+
+def of_tangents(case: Case, tangents: Mapping[str, Array]) -> dict[str, str]:
+    """The first call at which the tangents part."""
+    return _only(case) or _told(first_forward(case, tangents, case.witness))
+
+
+def of_second(case: Case, route: str) -> dict[str, str]:
+    """The first call that differs at second order by that route when it is run alone."""
+    if case.loose or len(case.program.calls) == 1:
+        return _only(case)
+    try:
+        kept = case.reference.run(case.program, case.values, keep=ALL).kept
+    except (EngineError, Unsupported):
+        return {}
+    values: dict[str, Array | tuple[Array, ...]] = {**case.values, **kept}
+    for call in case.program.calls:
+        try:
+            program, inputs = case.program.isolate(call.name, values)
+            differs = bool(program.leaves) and _differs(case, program, inputs, route)
+        except (EngineError, Unsupported, ProgramError):
+            continue
+        if differs:
+            return {
+                "first_call": f"{call.name} = {call.target}: alone it differs at second order",
+                "culprit": call.target,
+            }
+    return {}
+
+
+def _only(case: Case) -> dict[str, str]:
+    calls = case.program.calls
+    return {"culprit": calls[0].target} if len(calls) == 1 else {}
+
+
+def _told(parting: Parting | None) -> dict[str, str]:
+    if parting is None:
+        return {}
+    return {"first_call": parting.sentence, "culprit": parting.target}
+
+
+def _differs(case: Case, program: Program, values: Values, route: str) -> bool:
+    """Whether the engine's product by the route is not the witness's by reverse over reverse."""
+    witness: Engine = case.witness
+    rng = case.rng("alone", *program.targets)
+    cotangents = [
+        gaussian(rng, o.shape, o.dtype) if o.dtype.kind in "fc" else None
+        for o in witness.run(program, values).outputs
+    ]
+    tangents = _narrow(direction(rng, program, values), values)
+    right = witness.hvp(program, values, cotangents, tangents)
+    size = max((scale(h) for h in right.values() if h is not None), default=0.0)
+    if route == "ff":
+        others = _narrow(direction(rng, program, values), values)
+        ours, terms = contracted(
+            cotangents, case.engine.curvature(program, values, tangents, others)
+        )
+        theirs, total = inner(right, others)
+        return bool(abs(ours - theirs) > LOOSE * case.relative(case.dtype) * max(terms, total, 1.0))
+    left = case.engine.hvp(program, values, cotangents, tangents, route)
+    for leaf in program.leaves:
+        a, b = left.get(leaf.name), right.get(leaf.name)
+        zeros = np.zeros(leaf.shape, leaf.dtype)
+        a, b = zeros if a is None else a, zeros if b is None else b
+        if compare(a, b, relative=LOOSE * case.relative(leaf.dtype), floor=size) is not None:
+            return True
+    return False
+
+
+def _narrow(wide: Mapping[str, Array], values: Values) -> dict[str, Array]:
+    return {n: t.astype(values[n].dtype) for n, t in wide.items()}
