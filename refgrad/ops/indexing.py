@@ -142,7 +142,16 @@ setitem.vjp(
 def _getitem_method(self: Tensor, index: Any) -> Any:
     if isinstance(index, list):
         index = np.asarray([i.item() if isinstance(i, Tensor) else i for i in index])
-    return getitem(self, index)
+    elif isinstance(index, tuple):
+        index = tuple(map(_number, index))
+    return getitem(self, _number(index))
+
+
+def _number(part: Any) -> Any:
+    """A 0-d integer tensor as the integer that it stands for: what it selects is a view."""
+    if isinstance(part, Tensor) and not part.ndim and part._array.dtype.kind == "i":
+        return part.item()
+    return part
 
 
 setattr(Tensor, "__getitem__", _getitem_method)  # noqa: B010

@@ -331,6 +331,17 @@ class TestMemory:
 
         both(code)
 
+    def test_a_0d_integer_tensor_selects_a_view(self) -> None:
+        def code(t: Any) -> Any:
+            x = t.arange(5.0, dtype=t.float64, requires_grad=True)
+            y = x * 2
+            y[(t.tensor(2),)].mul_(3)
+            y[t.tensor(-1)].zero_()
+            (y * y).sum().backward()
+            return y, x.grad
+
+        both(code)
+
     def test_a_view_beyond_its_tensor_sends_its_gradient_there(self) -> None:
         x = refgrad.arange(6.0, dtype=refgrad.float64).reshape(2, 3).requires_grad_()
         (x * 1)[0].as_strided((2,), (1,), 3).sum().backward()  # PyTorch: zeros
