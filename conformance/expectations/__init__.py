@@ -6,26 +6,33 @@ also covers other engines, where the verdict is that the reference is wrong:
 
     [{"op": "linalg.eigh", "check": "vjp", "reason": "...", "link": "...", "witness": "..."}]
 
-`op` and `check` are names or patterns of fnmatch ("linalg.*", "*"). So are three that may be left
-out: `case`, held against the whole case; `call`, against the call that is to blame, wherever in a
-Program it stands ("torch.digamma"); `verdict`, against the sentence ("reference wrong*"), so that
-another fault of the same op is not excused. `"flaky": true` says that it may pass as well.
+`op` and `check` are names or patterns of fnmatch ("linalg.*", "*"), several with | between them
+("vjp|jvp"). Three patterns may be left out: `case`, held against the whole case; `call`, against
+the call that is to blame, wherever in a Program it stands ("torch.digamma"); `verdict`, against
+the sentence ("reference wrong*"; what an error said, where there is no verdict), so that another
+fault of the same op is not excused. `"flaky": true` says that it may pass as well. A `witness` is
+code, or the name of a case that failed. `conformance expect` adds to the lists and removes from
+them (`conformance.expectations.edit`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import fnmatch
-import importlib.resources
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 
 from conformance.errors import UsageError
 from conformance.results import FAILING, UNDECIDED, Result
 
-JUDGED_BY = ("culprit", "verdict")  # the keys of the evidence that an expectation looks at
+JUDGED_BY = ("culprit", "verdict", "reason")  # what an expectation looks at in the evidence
 INCONCLUSIVE_CAP = 0.005  # of what was judged: above it, deciding has failed
+REFERENCE = "torch"
+_BLAMED = "*reference wrong*"  # in what a verdict says of a fault that is not the engine's alone
+_CASE = re.compile(r"\w+/[^\s/]+/[0-9a-f]+/[^\s/]+/\w+/\w+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +52,8 @@ class Expectation:
     def meets(self, result: Result) -> bool:
         """Whether that result is of an op, a check and a case that this is about."""
         return (
-            fnmatch.fnmatchcase(result.op, self.op)
-            and fnmatch.fnmatchcase(result.check, self.check)
+            any(fnmatch.fnmatchcase(result.op, op) for op in self.op.split("|"))
+            and any(fnmatch.fnmatchcase(result.check, check) for check in self.checks)
             and fnmatch.fnmatchcase(result.case, self.case)
         )
 
@@ -56,8 +63,23 @@ class Expectation:
             result.outcome in FAILING
             and self.meets(result)
             and fnmatch.fnmatchcase(str(result.evidence.get("culprit", "")), self.call)
-            and fnmatch.fnmatchcase(str(result.evidence.get("verdict", "")), self.verdict)
+            and fnmatch.fnmatchcase(sentence(result), self.verdict)
         )
+
+    @property
+    def checks(self) -> list[str]:
+        """The patterns of the checks."""
+        return self.check.split("|")
+
+    @property
+    def borrowed(self) -> bool:
+        """Whether it comes from the reference's list: an excuse, which a run need not meet."""
+        return self.verdict == _BLAMED
+
+    @property
+    def witness_case(self) -> str | None:
+        """The case that is the witness; None where the witness is code."""
+        return self.witness if _CASE.fullmatch(self.witness) else None
 
     def __str__(self) -> str:
         limits = [p for p in (self.case, self.call, self.verdict) if p != "*"]
@@ -65,8 +87,9 @@ class Expectation:
         return f"{about}: {self.reason}" + (f" [{self.link}]" if self.link else "")
 
 
-REFERENCE = "torch"
-_BLAMED = "*reference wrong*"  # in what a verdict says of a fault that is not the engine's alone
+def sentence(result: Result) -> str:
+    """What a result says of its failure: the verdict, or what an error said."""
+    return str(result.evidence.get("verdict") or result.evidence.get("reason") or "")
 
 
 def load(engine: str) -> tuple[Expectation, ...]:
@@ -77,15 +100,27 @@ def load(engine: str) -> tuple[Expectation, ...]:
     own = _listed(engine)
     if engine == REFERENCE:
         return own
-    return own + tuple(dataclasses.replace(e, verdict=_BLAMED) for e in _listed(REFERENCE))
+    return own + tuple(borrowed(e) for e in _listed(REFERENCE))
+
+
+def borrowed(expectation: Expectation) -> Expectation:
+    """What the reference's list says, as it holds for the other engines."""
+    return dataclasses.replace(expectation, verdict=_BLAMED)
 
 
 def _listed(engine: str) -> tuple[Expectation, ...]:
     """What stands in an engine's list; nothing where it has none."""
-    file = importlib.resources.files(__name__) / f"{engine}.json"
-    if ":" in engine or not file.is_file():
+    file = place(engine)
+    if file is None or not file.is_file():
         return ()
     return parse(file.read_text(encoding="utf-8"), str(file))
+
+
+def place(engine: str) -> Path | None:
+    """The file of an engine's list; None for an engine from outside, which has none here."""
+    if ":" in engine:
+        return None
+    return Path(__file__).with_name(f"{engine}.json")
 
 
 def parse(text: str, name: str) -> tuple[Expectation, ...]:
@@ -104,7 +139,7 @@ class Verdict:
     """What a run's results mean, given what was expected.
 
     `regressions` fail unexpectedly; `expected` fail as foretold; an expectation is an
-    `improvement` where its cases ran and none failed, and `missing` where it met no case;
+    `improvement` where the run shows that it no longer fails, and `missing` where it met no case;
     `flaky` cases both passed and failed.
     """
 
@@ -171,29 +206,53 @@ def judge(
         if result.outcome not in UNDECIDED:
             by_case.setdefault(result.case, set()).add(result.outcome in FAILING)
     regressions, expected, flaky = [], [], []
-    met: dict[Expectation, bool] = {}  # whether a case of it failed
+    met: dict[Expectation, set[str]] = defaultdict(set)  # the checks of its cases
+    failing: set[Expectation] = set()
     for result in results:
         if result.outcome in UNDECIDED:
             continue
         failed = result.outcome in FAILING
         covering = [known for known in expectations if known.covers(result)]
+        failing.update(covering)
         for known in expectations:
             if known.meets(result):
-                met[known] = met.get(known, False) or known in covering
+                met[known].add(result.check)
         if failed and covering:
             expected.append((result, covering[0]))
         elif failed and len(by_case[result.case]) > 1:
             flaky.append(result)
         elif failed:
             regressions.append(result)
+    ran = {result.check for result in results}
     return Verdict(
         counts=Counter(result.outcome for result in results),
         regressions=tuple(regressions),
         expected=tuple(expected),
         flaky=tuple(flaky),
-        # one that names the call to blame may stand anywhere: only a whole run can miss it
         improvements=tuple(
-            e for e, failed in met.items() if not (failed or e.flaky) and (whole or e.call == "*")
+            e
+            for e, checks in met.items()
+            if not (e in failing or e.flaky or e.borrowed)
+            and _all_met(e, checks)
+            and (whole or _shown(e, by_case))
         ),
-        missing=tuple(e for e in expectations if e not in met) if whole else (),
+        missing=tuple(
+            e
+            for e in dict.fromkeys(expectations)
+            if whole and e not in met and not e.borrowed and _all_met(e, ran)
+        ),
     )
+
+
+def _all_met(expectation: Expectation, checks: Collection[str]) -> bool:
+    """Whether each check that it names is among these."""
+    return all(fnmatch.filter(checks, pattern) for pattern in expectation.checks)
+
+
+def _shown(expectation: Expectation, cases: Collection[str]) -> bool:
+    """Whether a run that left something out shows that it no longer fails.
+
+    It does with the very case that failed. One that names the call to blame may stand anywhere.
+    """
+    witness = expectation.witness_case
+    return expectation.call == "*" if witness is None else witness in cases

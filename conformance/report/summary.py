@@ -133,14 +133,7 @@ def summarise(journal: Journal, expectations: Sequence[Expectation] | None = Non
     """Gather a journal; the expectations are those of its engine unless given."""
     if expectations is None:
         expectations = load(journal.header.get("engine", ""))
-    settings = journal.settings
-    whole = (
-        journal.complete
-        and not settings.get("expression")
-        and {"opinfo", "generated"} <= set(settings.get("sources") or ())
-        and settings.get("samples_per_entry") is None
-    )
-    verdict = judge(journal.results, expectations, whole=whole)
+    verdict = judge(journal.results, expectations, whole=is_whole(journal))
     missing, skipped = _left_out(journal.entries)
     return Summary(
         journal=journal,
@@ -162,6 +155,18 @@ def summarise(journal: Journal, expectations: Sequence[Expectation] | None = Non
             if entry.result.evidence.get("scope") == "item"
         ),
         slowest=_slowest(journal.entries),
+    )
+
+
+def is_whole(journal: Journal) -> bool:
+    """Whether the run came to its end and left out no op and no sample."""
+    settings = journal.settings
+    return (
+        journal.trouble is None
+        and not settings.get("expression")
+        and not settings.get("dtypes")
+        and {"opinfo", "generated"} <= set(settings.get("sources") or ())
+        and settings.get("samples_per_entry") is None
     )
 
 

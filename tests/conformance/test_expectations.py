@@ -33,6 +33,35 @@ def test_an_expectation_covers_only_its_check() -> None:
     assert judge([result("failed", "linalg.eigh", check="value")], [KNOWN]).exit_code() == 1
 
 
+def test_an_expectation_may_name_several_ops_and_checks() -> None:
+    known = Expectation("sin|linalg.*", "vjp|jvp", "a known fault")
+    assert known.covers(result("failed", "linalg.eigh", check="jvp"))
+    assert known.covers(result("failed", "sin"))
+    assert not known.covers(result("failed", "sin", check="value"))
+    assert not known.covers(result("failed", "sinh"))
+    passed = [result(op="sin"), result(op="sin", check="jvp")]
+    assert judge(passed, [known]).improvements == (known,)
+    assert not judge(passed[:1], [known]).improvements
+
+
+def test_where_there_is_no_verdict_what_was_raised_is_the_sentence() -> None:
+    known = Expectation("*", "*", "too few bits", verdict="RuntimeError: no kernel*")
+    raised = {"reason": "RuntimeError: no kernel for 3 bits"}
+    assert known.covers(result("errored", evidence=raised))
+    assert not known.covers(result("errored", evidence={"reason": "RuntimeError: other"}))
+    assert not known.covers(result("failed", evidence={**raised, "verdict": "engine wrong"}))
+
+
+def test_the_reference_s_faults_excuse_other_engines_and_ask_nothing_of_them() -> None:
+    borrowed = expectations.borrowed(Expectation("sin", "vjp", "torch's"))
+    blamed = result("failed", "sin", evidence={"verdict": "reference wrong: 1 is right"})
+    own = result("failed", "sin", evidence={"verdict": "engine wrong: 1 is right"})
+    assert judge([blamed], [borrowed]).name == "ok"
+    assert judge([own], [borrowed]).name == "regression"
+    for results in ([result(op="sin")], [result(op="cos")]):
+        assert judge(results, [borrowed]).exit_code(strict=True) == 0
+
+
 def test_an_expectation_that_no_longer_fails_is_an_improvement() -> None:
     verdict = judge([result("passed", "linalg.eigh")], [KNOWN])
     assert verdict.improvements == (KNOWN,)
