@@ -52,7 +52,7 @@ def found(*engines: Engine) -> list[Result]:
         context = checks.context_for(Settings(), engine=engine, reference=TorchEngine())
         for op, one in (("sin", SIN), ("square", SQUARE), ("matmul", MATMUL), ("tanh", TANH)):
             sample = dataclasses.replace(one, op=op)
-                results += checks.check_sample(sample, context, "opinfo")
+            results += checks.check_sample(sample, context, "opinfo")
     return results
 
 
