@@ -127,7 +127,7 @@ def native_layer_norm(
 ) -> tuple[Any, Any, Any]:
     """Layer norm; and the mean and 1 / sqrt(variance + eps) of each row, without a gradient."""
     dims = _last_dims(input, normalized_shape, weight, bias)
-    x, mean, rstd = standardise(input, dims, eps)
+    x, mean, rstd = standardise(input.contiguous(), dims, eps)
     return _affine(x, weight, bias), mean.detach(), rstd.detach()
 
 
@@ -142,7 +142,7 @@ def layer_norm(
         RuntimeError: `normalized_shape` is not that of the last dimensions, the weight and the bias.
     """
     dims = _last_dims(input, normalized_shape, weight, bias)
-    return _affine(standardise(input, dims, eps)[0], weight, bias)
+    return _affine(standardise(input.contiguous(), dims, eps)[0], weight, bias)
 
 
 @composite(method=False)
@@ -157,7 +157,7 @@ def rms_norm(
     dims = _last_dims(input, normalized_shape, weight, None)
     if eps is None:
         eps = float(np.finfo(input.dtype.numpy).eps)
-    return _affine(rescale(input, dims, eps)[0], weight, None)
+    return _affine(rescale(input.contiguous(), dims, eps)[0], weight, None)
 
 
 # --- group, batch and instance norm --------------------------------------------------------------

@@ -382,7 +382,8 @@ def einsum(equation: Any, *operands: Any) -> Any:
         raise RuntimeError(
             f"einsum(): output subscript {min(missing)} does not appear in the equation for any input"
         )
-    return _contract(",".join(full) + "->" + output, prepared)
+    out = _contract(",".join(full) + "->" + output, prepared)
+    return out.contiguous() if len(operands) > 1 else out  # as PyTorch's: `view` takes it
 
 
 def _from_sublists(args: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:

@@ -331,6 +331,22 @@ class TestMemory:
 
         both(code)
 
+    @pytest.mark.parametrize("name", ["layer_norm", "rms_norm"])
+    def test_what_a_norm_returns_is_contiguous(self, name: str) -> None:
+        def code(t: Any) -> Any:
+            x = t.arange(18.0, dtype=t.float64).reshape(3, 3, 2).permute(2, 1, 0)
+            return getattr(t.nn.functional, name)(x, (3,)).view(6, 3)
+
+        both(code)
+
+    @pytest.mark.parametrize("equation", ["bij,bjk->bik", "bij,kbj->kbi", "bij,bij->bi"])
+    def test_what_einsum_returns_is_contiguous(self, equation: str) -> None:
+        def code(t: Any) -> Any:
+            x = t.arange(8.0, dtype=t.float64).reshape(2, 2, 2)
+            return t.einsum(equation, x[:1].mT, x[:, :1] if "kb" in equation else x[1:]).view(-1)
+
+        both(code)
+
     def test_a_0d_integer_tensor_selects_a_view(self) -> None:
         def code(t: Any) -> Any:
             x = t.arange(5.0, dtype=t.float64, requires_grad=True)
