@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable
 from typing import Any
@@ -15,8 +16,11 @@ _BUILT_IN = {
 }
 
 
-def load(name: str) -> Engine:
-    """The engine of that name; raises UsageError that says what was tried."""
+def load(name: str, device: str = "cpu") -> Engine:
+    """The engine of that name on a device; raises UsageError that says what was tried.
+
+    An engine whose class takes no device runs where it says that it does.
+    """
     if name in _BUILT_IN:
         module, attribute = _BUILT_IN[name]
     elif name.startswith("direct:"):
@@ -36,7 +40,14 @@ def load(name: str) -> Engine:
         ) from error
     if not hasattr(found, attribute):
         raise UsageError(f"engine {name!r}: module {module} has no {attribute!r}")
-    return _as_engine(name, getattr(found, attribute))
+    made = getattr(found, attribute)
+    if name == "torch" and device != "cpu":
+        made = functools.partial(made, device)
+    engine = _as_engine(name, made)
+    if device != "cpu" and device not in (devices := engine.describe().devices):
+        runs = ", ".join(devices)
+        raise UsageError(f"engine {name!r} cannot run on {device} here, but on {runs}")
+    return engine
 
 
 def available() -> dict[str, str | None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -9,24 +11,33 @@ import torch
 
 from conformance.engines.base import Capabilities
 from conformance.engines.namespace import NamespaceEngine
-from conformance.program import Array
+from conformance.program import Array, Call, Program, Values, layout
 
 _WIDER = {torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
 
 
 class TorchEngine(NamespaceEngine):
-    """torch on the CPU."""
+    """torch on the CPU, or on another device: the inputs are put there, and what calls make."""
 
     name = "torch"
     standalone = False
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = "cpu") -> None:
         super().__init__(torch)
+        self.device = device
+        if device != "cpu":
+            self.name = f"torch on {device}"  # torch on the CPU is another engine
 
     def describe(self) -> Capabilities:
         """Both modes, both orders, every dtype that a Program can hold."""
         dtypes = ("float64", "float32", "bfloat16", "float16", "complex128", "complex64")
-        return Capabilities((1, 2), ("reverse", "forward"), dtypes, ("cpu",), torch.__version__)
+        devices = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+        return Capabilities((1, 2), ("reverse", "forward"), dtypes, devices, torch.__version__)
+
+    def to_tensor(self, array: Array, dtype: str) -> Any:
+        """A tensor on this array's memory, or a copy where dtype or device are others."""
+        tensor = super().to_tensor(array, dtype)
+        return tensor if self.device == "cpu" else _placed(tensor, self.device)
 
     def to_numpy(self, tensor: Any) -> Array:
         """A copy; sparse becomes dense, bfloat16 float32, complex32 complex64."""
@@ -36,4 +47,52 @@ class TorchEngine(NamespaceEngine):
         if tensor.dtype in _WIDER:
             tensor = tensor.to(_WIDER[tensor.dtype])
         # clone() makes torch's lazy zero tensors real; numpy() would crash on one
-        return np.array(tensor.resolve_conj().resolve_neg().clone().numpy(), copy=True)
+        return np.array(tensor.resolve_conj().resolve_neg().clone().cpu().numpy(), copy=True)
+
+    def inputs(self, program: Program, values: Values, *, grad: bool) -> dict[str, Any]:
+        """Fresh tensors for the Program's inputs; those that share memory do so on the device."""
+        if self.device == "cpu":
+            return super().inputs(program, values, grad=grad)
+        extents: dict[str, int] = {}
+        for i in program.inputs:
+            if i.storage is not None:
+                extents[i.storage] = max(extents.get(i.storage, 0), i.offset + i.extent)
+        fresh = layout(program.inputs, values)
+        buffers: dict[str, torch.Tensor] = {}
+        tensors = {}
+        for i in program.inputs:
+            tensor = super().to_tensor(fresh[i.name], i.dtype)
+            if i.storage is None:
+                tensor = _placed(tensor, self.device)
+            else:
+                if i.storage not in buffers:
+                    size = (extents[i.storage],)
+                    buffers[i.storage] = tensor.new_zeros(size, device=self.device)
+                tensor = _placed(tensor, self.device, buffers[i.storage], i.offset)
+            tensors[i.name] = tensor.requires_grad_() if grad and i.requires_grad else tensor
+        return tensors
+
+    def execute(
+        self,
+        program: Program,
+        tensors: Mapping[str, Any],
+        keeper: Callable[[Call, Any], None] | None = None,
+        *,
+        grad: bool = True,
+    ) -> list[Any]:
+        """Run every call; what makes a tensor of nothing makes it on the device."""
+        with nullcontext() if self.device == "cpu" else torch.device(self.device):
+            return super().execute(program, tensors, keeper, grad=grad)
+
+
+def _placed(
+    tensor: torch.Tensor, device: str, buffer: torch.Tensor | None = None, offset: int = 0
+) -> torch.Tensor:
+    """A copy on a device with the same strides; in `buffer` from `offset` on, if one is given."""
+    pairs = zip(tensor.shape, tensor.stride(), strict=True)
+    extent = 1 + sum((n - 1) * s for n, s in pairs) if tensor.numel() else 0
+    if buffer is None:
+        buffer = tensor.new_empty((extent,), device=device)
+    buffer[offset : offset + extent].copy_(tensor.as_strided((extent,), (1,)))
+    made = torch.empty(0, dtype=tensor.dtype, device=device)
+    return made.set_(buffer.untyped_storage(), offset, tensor.shape, tensor.stride())

@@ -178,3 +178,80 @@ def test_loading_by_name() -> None:
 def test_what_cannot_load_says_why(name: str, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         engines.load(name)
+
+
+# cpu:0 is the CPU by another name: everything is put there and fetched as from a GPU
+ELSEWHERE = "cpu:0"
+
+
+def test_another_device_gives_the_same_in_both_modes_and_orders() -> None:
+    here, there = TorchEngine(), TorchEngine(ELSEWHERE)
+    assert there.name == "torch on cpu:0"
+    one, t = np.ones(3), np.array([1.0, 2.0, 3.0])
+    values, tangents = {"x0": X}, {"x0": t}
+    for got, want in (
+        (there.vjp(cube(X), values, [t]).gradients, here.vjp(cube(X), values, [t]).gradients),
+        (there.hvp(cube(X), values, [one], tangents), here.hvp(cube(X), values, [one], tangents)),
+    ):
+        assert np.array_equal(got["x0"], want["x0"])  # type: ignore[arg-type]
+    for one_way in ("jvp", "curvature"):
+        more = (tangents,) if one_way == "jvp" else (tangents, tangents)
+        (got_one,) = getattr(there, one_way)(cube(X), values, *more)
+        (want_one,) = getattr(here, one_way)(cube(X), values, *more)
+        assert np.array_equal(got_one, want_one)
+
+
+def test_inputs_keep_strides_and_sharing_on_another_device() -> None:
+    inputs = (
+        Input("x0", "float64", (2, 2), (2, 1), storage="s"),
+        Input("x1", "float64", (2,), (1,), offset=2, storage="s"),
+        Input("x2", "float64", (3, 2), (0, 1)),
+        Input("x3", "float64", (2, 3), (1, 2), requires_grad=True),
+        Input("x4", "float32", (0, 3), (3, 1)),
+        Input("x5", "bfloat16", (), ()),
+    )
+    values = {
+        "x0": np.arange(4.0).reshape(2, 2),
+        "x1": np.array([2.0, 3.0]),
+        "x2": np.tile([5.0, 6.0], (3, 1)),
+        "x3": np.arange(6.0).reshape(2, 3),
+        "x4": np.zeros((0, 3), np.float32),
+        "x5": np.float32(1.5),
+    }
+    engine = TorchEngine(ELSEWHERE)
+    program = Program(inputs, (), ())
+    made = engine.inputs(program, values, grad=True)
+    for i in inputs:
+        tensor = made[i.name]
+        assert np.array_equal(engine.to_numpy(tensor), values[i.name])
+        assert str(tensor.dtype) == f"torch.{i.dtype}"
+        if tensor.numel():
+            assert tensor.stride() == i.strides
+    assert made["x3"].requires_grad
+    assert made["x3"].is_leaf
+    before = made["x0"]._version
+    made["x1"].fill_(9.0)
+    assert made["x0"].tolist() == [[0.0, 1.0], [9.0, 9.0]]
+    assert made["x0"]._version == before  # sharing memory is not being a view
+
+
+def test_tensors_made_of_nothing_are_made_on_the_device() -> None:
+    calls = (Call("v0", "torch.ones", ((3,),)), Call("v1", "torch.mul", (Ref("v0"), Ref("x0"))))
+    program = Program((Input.of("x0", X),), calls, Ref("v0"))
+    met: list[str] = []
+    engine = TorchEngine("meta")  # a device that nothing can be fetched from
+    tensors = {"x0": torch.empty(3, device="meta", dtype=torch.float64)}
+    engine.execute(program, tensors, lambda call, result: met.append(str(result.device)))
+    assert met == ["meta", "meta"]
+
+
+def test_a_device_that_is_not_there_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match="'torch' cannot run on cuda here, but on cpu"):
+        engines.load("torch", "cuda")
+    with pytest.raises(UsageError, match="'refgrad' cannot run on cuda here, but on cpu"):
+        engines.load("refgrad", "cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    engine = engines.load("torch", "cuda")
+    assert isinstance(engine, TorchEngine)
+    assert engine.device == "cuda"
