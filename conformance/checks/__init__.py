@@ -67,7 +67,7 @@ def context_for(
     chosen = load(settings.chosen_checks)
     named = engine is None
     if engine is None:
-        engine = engines.load(settings.engine)
+        engine = engines.load(settings.engine, settings.device)
     if reference is None:
         reference = engines.load(settings.reference)
     if named and settings.standalone > 0 and not any(c.name == "standalone" for c in chosen):

@@ -9,7 +9,15 @@ import click
 from click.core import ParameterSource
 
 from conformance.cli.options import data, echo_json, names, talk
-from conformance.settings import CHECKS, PROFILES, SECOND_ORDER_CHECKS, SOURCES, from_profile
+from conformance.settings import (
+    CHECKS,
+    DEVICES,
+    DTYPES,
+    PROFILES,
+    SECOND_ORDER_CHECKS,
+    SOURCES,
+    from_profile,
+)
 
 # What --resume takes from the command line; the rest is the journal's.
 _WITH_RESUME = {"resume", "journal", "jobs", "as_json"}
@@ -48,6 +56,21 @@ _WITH_RESUME = {"resume", "journal", "jobs", "as_json"}
     help=f"Only these checks: {', '.join((*CHECKS, *SECOND_ORDER_CHECKS))}.",
 )
 @click.option("--order", type=click.IntRange(1, 2), default=1, show_default=True)
+@click.option(
+    "--dtype",
+    "dtypes",
+    callback=names(DTYPES),
+    metavar="NAMES",
+    help="Of what is differentiated, in opinfo and generated.  [default: float64, and in generated "
+    "a few others]",
+)
+@click.option(
+    "--device",
+    type=click.Choice(DEVICES),
+    default="cpu",
+    show_default=True,
+    help="Where the engine runs; the reference stays on the CPU.",
+)
 @click.option("-j", "jobs", type=click.IntRange(1), help="Worker processes.  [default: all cores]")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("-x", "fail_fast", is_flag=True, help="Stop at the first unexpected failure.")

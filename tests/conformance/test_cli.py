@@ -165,6 +165,9 @@ def test_resume_takes_no_other_settings(conformance: Any, faked: Any) -> None:
         (["--source", ","], "no name is given"),
         (["--profile", "quick"], "'quick' is not one of"),
         (["--order", "3"], "3 is not in the range"),
+        (["--dtype", "flaot32"], "did you mean 'float32'"),
+        (["--dtype", "float64,int64"], "'int64' is none of float64, float32"),
+        (["--device", "tpu"], "'tpu' is not one of"),
         (["-k", "a and"], "is not an expression"),
         (["-k", "segfalt"], "did you mean 'segfault'?"),
         (["--engine", "absent"], "no engine is named 'absent'"),
@@ -198,6 +201,14 @@ def test_an_engine_that_cannot_load_exits_4(
     said = conformance("run", "--engine", engine, "--source", "generated", "--journal", path)
     assert said.code == 4
     assert message in said.line
+    assert not path.exists()
+
+
+def test_a_device_that_the_engine_cannot_run_on_exits_4(conformance: Any, tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    said = conformance("run", "--device", "cuda", "--source", "corpus", "--journal", path)
+    assert said.code == 4
+    assert "engine 'refgrad' cannot run on cuda here, but on cpu" in said.line
     assert not path.exists()
 
 
