@@ -11,7 +11,7 @@ from typing import Any
 
 SOURCES = ("captured", "opinfo", "generated")
 MODELS = ("gpt2", "llama", "bert", "vit", "mamba")
-DTYPES = ("float64", "float32", "complex128", "complex64", "float16", "bfloat16")
+DTYPES = ("float64", "float32", "complex128", "complex64")
 DEVICES = ("cpu", "cuda")
 CHECKS = ("value", "vjp", "numerical", "jvp", "invariants")
 SECOND_ORDER_CHECKS = ("rr", "fr", "rf", "ff")

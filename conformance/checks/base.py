@@ -123,6 +123,12 @@ class Case:
         return of[0].dtype if of else self.settings.main_dtype
 
     @property
+    def coarsest(self) -> str:
+        """The dtype of least precision among what is differentiated."""
+        floating = [i.dtype for i in self.program.leaves if np.dtype(i.dtype).kind in "fc"]
+        return max(floating, key=tolerance_for, default="float64")
+
+    @property
     def loose(self) -> bool:
         """Whether the Program is as long as a model."""
         return len(self.program.calls) > MODEL_CALLS

@@ -174,7 +174,7 @@ class ForwardCheck:
         total = max(size, terms, sum(case.natural.values()))
         if not np.isfinite(forward) or not np.isfinite(backward):
             return Finding("passed", evidence)  # vjp and the comparison above judge each entry
-        slack = ADJOINT * case.relative(case.dtype) * total
+        slack = ADJOINT * case.relative(case.coarsest) * total
         moved, _ = inner(
             {n: SPREADS * s for n, s in case.spread.items()}
             if abs(forward - backward) > slack
@@ -198,7 +198,7 @@ class ForwardCheck:
         text = "forward mode and the backward pass of the engine contradict each other"
         verdict = ruling.verdict.replace("reference wrong", "engine wrong (backward)")
         return Finding(
-            "failed",
+            arbitration.outcome(verdict),
             evidence
             | ruling.evidence()
             | said

@@ -16,7 +16,7 @@ from conformance import arbitration
 from conformance.arbitration import shown
 from conformance.checks import blame
 from conformance.checks.base import Case, Finding
-from conformance.checks.compare import compare, tolerance_for
+from conformance.checks.compare import compare
 from conformance.diagnosis import MOST, diagnose, localise
 from conformance.errors import EngineError, Unsupported
 from conformance.oracles.directional import Opinion, by_complex_step, by_stencil
@@ -89,6 +89,7 @@ class _Judged:
         ours, size = inner(self.ours, tangents)
         theirs, size_theirs = inner(self.theirs, tangents)
         size = max(size, size_theirs) if np.isfinite(size) else size_theirs
+        size = max(size, self._underflow())
         evidence: dict[str, Any] = {"engine": ours, "reference": theirs, "compared": 1}
         slack = self._slack(size)
         reason = ""
@@ -292,9 +293,13 @@ class _Judged:
             left = left or bool(tangent.any()) or tangent.size == 0
         return left
 
+    def _underflow(self) -> float:
+        """The terms of a gradient that is lost below the normal numbers of the dtype."""
+        entries = sum(self.case.values[i.name].size for i in self.case.program.leaves)
+        return entries * float(np.finfo(np.dtype(self.case.coarsest)).tiny)
+
     def _slack(self, size: float) -> float:
-        dtype = self.case.dtype if np.dtype(self.case.dtype).kind in "fc" else "float64"
-        return 10 * tolerance_for(dtype, loose=self.case.loose) * size
+        return 10 * self.case.relative(self.case.coarsest) * size
 
     def _within_spread(self, excess: float, tangents: dict[str, Array]) -> bool:
         """Whether rounding at the inputs alone moves the reference's gradient as far."""

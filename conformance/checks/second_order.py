@@ -111,7 +111,7 @@ class SecondOrderCheck:
         evidence |= {"engine": ours, "reference": inner(second.expected, onto)[0]}
         evidence |= shown(opinion)
         size = max(size, second.floor)
-        slack = 100 * case.relative(case.dtype) * size
+        slack = 100 * case.relative(case.coarsest) * size
         if not np.isfinite(opinion.value):
             reason = opinion.reason or "no numerical derivative is finite"
             return Finding("inconclusive", evidence | {"reason": reason})
@@ -145,7 +145,7 @@ class SecondOrderCheck:
         ours, terms = contracted(second.cotangents, moves)
         theirs, size = inner(second.expected, onto)
         allowed, _ = inner({n: SPREADS * m for n, m in second.moves.items()}, _absolute(onto))
-        slack = 100 * case.relative(case.dtype) * max(size, terms, second.floor) + allowed
+        slack = 100 * case.relative(case.coarsest) * max(size, terms, second.floor) + allowed
         evidence: dict[str, Any] = {"compared": 1, "engine": ours, "reference": theirs}
         evidence["route"] = ROUTES["ff"]
         if abs(ours - theirs) <= slack:

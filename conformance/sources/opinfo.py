@@ -49,6 +49,10 @@ class OpInfo:
             if dtype not in entry.dtypes:
                 yield Skipped(item.op, f"{item.key} {name}", f"the entry has no {name} samples")
                 continue
+            if dtype not in entry.backward_dtypes:
+                reason = f"torch has no derivative of it in {name}, as the entry says"
+                yield Skipped(item.op, f"{item.key} {name}", reason)
+                continue
             yield from _drawn(item, entry, dtype, settings.samples_per_entry)
 
 
