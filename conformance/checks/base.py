@@ -367,6 +367,9 @@ def judge(check: Check, case: Case) -> Iterator[Result]:
             evidence["verdict"] = f"engine wrong: {str(error).strip().partition(chr(10))[0]}"
         if isinstance(error, EngineError) and error.call:
             evidence["first_call"] = error.call
+            called = {c.name: c.target for c in case.program.calls}
+            if error.call in called:
+                evidence["culprit"] = called[error.call]
         yield case.result(check.name, Finding("errored", evidence), time.perf_counter() - started)
 
 

@@ -22,6 +22,7 @@ from conformance.program import Array, Program, Symbol, Values, map_tree
 
 _NARROW = {"float64": "float32", "complex128": "complex64"}
 _WIDE = {narrow: wide for wide, narrow in _NARROW.items()}
+UNDERFLOW = 2.0**20  # of float32's smallest normal numbers: terms below them are lost
 FACTOR = 4.0  # times the tolerance of two float32 results: one whole forward and backward in it
 
 
@@ -91,8 +92,9 @@ class NarrowCheck:
                 said = {"leaf": case.alias(leaf.name), "verdict": f"engine wrong: {text}"}
                 return Finding("failed", said | {"diagnosis": "float32"})
             compared += found.size
-            eps = float(np.finfo(found.dtype).eps)
-            allowed = SPREADS * spreads[leaf.name] + 2 * eps * np.abs(flat(right))
+            limits = np.finfo(found.dtype)
+            allowed = SPREADS * spreads[leaf.name] + 2 * float(limits.eps) * np.abs(flat(right))
+            allowed = allowed + UNDERFLOW * float(limits.tiny)
             relative = FACTOR * case.relative(leaf.dtype)
             difference = compare(
                 found.astype(right.dtype), right, relative=relative, absolute=allowed

@@ -19,11 +19,16 @@ from conformance.checks.base import Case, Finding
 from conformance.checks.compare import compare
 from conformance.diagnosis import MOST, diagnose, localise
 from conformance.errors import EngineError, Unsupported
-from conformance.oracles.directional import Opinion, by_complex_step, by_stencil
+from conformance.oracles import cancellation
+from conformance.oracles.directional import Opinion, by_complex_step, by_stencil, moved
 from conformance.oracles.pairs import direction, flat, inner
 from conformance.oracles.torch_autograd import SPREADS
 from conformance.program import Array, Program, Values
 
+NEIGHBOURS = 24  # points about a kink whose slopes are taken
+NEARBY = 1e-7  # of the values: how far they are
+LITTLE = 0.375  # the power of epsilon: 1.3e-6 in float64, 2.5e-3 in float32
+SMOOTH = 1e-5  # of a slope: what it changes by so near where there is no kink
 _NOTHING = "no numerical derivative is finite"
 POOR = 1e-5  # a bound above this part of the terms' sum decides nothing
 EACH = 64  # entries that are looked at one by one
@@ -48,7 +53,7 @@ class NumericalCheck:
         findings = [
             judged.along(case.rng("direction", str(n))) for n in range(case.settings.directions)
         ]
-        order = ("failed", "inconclusive", "passed")
+        order = ("failed", "inconclusive", "precision", "passed")
         yield min(findings, key=lambda f: order.index(f.outcome))
 
 
@@ -121,7 +126,7 @@ class _Judged:
         agrees = abs(ours - theirs) <= slack
         if opinion.kink is not None:
             if agrees:
-                return self._at_a_kink(opinion, ours, slack, evidence)
+                return self._at_a_kink(opinion, ours, slack, tangents, evidence)
             ruling = arbitration.decide(ours, theirs, [opinion], case.reference.name)
             kinked = {"diagnosis": "kink"} | ruling.evidence()
             if opinion.kink.holds(np.array([ours, theirs]), slack):
@@ -150,6 +155,22 @@ class _Judged:
         if agrees and case.rounds and exact is None:
             why = "the function rounds to a narrower dtype: what the stencil sees are its steps"
             return Finding("inconclusive", evidence | {"reason": why})
+        if agrees:
+            if opinion.reason and opinion.bound > arbitration.DECISIVE * error:
+                return Finding("inconclusive", evidence | {"reason": opinion.reason})
+            narrow = {n: t.astype(case.values[n].dtype) for n, t in tangents.items()}
+            lost = cancellation.lost(
+                case.reference, case.program, case.values, self.cotangents, narrow
+            )
+            if error <= opinion.bound + lost:
+                ruling = arbitration.cancelled(error, lost)
+                return Finding("precision", evidence | ruling.evidence())
+            if self._lossy(ours, opinion.value, tangents):
+                text = "precision: in this dtype another engine's rules lose as much accuracy here"
+                return Finding("precision", evidence | {"verdict": text})
+            if self._among(tangents, ours, slack):
+                text = "several pieces meet here; the gradient lies among those of their slopes"
+                return Finding("passed", evidence | {"diagnosis": "kink", "verdict": text})
         ruling = arbitration.decide(ours, theirs, [opinion], case.reference.name)
         verdict = ruling.evidence()
         if agrees:
@@ -165,7 +186,12 @@ class _Judged:
         return Finding("failed", evidence | verdict)
 
     def _at_a_kink(
-        self, opinion: Opinion, ours: float, slack: float, evidence: dict[str, Any]
+        self,
+        opinion: Opinion,
+        ours: float,
+        slack: float,
+        tangents: dict[str, Array],
+        evidence: dict[str, Any],
     ) -> Finding:
         """Held to the reference's convention; and where there is no other, to the two slopes.
 
@@ -177,7 +203,7 @@ class _Judged:
         passed = Finding("passed", evidence | {"diagnosis": "kink", "verdict": text})
         if self.case.context.independent or opinion.kink.holds(np.array(ours), slack):
             return passed
-        outside = self._outside()
+        outside = {} if self._among(tangents, ours, slack) else self._outside()
         if outside is None:
             reason = "several kinks meet here, and there are too many entries to look at each"
             return Finding("inconclusive", evidence | {"diagnosis": "kink", "reason": reason})
@@ -199,17 +225,57 @@ class _Judged:
                 opinion = self._entry(leaf.name, index)
                 value = np.array(np.real(gradient[index]))
                 slack = self._slack(abs(float(value)))
-                if opinion.kink is not None and not opinion.kink.holds(value, slack):
+                beside = opinion.kink is not None and not opinion.kink.holds(value, slack)
+                if beside and not self._among(self._unit(leaf.name, index), float(value), slack):
                     text = "engine wrong: at a kink its value is outside the one-sided slopes"
                     place = {"leaf": self.case.alias(leaf.name), "index": list(index)}
                     numbers = {"engine": float(value), "verdict": text}
                     return shown(opinion) | place | numbers
         return {}
 
+    def _among(self, tangents: dict[str, Array], value: float, slack: float) -> bool:
+        """Whether a value lies among different slopes at points nearby, where nothing is tied.
+
+        Where three or more pieces meet (the middle one of three equal numbers that are sorted) a
+        generalised gradient has values beyond the slopes from the two sides (Clarke 1983).
+        """
+        program, values = self.smooth
+        rng = self.case.rng("neighbours")
+        slopes = []
+        for _ in range(NEIGHBOURS):
+            near = moved(program, values, direction(rng, program, values), NEARBY)
+            try:
+                found = by_complex_step(program, near, self.cotangents, tangents)
+            except (Unsupported, EngineError):
+                found = by_stencil(self.case.reference, program, near, self.cotangents, tangents)
+            if np.isfinite(found.value):
+                slopes.append(found.value)
+        low, high = min(slopes, default=np.inf), max(slopes, default=-np.inf)
+        slack += SMOOTH * max(abs(low), abs(high))
+        return bool(high - low > slack and low - slack <= value <= high + slack)
+
+    def _lossy(self, ours: float, truth: float, tangents: dict[str, Array]) -> bool:
+        """Whether the witness's gradient is off by as much as the engine's, and both by little."""
+        case = self.case
+        if case.context.independent:
+            return False
+        try:
+            found = case.witness.vjp(case.program, case.values, self.cotangents).gradients
+        except (EngineError, Unsupported):
+            return False
+        theirs, _ = inner(found, tangents)
+        little = float(np.finfo(case.dtype).eps) ** LITTLE * abs(truth)
+        errors = sorted((abs(ours - truth), abs(theirs - truth)))
+        return errors[1] <= min(little, arbitration.ALIKE * errors[0])
+
+    def _unit(self, leaf: str, index: tuple[int, ...]) -> dict[str, Array]:
+        tangents = {i.name: np.zeros(i.shape) for i in self.smooth[0].leaves}
+        tangents[leaf][index] = 1.0
+        return tangents
+
     def _entry(self, leaf: str, index: tuple[int, ...]) -> Opinion:
         """The derivative with respect to one entry, by the stencil."""
-        tangents = {i.name: np.zeros(i.shape) for i in self.case.program.leaves}
-        tangents[leaf][index] = 1.0
+        tangents = self._unit(leaf, index)
         return by_stencil(self.case.reference, *self.smooth, self.cotangents, tangents)
 
     def _both_wrong(self, opinion: Opinion, slack: float) -> dict[str, Any]:

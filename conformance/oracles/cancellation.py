@@ -2,7 +2,8 @@
 
 Each result v on the way is rounded, and so is its tangent: by an epsilon of it. Through the adjoint
 of v that error reaches the derivative, so that sum |adjoint v| |tangent v| bounds, to first order
-and in epsilons, what rounding does to <cotangent, J tangent>.
+and in epsilons, what rounding does to <cotangent, J tangent>. The sum is over the uses of each v,
+since their adjoints may cancel too.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from conformance.engines.base import ALL, Engine
 from conformance.errors import EngineError, ProgramError, Unsupported
 from conformance.oracles.pairs import flat
-from conformance.program import Array, Program, Ref, Values, refs
+from conformance.program import Array, Call, Program, Ref, Values, map_refs, refs
 
 EPSILONS = 64.0  # of the sum: an op rounds more than once
 
@@ -28,6 +29,20 @@ def results(program: Program, kept: Mapping[str, tuple[Array, ...]]) -> tuple[Re
         for name, made in kept.items()
         for n in range(len(made))
     )
+
+
+def apart(program: Program) -> Program:
+    """The same with a copy for each use of a tensor, so that each has an adjoint of its own."""
+    calls: list[Call] = []
+
+    def copied(ref: Ref) -> Ref:
+        calls.append(Call(f"use{len(calls)}", "torch.clone", (ref,)))
+        return Ref(calls[-1].name)
+
+    for call in program.calls:
+        args, kwargs = map_refs(copied, (call.args, call.kwargs))
+        calls.append(replace(call, args=args, kwargs=kwargs))
+    return replace(program, calls=tuple(calls))
 
 
 def lost(
@@ -43,6 +58,7 @@ def lost(
     """
     if any(call.in_place for call in program.calls):
         return 0.0
+    program = apart(program)
     try:
         kept = engine.run(program, values, keep=ALL).kept
         whole = replace(program, outputs=results(program, kept))
