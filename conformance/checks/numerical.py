@@ -266,7 +266,7 @@ class _Judged:
         theirs, _ = inner(found, tangents)
         little = float(np.finfo(case.dtype).eps) ** LITTLE * abs(truth)
         errors = sorted((abs(ours - truth), abs(theirs - truth)))
-        return errors[1] <= min(little, arbitration.ALIKE * errors[0])
+        return bool(errors[1] <= min(little, arbitration.ALIKE * errors[0]))
 
     def _unit(self, leaf: str, index: tuple[int, ...]) -> dict[str, Array]:
         tangents = {i.name: np.zeros(i.shape) for i in self.smooth[0].leaves}
