@@ -15,6 +15,7 @@ DTYPES = ("float64", "float32", "complex128", "complex64")
 DEVICES = ("cpu", "cuda")
 CHECKS = ("value", "vjp", "numerical", "jvp", "invariants")
 SECOND_ORDER_CHECKS = ("rr", "fr", "rf", "ff")
+PRECISION_CHECKS = ("precision", "precision2")  # against mpmath: of the source `edges`
 USER_CHECKS = ("reentrant", "narrow")  # what custom Functions get wrong and ops do not
 
 
@@ -54,6 +55,8 @@ class Settings:
         """The names of the checks to run."""
         if self.checks:
             return self.checks
+        if self.sources == ("edges",):
+            return PRECISION_CHECKS
         return CHECKS + (SECOND_ORDER_CHECKS if self.order == 2 else ())
 
     @property

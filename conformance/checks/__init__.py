@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import importlib
 from collections.abc import Callable, Iterable, Iterator
 
 from conformance import engines
@@ -34,12 +35,17 @@ _CHECKS: dict[str, Callable[[], Check]] = {
     "standalone": StandaloneCheck,
     **invariants.load(),
 }
+_PRECISION = "conformance.checks.precision"
+_MPMATH = {  # these import mpmath, so no sooner than they are asked for
+    "precision": "PrecisionCheck",
+    "precision2": "SecondPrecisionCheck",
+}
 _NEEDED = ("value", "vjp")  # what these lack, the other checks lack too
 
 
 def names() -> tuple[str, ...]:
     """Every check there is, and the group of all invariants."""
-    return (*_CHECKS, invariants.GROUP)
+    return (*_CHECKS, *_MPMATH, invariants.GROUP)
 
 
 def load(chosen: Iterable[str]) -> tuple[Check, ...]:
@@ -48,6 +54,9 @@ def load(chosen: Iterable[str]) -> tuple[Check, ...]:
     for name in chosen:
         if name == invariants.GROUP:
             made += [make() for make in invariants.load().values()]
+            continue
+        if name in _MPMATH:
+            made.append(getattr(importlib.import_module(_PRECISION), _MPMATH[name])())
             continue
         if name not in _CHECKS:
             near = difflib.get_close_matches(name, names(), 1)

@@ -13,6 +13,7 @@ from conformance.settings import (
     CHECKS,
     DEVICES,
     DTYPES,
+    PRECISION_CHECKS,
     PROFILES,
     SECOND_ORDER_CHECKS,
     SOURCES,
@@ -34,11 +35,11 @@ _WITH_RESUME = {"resume", "journal", "jobs", "as_json"}
 @click.option(
     "--source",
     "sources",
-    callback=names((*SOURCES, "corpus")),
+    callback=names((*SOURCES, "corpus", "edges")),
     metavar="NAMES",
     default=",".join(SOURCES),
     show_default=True,
-    help="Where programs come from; corpus is there too.",
+    help="Where programs come from; corpus and edges are there too.",
 )
 @click.option("--profile", type=click.Choice(list(PROFILES)), default="ci", show_default=True)
 @click.option(
@@ -51,9 +52,9 @@ _WITH_RESUME = {"resume", "journal", "jobs", "as_json"}
 @click.option(
     "--check",
     "checks",
-    callback=names((*CHECKS, *SECOND_ORDER_CHECKS)),
+    callback=names((*CHECKS, *SECOND_ORDER_CHECKS, *PRECISION_CHECKS)),
     metavar="NAMES",
-    help=f"Only these checks: {', '.join((*CHECKS, *SECOND_ORDER_CHECKS))}.",
+    help=f"Only these checks: {', '.join((*CHECKS, *SECOND_ORDER_CHECKS, *PRECISION_CHECKS))}.",
 )
 @click.option("--order", type=click.IntRange(1, 2), default=1, show_default=True)
 @click.option(

@@ -10,6 +10,7 @@ from conformance.sources.base import Item, Sample, Skipped, Source
 _BUILT_IN = {
     "captured": ("conformance.sources.models", "Models"),
     "corpus": ("conformance.sources.corpus", "Corpus"),
+    "edges": ("conformance.sources.edges", "Edges"),
     "generated": ("conformance.sources.generated", "Generated"),
     "opinfo": ("conformance.sources.opinfo", "OpInfo"),
     "pairs": ("conformance.sources.paired", "Pairs"),

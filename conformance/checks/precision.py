@@ -1,0 +1,264 @@
+"""precision, precision2: derivatives of elementwise ops against mpmath, entry by entry.
+
+`precision` judges the gradient, `precision2` the second derivative by reverse over reverse, the
+mixed ones included. A wrong derivative is `failed`. Where it is off by rounding beside 1, or beside
+the function, the derivative is tiny and only its relative accuracy is lost: `precision`, as where
+only a few digits are. At a kink it is held to the interval between the one-sided slopes, and to the
+reference's convention if that is inside. At a pole, where the function overflows, and where there
+is no derivative there is nothing to judge.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from mpmath import mp
+
+from conformance.checks.base import Case, Finding
+from conformance.oracles.exact import Slopes, condition, derivative
+from conformance.oracles.exact_functions import FUNCTIONS
+from conformance.program import Array, Call, Ref
+
+ROUNDING = 64.0  # epsilons that a right rule may err by, beside what its arguments' rounding does
+LOSSY = 4096.0  # epsilons of itself: nearer, a derivative has lost digits and is not wrong
+CONVENTION = 1e-6  # of a value at a kink: two engines that agree as closely choose alike
+SHOWN = 6  # points that the evidence lists
+_WORST = ("failed", "precision", "passed")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One entry: where, what the engine gives, what is true, and what that means."""
+
+    outcome: str
+    arguments: tuple[Any, ...]
+    leaf: str
+    index: int
+    found: float
+    truth: Slopes
+    relative: float = 0.0
+    note: str = ""
+
+    @property
+    def place(self) -> list[float]:
+        """The tensors' values."""
+        return [a for a in self.arguments if isinstance(a, float)]
+
+    def listed(self) -> dict[str, Any]:
+        """The point as evidence."""
+        if self.note:
+            truth = {"left": _text(self.truth.left), "right": _text(self.truth.right)}
+        else:
+            truth = {"truth": _text(self.truth.value)}
+        known = {"at": self.place, "leaf": self.leaf, "engine": self.found}
+        return known | truth | {"relative": self.relative}
+
+
+class PrecisionCheck:
+    """First derivatives of a single elementwise call."""
+
+    name = "precision"
+
+    def run(self, case: Case) -> Iterator[Finding]:
+        """One finding for all entries; none for a Program that is no such call."""
+        judge = _Judge.of(case)
+        if judge is None:
+            return
+        found = case.engine.vjp(case.program, case.values, judge.ones).gradients
+        theirs: Mapping[str, Array | None] = {}
+        if case.context.independent:
+            theirs = case.reference.vjp(case.program, case.values, judge.ones).gradients
+        for leaf in judge.leaves:
+            judge.entries((leaf,), found.get(leaf), theirs.get(leaf))
+        yield from judge.finding()
+
+
+class SecondPrecisionCheck:
+    """Second derivatives of a single elementwise call, by reverse over reverse."""
+
+    name = "precision2"
+
+    def run(self, case: Case) -> Iterator[Finding]:
+        """One finding for all entries of all second derivatives."""
+        judge = _Judge.of(case)
+        if judge is None:
+            return
+        for along in judge.leaves:
+            tangents = {
+                i.name: np.full(i.shape, float(i.name == along), i.dtype)
+                for i in case.program.leaves
+            }
+            found = case.engine.hvp(case.program, case.values, judge.ones, tangents)
+            for leaf in judge.leaves:
+                judge.entries((along, leaf), found.get(leaf), None)
+        yield from judge.finding()
+
+
+class _Judge:
+    """What is found of one elementwise call, gathered."""
+
+    def __init__(self, case: Case, call: Call) -> None:
+        self.case, self.call = case, call
+        self.leaves = [i.name for i in case.program.leaves]
+        self.points: list[Point] = []
+        self.counts: Counter[str] = Counter()
+        (output,) = case.reference_run.outputs
+        self.ones: list[Array | None] = [np.ones_like(output)]
+        self.outputs = output.reshape(-1)
+        self.limits = np.finfo(case.dtype)
+        self.keywords = tuple(sorted((k, v) for k, v in call.kwargs.items() if k != "reduction"))
+
+    @staticmethod
+    def of(case: Case) -> _Judge | None:
+        """For a Program that is one call of a known elementwise op on whole real tensors."""
+        if len(case.program.calls) != 1 or not case.program.leaves:
+            return None
+        (call,) = case.program.calls
+        tensors = {i.name: i for i in case.program.inputs}
+        whole = (
+            call.target in FUNCTIONS
+            and list(tensors) == [a.name for a in call.args if isinstance(a, Ref)]
+            and len({i.shape for i in tensors.values()}) == 1
+            and all(i.dtype in ("float64", "float32") for i in tensors.values())
+            and case.program.outputs == Ref(call.name)
+        )
+        return _Judge(case, call) if whole else None
+
+    def entries(self, along: tuple[str, ...], found: Array | None, theirs: Array | None) -> None:
+        """Judge every entry of the derivative along those leaves; None is zeros."""
+        ours = np.zeros(self.outputs.size) if found is None else found.reshape(-1)
+        orders = tuple(along.count(a.name) if isinstance(a, Ref) else 0 for a in self.call.args)
+        for index in range(self.outputs.size):
+            arguments = tuple(
+                float(self.case.values[a.name].reshape(-1)[index]) if isinstance(a, Ref) else a
+                for a in self.call.args
+            )
+            truth = derivative(self.call.target, arguments, orders, self.keywords)
+            if not self._determined(index, arguments, orders, truth):
+                self.counts["undetermined"] += 1
+                continue
+            value = float(ours[index])
+            if mp.isnan(truth.value):
+                self.counts["kinks"] += 1
+                convention = None if theirs is None else float(theirs.reshape(-1)[index])
+                note = self._at_a_kink(truth, value, convention)
+                outcome, relative = "failed" if note else "passed", 0.0
+            else:
+                note = ""
+                outcome, relative = self._held(truth.value, value, index, arguments, orders)
+            self.points.append(
+                Point(outcome, arguments, along[-1], index, value, truth, relative, note)
+            )
+
+    def _determined(
+        self, index: int, arguments: tuple[Any, ...], orders: tuple[int, ...], truth: Slopes
+    ) -> bool:
+        """Whether the function is finite here, and differentiable on one side at least."""
+        finite = np.isfinite(self.outputs[index]) and all(np.isfinite(a) for a in arguments)
+        slopes = (truth.left, truth.right)
+        if not finite or not truth.known or any(mp.isinf(s) for s in slopes):
+            return False
+        if sum(orders) == 1:
+            return True
+        firsts = [self._first(n, arguments) for n, order in enumerate(orders) if order]
+        return truth.smooth and all(f.smooth and mp.isfinite(f.left) for f in firsts)
+
+    def _first(self, place: int, arguments: tuple[Any, ...]) -> Slopes:
+        orders = tuple(int(n == place) for n in range(len(arguments)))
+        return derivative(self.call.target, arguments, orders, self.keywords)
+
+    def _at_a_kink(self, truth: Slopes, found: float, convention: float | None) -> str:
+        """What is wrong with the value, or nothing."""
+        low, high = sorted((truth.left, truth.right))
+        slack = ROUNDING * self.limits.eps * max(abs(low), abs(high))
+        if not low - slack <= found <= high + slack:
+            return "outside the one-sided slopes"
+        if convention is None or not low - slack <= convention <= high + slack:
+            return ""
+        alike = np.isclose(found, convention, rtol=CONVENTION, atol=0)
+        return "" if alike else f"not the reference's convention, {convention:g}"
+
+    def _held(
+        self,
+        true: Any,
+        found: float,
+        index: int,
+        arguments: tuple[Any, ...],
+        orders: tuple[int, ...],
+    ) -> tuple[str, float]:
+        """The outcome and the relative error at a point where there is one derivative."""
+        if abs(true) > 0.5 * float(self.limits.max):  # it may overflow, but not be small
+            small = abs(found) < CONVENTION * float(self.limits.max)
+            return ("failed", 1.0) if small else ("passed", 0.0)
+        if not np.isfinite(found):
+            return "failed", float("inf")
+        error = abs(found - true)
+        if error <= 4 * float(self.limits.tiny):
+            return "passed", 0.0
+        relative = float(error / abs(true)) if true else float("inf")
+        allowed = ROUNDING * float(self.limits.eps)
+        if relative <= allowed:
+            return "passed", relative
+        nudge = 2 * float(self.limits.eps)
+        moved = condition(self.call.target, arguments, orders, self.keywords, nudge)
+        if relative <= allowed * moved:
+            return "passed", relative
+        natural = max(1, self._natural(index, arguments, orders))
+        lost = error <= allowed * natural or relative <= LOSSY * float(self.limits.eps)
+        return ("precision" if lost else "failed"), relative
+
+    def _natural(self, index: int, arguments: tuple[Any, ...], orders: tuple[int, ...]) -> Any:
+        """The size of a derivative in proportion to the function and its argument."""
+        beside = max(1.0, *(abs(a) for a, n in zip(arguments, orders, strict=True) if n))
+        natural = abs(float(self.outputs[index])) / beside
+        if sum(orders) == 1:
+            return natural
+        firsts = [self._first(n, arguments) for n, order in enumerate(orders) if order]
+        return max(natural, *(abs(f.left) for f in firsts)) / beside
+
+    def finding(self) -> Iterator[Finding]:
+        """The worst outcome, with the points that show it."""
+        if not self.points:
+            return
+        outcome = min((p.outcome for p in self.points), key=_WORST.index)
+        self.counts.update(p.outcome for p in self.points)
+        evidence: dict[str, Any] = {"compared": len(self.points), "points": dict(self.counts)}
+        if outcome == "passed":
+            yield Finding("passed", evidence)
+            return
+        bad = sorted((p for p in self.points if p.outcome == outcome), key=lambda p: -p.relative)
+        worst = bad[0]
+        diagnosis = "precision" if outcome == "precision" else "kink" if worst.note else "wrong"
+        evidence |= {
+            "oracle": "mpmath",
+            "leaf": worst.leaf,
+            "index": [worst.index],
+            "engine": worst.found,
+            "numerical": _text(worst.truth.value),
+            "relative": worst.relative,
+            "culprit": self.call.target,
+            "diagnosis": diagnosis,
+            "entries": [p.listed() for p in bad[:SHOWN]],
+            "verdict": _sentence(outcome, worst, len(bad)),
+        }
+        yield Finding(outcome, evidence)
+
+
+def _sentence(outcome: str, worst: Point, count: int) -> str:
+    where = ", ".join(f"{a:g}" for a in worst.place)
+    more = f", and {count - 1} more" if count > 1 else ""
+    if worst.note:
+        slopes = f"slopes {_text(worst.truth.left, 6)} and {_text(worst.truth.right, 6)}"
+        return f"engine wrong: at {where} ({slopes}) {worst.found:g} is {worst.note}{more}"
+    values = f"{worst.found:.10g} for {_text(worst.truth.value, 12)}"
+    if outcome == "precision":
+        return f"precision: a tiny derivative is {values} at {where}{more}"
+    return f"engine wrong: the derivative at {where} is {values} by mpmath{more}"
+
+
+def _text(value: Any, digits: int = 20) -> str:
+    return str(mp.nstr(value, digits))
