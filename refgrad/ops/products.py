@@ -383,7 +383,8 @@ def einsum(equation: Any, *operands: Any) -> Any:
             f"einsum(): output subscript {min(missing)} does not appear in the equation for any input"
         )
     out = _contract(",".join(full) + "->" + output, prepared)
-    return out.contiguous() if len(operands) > 1 else out  # as PyTorch's: `view` takes it
+    summed = len(operands) > 1 and not set("".join(full)) <= set(output)
+    return out.contiguous() if summed else out  # as PyTorch's: its views and copies depend on it
 
 
 def _from_sublists(args: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:

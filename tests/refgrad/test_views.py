@@ -340,10 +340,20 @@ class TestMemory:
         both(code)
 
     @pytest.mark.parametrize("equation", ["bij,bjk->bik", "bij,kbj->kbi", "bij,bij->bi"])
-    def test_what_einsum_returns_is_contiguous(self, equation: str) -> None:
+    def test_a_sum_of_products_is_contiguous(self, equation: str) -> None:
         def code(t: Any) -> Any:
             x = t.arange(8.0, dtype=t.float64).reshape(2, 2, 2)
             return t.einsum(equation, x[:1].mT, x[:, :1] if "kb" in equation else x[1:]).view(-1)
+
+        both(code)
+
+    def test_products_without_a_sum_keep_their_layout(self) -> None:
+        def code(t: Any) -> Any:
+            x = t.arange(4.0, dtype=t.float64).reshape(2, 2)
+            y = t.einsum("ij,ij->ji", x, x)
+            z = y.flatten()  # a copy
+            y.mul_(2)
+            return z, y.is_contiguous()
 
         both(code)
 
