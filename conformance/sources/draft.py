@@ -20,64 +20,16 @@ from conformance.engines.torch import TorchEngine
 from conformance.errors import EngineError
 from conformance.program import Call, Input, Program, Ref, Values
 from conformance.sources import values as classes
+from conformance.sources.node import Node, Shape, Undefined, Unfit
 from conformance.sources.values import REAL, Domain
 
 COMPLEX = Domain(-4.0, 4.0, gap=0.125)
 
-Shape = tuple[int, ...]
+FOCUSES = ("empty", "frozen", "rank 0", "rank 4+", "twice", "big")  # classes that are else rare
 
 LIMIT = 1e5  # results beyond it are drawn again: conditioning would hide an error behind rounding
 ELEMENTS = 600  # and so are larger results,
 LARGE = (67, 257, 1031)  # but for a dimension of such a size: past vector tails and blocks
-
-
-class Unfit(Exception):
-    """What was drawn does not fit (a size, a domain, a result that overflows): draw again."""
-
-
-class Undefined(Unfit):
-    """torch has no such call, most often of that dtype: it is of little use to draw again."""
-
-
-class Node:
-    """A tensor of the draft: an input, a result, or an element of one."""
-
-    __slots__ = ("data", "high", "low", "needs_grad", "ref", "shape")
-
-    def __init__(self, ref: Ref, data: torch.Tensor, needs_grad: bool) -> None:
-        self.ref = ref
-        self.data = data
-        self.needs_grad = needs_grad
-        self.shape: Shape = tuple(data.shape)
-        self.measure()
-
-    def measure(self) -> None:
-        """The range of its values; of complex ones that of their parts."""
-        data = torch.view_as_real(self.data.resolve_conj()) if self.data.is_complex() else self.data
-        self.low, self.high = math.inf, -math.inf
-        if data.numel() and data.dtype != torch.bool:
-            low, high = torch.aminmax(data)
-            self.low, self.high = float(low), float(high)
-
-    @property
-    def memory(self) -> int:
-        """What two tensors have in common that share memory."""
-        return self.data.untyped_storage().data_ptr()
-
-    @property
-    def rank(self) -> int:
-        return len(self.shape)
-
-    def fits(self, domain: Domain) -> bool:
-        """Whether all its values lie in the domain."""
-        if domain is REAL or not self.data.numel():
-            return True
-        if self.data.is_complex():
-            return float(self.data.abs().min()) >= domain.gap and domain.high > 1.0
-        nearest = 0.0
-        if domain.gap:
-            nearest = float(self.data.abs().min())
-        return domain.holds(self.low, self.high, nearest)
 
 
 class Draft:
@@ -91,15 +43,21 @@ class Draft:
         self.calls: list[Call] = []
         self.nodes: list[Node] = []
         self.used: set[Ref] = set()
+        self.focus = ""  # a class that the operands of the next call are to meet: see FOCUSES
+        self.given: Node | None = None  # the operand that the call in hand was given last
 
     # Inputs
 
     def fresh(self, shape: Sequence[int], domain: Domain = REAL, kind: str | None = None) -> Node:
         """A new floating input: its values by class, its layout, and whether it requires grad."""
+        if self.focus == "big" and "big" in domain.classes:
+            kind = "big"
         x = self._values(shape, domain, kind)
         layout = self.choose.of(classes.LAYOUTS) if x.ndim and self.choose.flag(0.4) else ""
         x = classes.lay(x.astype(self.dtype, copy=False), layout)
-        return self._input(x, requires_grad=not self.choose.flag(0.15))
+        return self._input(
+            x, requires_grad=not self.choose.flag(1 if self.focus == "frozen" else 0.15)
+        )
 
     def _values(self, shape: Sequence[int], domain: Domain, kind: str | None) -> NDArray[Any]:
         if not self.dtype.startswith("complex"):
@@ -149,7 +107,8 @@ class Draft:
     def shape(self, low: int = 0, high: int = 5, nonempty: bool = False) -> Shape:
         """A shape of a rank from low to high: distinct, equal, size-1 or size-0 dimensions."""
         choose = self.choose
-        rank = choose.of([r for r in (1, 2, 0, 3, 4, 2, 3, 5) if low <= r <= high])
+        ranks = [r for r in (1, 2, 0, 3, 4, 2, 3, 5) if low <= r <= high]
+        rank = choose.of([r for r in ranks if self._in_focus(r)] or ranks)
         if not rank:
             return ()
         top = (6, 5, 4, 3, 2)[rank - 1]
@@ -166,30 +125,55 @@ class Draft:
             sizes[choose.integer(0, rank - 1)] = choose.of(LARGE)
         elif kind == "empty" and not nonempty and choose.flag(0.3):
             sizes[choose.integer(0, rank - 1)] = 0
+        if self.focus == "empty" and not nonempty:
+            sizes[choose.integer(0, rank - 1)] = 0
         return tuple(sizes)
+
+    def _in_focus(self, rank: int) -> bool:
+        wanted = {"rank 0": rank == 0, "rank 4+": rank >= 4, "empty": rank > 0}
+        return wanted.get(self.focus, True)
+
+    def size(self, low: int, high: int) -> int:
+        """A size from low to high; now and then 0."""
+        small = 1.0 if self.focus == "empty" else 0.04
+        return 0 if self.choose.flag(small) else self.choose.integer(low, high)
 
     def operand(
         self, domain: Domain = REAL, low: int = 0, high: int = 5, nonempty: bool = False
     ) -> Node:
         """A floating tensor of a rank from low to high: one at hand, or a new input."""
-        if self.nodes and not self.choose.flag(0.3):
-            found = self._at_hand(
-                lambda n: (
-                    low <= n.rank <= high and not (nonempty and 0 in n.shape) and n.fits(domain)
-                )
-            )
-            if found:
-                return found
-        return self.fresh(self.shape(low, high, nonempty), domain)
+
+        def fits(n: Node) -> bool:
+            return low <= n.rank <= high and not (nonempty and 0 in n.shape) and n.fits(domain)
+
+        found = self._again(fits)
+        if found is None and self.nodes and not self.focus and not self.choose.flag(0.3):
+            found = self._at_hand(fits)
+        if found is None:
+            found = self.fresh(self.shape(low, high, nonempty), domain)
+        self.given = found
+        return found
 
     def fit(self, shape: Sequence[int], domain: Domain = REAL) -> Node:
         """A floating tensor of exactly this shape: one at hand, or a new input."""
         shape = tuple(shape)
-        if not self.choose.flag(0.5):
-            found = self._at_hand(lambda n: n.shape == shape and n.fits(domain))
-            if found:
-                return found
-        return self.fresh(shape, domain)
+
+        def fits(n: Node) -> bool:
+            return n.shape == shape and n.fits(domain)
+
+        found = self._again(fits)
+        if found is None and not self.focus and not self.choose.flag(0.5):
+            found = self._at_hand(fits)
+        if found is None:
+            found = self.fresh(shape, domain)
+        self.given = found
+        return found
+
+    def _again(self, condition: Callable[[Node], bool]) -> Node | None:
+        """The operand that was given last, where one tensor is to come twice."""
+        if self.focus == "twice" and self.given is not None and condition(self.given):
+            return self.given
+        return None
 
     def partner(self, node: Node, domain: Domain = REAL, beside: Shape = ()) -> Node:
         """A tensor that broadcasts with the node: the same one, smaller, larger, or at hand.
@@ -199,6 +183,8 @@ class Draft:
         choose = self.choose
         shape = tuple(torch.broadcast_shapes(node.shape, beside)) if beside else node.shape
         kind = choose.of(("equal", "same", "scalar", "lead", "ones", "more", "hand"))
+        if self.focus == "twice":
+            kind = "same"
         if kind == "same" and node.fits(domain):
             return node
         if kind == "hand":
@@ -240,12 +226,15 @@ class Draft:
         axis = self.choose.of(axes)
         return axis - rank if self.choose.flag() else axis
 
-    def axes(self, node: Node) -> tuple[int, ...]:
-        """Some dimensions, in random order, each counted from the front or from the end."""
+    def axes(self, node: Node, least: int = 0) -> tuple[int, ...]:
+        """Some dimensions of at least that size, in random order, from the front or the end."""
         rank = node.rank
         if not rank:
             return self.choose.of(((), (0,), (-1,)))
-        chosen = subset(self.choose, range(rank))
+        large = [a for a in range(rank) if node.shape[a] >= least]
+        if not large:
+            raise Unfit(f"no dimension has {least} elements")
+        chosen = subset(self.choose, large)
         return tuple(a - rank if self.choose.flag() else a for a in chosen)
 
     # Calls
@@ -286,7 +275,7 @@ class Draft:
             for node in touched:
                 node.measure()
                 self._plain_range(node, result)
-        except (Unfit, RuntimeError) as error:
+        except (Unfit, RuntimeError, IndexError) as error:
             if written is not None and before is not None:
                 written.data.copy_(before)
                 for node in self._sharing(written):

@@ -14,8 +14,9 @@ from conformance.choose import Choose, Seeded
 from conformance.program import Program, Values
 from conformance.settings import Settings
 from conformance.sources.base import Item, Sample, Skipped
-from conformance.sources.draft import Draft, Undefined, Unfit
+from conformance.sources.draft import Draft
 from conformance.sources.grammar import FAMILIES, OPS
+from conformance.sources.node import Undefined, Unfit
 from conformance.sources.templates import Op
 
 DTYPES = ("float64", "float32", "complex128")
@@ -23,16 +24,23 @@ MIXED = ("float64",) * 6 + ("float32", "complex128")  # where no dtype is asked 
 MORE = 0.5  # the chance of one more call
 LONGEST = 5  # calls before the op, and after it
 ATTEMPTS = 100  # draws of one call; a handful is usual
+FOCUSED = 20  # of them with a class in mind
 UNDEFINED = 4  # so often torch has no such call: give up
 FRUITLESS = 2  # so many Programs without the op: it takes no complex numbers
+
+# The class that each Program's op is to meet, by turns: 4 in 10 are left to chance.
+TURNS = ("", "empty", "", "frozen", "", "rank 0", "", "rank 4+", "twice", "big")
 
 _FAMILIES = tuple(FAMILIES.values())
 
 
-def draw(choose: Choose, op: Op | None = None, dtype: str = "float64") -> tuple[Program, Values]:
+def draw(
+    choose: Choose, op: Op | None = None, dtype: str = "float64", focus: str = ""
+) -> tuple[Program, Values]:
     """A Program with at least one call of the op (any op where it is None), and its values.
 
-    Raises Unfit where the op takes no complex numbers and these are asked for.
+    The op's operands meet the class `focus` where they can (see draft.FOCUSES). Raises Unfit where
+    the op takes no complex numbers and these are asked for.
     """
     op = op or choose.of(choose.of(_FAMILIES))
     for attempt in itertools.count():
@@ -40,7 +48,7 @@ def draw(choose: Choose, op: Op | None = None, dtype: str = "float64") -> tuple[
             break
         draft = Draft(choose, dtype)
         _wander(draft)
-        if _append(draft, op):
+        if _append(draft, op, focus if attempt < FRUITLESS else ""):
             _wander(draft)
             if draft.has_result:
                 try:
@@ -58,16 +66,19 @@ def _wander(draft: Draft) -> None:
         _append(draft, choose.of(choose.of(_FAMILIES)))
 
 
-def _append(draft: Draft, op: Op) -> bool:
+def _append(draft: Draft, op: Op, focus: str = "") -> bool:
     """Append a call of the op; False where nothing that was drawn would fit."""
     mark = draft.mark()
     undefined = 0
-    for _ in range(ATTEMPTS):
+    for attempt in range(ATTEMPTS):
+        draft.focus, draft.given = focus if attempt < FOCUSED else "", None
         try:
             args, kwargs = op.template(draft)
+            draft.focus = ""
             draft.call(op.target, args, kwargs, op.result)
         except Unfit as error:
             draft.back_to(mark)
+            draft.focus = ""
             undefined += isinstance(error, Undefined)
             if undefined == UNDEFINED:
                 return False
@@ -103,11 +114,12 @@ class Generated:
         for number in range(first, last + 1 if dtypes else first):
             dtype = dtypes[(first_turn + number) % len(dtypes)]
             seed = f"{settings.seed}/{item.op}/{number}"
+            focus = TURNS[number % len(TURNS)]
             try:
-                program, values = draw(Seeded(seed), OPS[item.op], dtype)
+                program, values = draw(Seeded(seed), OPS[item.op], dtype, focus)
             except Unfit as error:
                 if settings.dtypes:
                     yield Skipped(item.op, f"seed {seed}", str(error))
                     continue
-                program, values = draw(Seeded(seed), OPS[item.op])
+                program, values = draw(Seeded(seed), OPS[item.op], focus=focus)
             yield Sample(item.op, program, values, label=f"seed {seed}")

@@ -20,7 +20,7 @@ OPEN_UNIT = Domain(0.05, 0.95)
 MODERATE = Domain(-4.0, 4.0)
 EXPONENT = Domain(-40.0, 8.0)
 NEAR = Domain(-50.0, 50.0)
-TAIL = Domain(-3.0, 50.0)  # below, torch has lost the digits of the value itself
+TAIL = Domain(-2.0, 50.0)  # below, torch has lost the digits of the value itself
 ANGLE = Domain(-90.0, 90.0)
 SHORT_ANGLE = Domain(-1.25, 1.25)
 APART = Domain(low=0.05)
@@ -114,7 +114,7 @@ FAMILIES: dict[str, tuple[Op, ...]] = {
         Op("torch.amin", t.reduce(least=1)),
         Op("torch.max", t.reduce(many=False, least=1)),
         Op("torch.min", t.reduce(many=False, least=1)),
-        Op("torch.median", t.reduce(many=False, least=1)),
+        Op("torch.median", t.median),
         Op("torch.var", t.spread),
         Op("torch.std", t.spread, result=APART),
         Op("torch.linalg.vector_norm", t.reduce(least=1, ord=(2, 1, 3)), result=APART),

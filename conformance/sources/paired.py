@@ -15,16 +15,17 @@ from conformance.expression import Expression
 from conformance.program import Program, Values, leaves_of
 from conformance.settings import Settings
 from conformance.sources.base import Item, Sample, Skipped
-from conformance.sources.draft import Draft, Node, Shape, Unfit
+from conformance.sources.draft import Draft
 from conformance.sources.generated import DTYPES
 from conformance.sources.grammar import FAMILIES, OPS
+from conformance.sources.node import Node, Shape, Undefined, Unfit
 from conformance.sources.templates import Arguments, Op
 from conformance.sources.values import REAL, Domain
 
 ATTEMPTS = 60  # draws of the first call
 SECOND = 4  # draws of the second, for each of the first
 
-REFUSALS = 6  # so often PyTorch did not differentiate the pair: it never will
+REFUSALS = 6  # so often torch did not differentiate the pair, or lacks a call: it always will
 
 _WRITING = FAMILIES["in place"]
 _NO_PLACE = "no place for"
@@ -110,12 +111,16 @@ def draw(choose: Choose, first: Op, second: Op, dtype: str = "float64") -> tuple
     """
     reasons: Counter[str] = Counter()
     wishes = Wishes()
+    undefined = 0  # so many calls that torch does not have
     for _ in range(ATTEMPTS):
+        if undefined >= REFUSALS:
+            break
         draft = Pair(choose, dtype, wishes, apart=second in _WRITING and choose.flag())
         try:
             draft.wanted = _first(draft, first)
         except Unfit as error:
             reasons[f"{first.name}: {error}"] += 1
+            undefined += isinstance(error, Undefined)
             continue
         for _ in range(SECOND):
             mark = draft.mark()
@@ -125,6 +130,7 @@ def draw(choose: Choose, first: Op, second: Op, dtype: str = "float64") -> tuple
             except Unfit as error:
                 reasons[f"{second.name}: {error}"] += 1
                 draft.back_to(mark)
+                undefined += isinstance(error, Undefined)
                 continue
             try:
                 return _finish(draft)

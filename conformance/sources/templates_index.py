@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from conformance.sources.draft import Draft, Node, Unfit
+from conformance.sources.draft import Draft
+from conformance.sources.node import Node, Unfit
 from conformance.sources.templates import Arguments, Template
 from conformance.sources.values import REAL, Domain
 
@@ -16,12 +17,14 @@ NEAR = Domain(-50.0, 50.0)
 
 def basic(d: Draft) -> Arguments:
     """x[...]: integers, slices with steps, None and an Ellipsis."""
-    x = d.operand(low=1, high=4)
+    x = d.operand(high=4)
     return (x, basic_index(d, x)), {}
 
 
 def basic_index(d: Draft, x: Node) -> tuple[Any, ...]:
     """An index without tensors."""
+    if not x.rank:
+        return d.choose.of(((), (None,), (Ellipsis,), (None, Ellipsis)))
     index: list[Any] = []
     sizes = x.shape[: d.choose.integer(1, x.rank)]
     while sizes:
@@ -73,34 +76,44 @@ def masked(d: Draft) -> Arguments:
 
 def getitem(d: Draft) -> Arguments:
     """One of the three kinds of indexing."""
-    return d.choose.of((basic, advanced, masked))(d)
+    return d.choose.of((basic,) if d.focus == "rank 0" else (basic, advanced, masked))(d)
 
 
 def gather(d: Draft) -> Arguments:
     """As many indices along a dimension as one likes, fewer along the others."""
-    x = d.operand(low=1, high=4)
+    x = d.operand(high=4)
     dim = d.axis(x, 1)
+    return (x, dim, _along(d, x, dim, 3)), {}
+
+
+def _along(d: Draft, x: Node, dim: int, most: int) -> Node:
+    """Indices along a dimension, at most so many, for as many or fewer of the other places."""
+    if not x.rank:
+        return d.indices((), 1)
     shape = [n if d.choose.flag(0.7) else min(n, 1) for n in x.shape]
-    shape[dim] = d.choose.integer(1, 3)
-    return (x, dim, d.indices(shape, x.shape[dim])), {}
+    shape[dim] = d.choose.integer(1, most)
+    return d.indices(shape, x.shape[dim])
 
 
 def take_along(d: Draft) -> Arguments:
     """take_along_dim: the indices broadcast with the tensor."""
-    x, dim, index = gather(d)[0]
-    return (x, index, dim), {}
+    x = d.operand(low=1, high=4)
+    dim = d.axis(x, 1)
+    return (x, _along(d, x, dim, 3), dim), {}
 
 
 def index_select(d: Draft) -> Arguments:
     """A vector of indices along one dimension."""
-    x = d.operand(low=1)
+    x = d.operand()
     dim = d.axis(x, 1)
+    if not x.rank:
+        return (x, dim, d.indices((1,), 1)), {}
     return (x, dim, d.indices((d.choose.integer(0, 4),), x.shape[dim])), {}
 
 
 def take(d: Draft) -> Arguments:
     """Indices into the flattened tensor."""
-    x = d.operand(nonempty=True)
+    x = d.operand()
     shape = d.choose.of(((3,), (2, 2), (), (0,)))
     return (x, d.indices(shape, math.prod(x.shape))), {}
 
@@ -113,23 +126,23 @@ def masked_select(d: Draft) -> Arguments:
 
 def masked_fill(d: Draft) -> Arguments:
     """A number, or a 0-d tensor, under a mask that broadcasts."""
-    x = d.operand()
+    x = d.operand(high=0 if d.focus == "twice" else 5)
     mask = d.mask(x.shape[d.choose.integer(0, x.rank) :])
-    return (x, mask, d.choose.of((0.0, -2.5)) if d.choose.flag(0.7) else d.fit(())), {}
+    number = d.focus != "twice" and d.choose.flag(0.7)
+    return (x, mask, d.choose.of((0.0, -2.5)) if number else d.fit(())), {}
 
 
 def masked_scatter(d: Draft) -> Arguments:
     """Elements of a source, in order, under a mask."""
-    x = d.operand(nonempty=True)
+    x = d.operand()
     return (x, d.mask(x.shape), d.fit(x.shape)), {}
 
 
 def _scatter(d: Draft, unique: bool) -> tuple[Node, int, Node, Node]:
-    x = d.operand(low=1, high=4)
+    x = d.operand(high=4)
     dim = d.axis(x, 1)
-    shape = [n if d.choose.flag(0.7) else min(n, 1) for n in x.shape]
-    shape[dim] = 1 if unique else d.choose.integer(1, 3)
-    return x, dim, d.indices(shape, x.shape[dim]), d.fit(shape)
+    index = _along(d, x, dim, 1 if unique else 3)
+    return x, dim, index, d.fit(index.shape)
 
 
 def scatter_add(d: Draft) -> Arguments:
@@ -145,12 +158,14 @@ def scatter(d: Draft) -> Arguments:
 
 def index_add(d: Draft) -> Arguments:
     """Slices added at indices; duplicates add up; alpha scales."""
-    x = d.operand(low=1, high=4)
+    x = d.operand(high=4)
     dim = d.axis(x, 1)
-    count = d.choose.integer(1, 3)
+    kwargs = {"alpha": d.choose.of((2.0, -0.5))} if d.choose.flag(0.3) else {}
+    if not x.rank:
+        return (x, dim, d.indices((), 1), d.fit(())), kwargs
+    count = x.shape[dim] if d.focus == "twice" else d.choose.integer(1, 3)
     shape = list(x.shape)
     shape[dim] = count
-    kwargs = {"alpha": d.choose.of((2.0, -0.5))} if d.choose.flag(0.3) else {}
     return (x, dim, d.indices((count,), x.shape[dim]), d.fit(shape)), kwargs
 
 
@@ -162,7 +177,7 @@ def index_fill(d: Draft) -> Arguments:
 
 def index_put(d: Draft) -> Arguments:
     """Values added at index tensors, with duplicates."""
-    x = d.operand(low=1, high=3, nonempty=True)
+    x = d.operand(low=1, high=3)
     shape = d.choose.of(((2,), (3,), (2, 2)))
     count = d.choose.integer(1, x.rank)
     index = tuple(d.indices(shape, n) for n in x.shape[:count])
@@ -226,18 +241,19 @@ def plus(product: Template) -> Template:
 
 _EQUATIONS = ("ij,jk->ik", "ij,ij->", "ij,ij->ji", "i,j->ij", "bij,bjk->bik", "ij,kj->ik",
               "ii->i", "ii->", "ij->ji", "ij->j", "ijk,ljm->iklm", "i,i->", "ij,j,jk->ki",
-              "...ij,jk->...ik")  # fmt: skip
+              ",ij->ij", "...ij,jk->...ik")  # fmt: skip
 
 
 def einsum(d: Draft) -> Arguments:
     """Contractions, traces, diagonals, transposes and sums, by equation."""
-    equation = d.choose.of(_EQUATIONS)
+    wanted = {"rank 0": _EQUATIONS[-2:-1], "rank 4+": _EQUATIONS[-1:], "twice": ("ij,ij->ji",)}
+    equation = d.choose.of(wanted.get(d.focus, _EQUATIONS))
     sizes: dict[str, tuple[int, ...]] = {}
     for letter in sorted(set(equation) - set(".,->")):
-        sizes[letter] = (d.choose.integer(1, 3),)
+        sizes[letter] = (d.size(1, 3),)
     operands = []
     for term in equation.partition("->")[0].split(","):
-        lead = (2,) if "..." in term else ()
+        lead = (2, 1)[: 1 + (d.focus == "rank 4+" or d.choose.flag(0.3))] if "..." in term else ()
         shape = sum((sizes[letter] for letter in term.replace(".", "")), lead)
         operands.append(d.fit(shape, NEAR))
     return (equation, *operands), {}
@@ -245,7 +261,9 @@ def einsum(d: Draft) -> Arguments:
 
 def tensordot(d: Draft) -> Arguments:
     """Over so many dimensions, or over named ones."""
-    a = d.operand(NEAR, low=1, high=3)
+    a = d.operand(NEAR, high=4 if d.focus == "rank 4+" else 3)
+    if d.focus == "twice":
+        return (a, a), {"dims": ([0], [0])} if a.rank else {"dims": 0}
     count = d.choose.integer(0, a.rank)
     if d.choose.flag() or not count:
         return (a, d.fit((*a.shape[a.rank - count :], 2), NEAR)), {"dims": count}
@@ -267,14 +285,14 @@ def convolution(rank: int) -> Template:
     """With strides, padding, dilation and groups; with and without a batch and a bias."""
 
     def draw(d: Draft) -> Arguments:
-        groups = d.choose.of((1, 2))
+        same = d.focus == "twice"
+        groups = 1 if same else d.choose.of((1, 2))
         channels = groups * d.choose.integer(1, 2)
-        batch = (d.choose.integer(1, 2),) if not d.choose.flag(0.2) else ()
+        batch = (d.size(1, 2),) if d.focus in ("empty", "twice") or not d.choose.flag(0.2) else ()
         x = d.fit((*batch, channels, *(d.choose.integer(3, 5) for _ in range(rank))), NEAR)
-        out = groups * d.choose.integer(1, 2)
-        weight = d.fit(
-            (out, channels // groups, *(d.choose.integer(1, 3) for _ in range(rank))), NEAR
-        )
+        out = x.shape[0] if same else groups * d.choose.integer(1, 2)
+        kernel = x.shape[2:] if same else tuple(d.choose.integer(1, 3) for _ in range(rank))
+        weight = d.fit((out, channels // groups, *kernel), NEAR)
         bias = d.fit((out,)) if d.choose.flag() else None
         padding = d.choose.integer(0, 1)
         longest = max(weight.shape[2:])
@@ -288,10 +306,10 @@ def convolution(rank: int) -> Template:
 
 def embedding(d: Draft) -> Arguments:
     """Rows of a table; duplicates add up; a padding row gets no gradient."""
-    table = d.operand(low=2, high=2, nonempty=True)
+    table = d.operand(low=2, high=2)
     shape = d.choose.of(((3,), (2, 2), ()))
     rows = table.shape[0]
-    kwargs = {"padding_idx": d.choose.integer(0, rows - 1)} if d.choose.flag(0.3) else {}
+    kwargs = {"padding_idx": d.choose.integer(0, rows - 1)} if rows and d.choose.flag(0.3) else {}
     return (d.indices(shape, rows), table), kwargs
 
 
@@ -299,9 +317,9 @@ def normalised(bias: bool) -> Template:
     """Over the last dimensions, with and without weight and bias; the spread stays above 0."""
 
     def draw(d: Draft) -> Arguments:
-        x = d.operand(low=1, high=4, nonempty=True)
+        x = d.operand(low=1, high=4)
         shape = x.shape[d.choose.integer(0, x.rank - 1) :]
-        if math.prod(shape) < 2 and bias:
+        if math.prod(shape) < 1 + bias:
             raise Unfit("a single number has no spread")
         weight = d.fit(shape) if d.choose.flag(0.7) else None
         extra = (d.fit(shape) if d.choose.flag() else None,) if bias else ()
@@ -312,21 +330,24 @@ def normalised(bias: bool) -> Template:
 
 def loss(d: Draft) -> Arguments:
     """f(input, target) of equal shapes, by each reduction."""
-    x = d.operand(nonempty=True)
+    x = d.operand()
     return (x, d.fit(x.shape)), {"reduction": d.choose.of(("mean", "sum", "none"))}
 
 
 def classify(d: Draft) -> Arguments:
-    """cross_entropy and nll_loss: class indices as targets."""
-    rows, kinds = d.choose.integer(1, 4), d.choose.integer(1, 4)
-    x = d.fit((rows, kinds), NEAR)
-    return (x, d.indices((rows,), kinds)), {"reduction": d.choose.of(("mean", "sum", "none"))}
+    """cross_entropy and nll_loss: class indices as targets, of rows or of images."""
+    rows, kinds = d.size(1, 4), d.choose.integer(1, 4)
+    image = (2, 3) if d.focus == "rank 4+" else d.choose.of(((), (), (), (2,), (1, 3)))
+    x = d.fit((rows, kinds, *image), NEAR)
+    return (x, d.indices((rows, *image), kinds)), {
+        "reduction": d.choose.of(("mean", "sum", "none"))
+    }
 
 
 def attention(d: Draft) -> Arguments:
     """Queries, keys and values with one or two batch dimensions; causal, masked or neither."""
     lead = d.choose.of(((2,), (1, 2), ()))
-    queries, keys, width = (d.choose.integer(1, 3) for _ in range(3))
+    queries, keys, width = d.size(1, 3), d.choose.integer(1, 3), d.choose.integer(1, 3)
     near = Domain(-8.0, 8.0)
     q = d.fit((*lead, queries, width), near)
     k = q if d.choose.flag(0.2) and queries == keys else d.fit((*lead, keys, width), near)

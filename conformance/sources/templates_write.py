@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from conformance.sources.draft import Draft, Node, Unfit
+from conformance.sources.draft import Draft
+from conformance.sources.node import Node, Unfit
 from conformance.sources.templates import Arguments, Template, given
 from conformance.sources.templates_index import basic_index
 from conformance.sources.values import REAL, Domain
@@ -21,17 +22,18 @@ def target(d: Draft, domain: Domain = REAL, low: int = 0, nonempty: bool = False
         for n in d.nodes
         if d.writable(n) and n.fits(domain) and n.rank >= low and not (nonempty and 0 in n.shape)
     ]
-    if found and d.choose.flag(0.7):
+    if found and not d.focus and d.choose.flag(0.7):
         return d.choose.of(found)
     x = d.operand(domain, low=low, nonempty=nonempty)
     d.call("torch.clone", (x,), {})
     made = d.nodes[-1]
-    if made.rank and d.choose.flag():  # through a view
+    if made.rank and d.choose.flag() and 0 not in made.shape:  # through a view
         axis = d.axis(made, 1)
         size = made.shape[axis]
         start = d.choose.integer(0, size - 1)
         d.call("torch.narrow", (made, axis, start, d.choose.integer(1, size - start)), {})
         made = d.nodes[-1]
+    d.given = made
     return made
 
 
