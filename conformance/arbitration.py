@@ -79,13 +79,10 @@ def entry(case: Case, leaf: Input, difference: Difference) -> Ruling:
     value = case.values[leaf.name]
     wide = np.complex128 if value.dtype.kind == "c" else np.float64
     unit = np.zeros(value.shape, wide)
-    ours, theirs = complex(difference.left), complex(difference.right)
-    # of a complex entry, the part at which the two differ more
-    imaginary = wide is np.complex128 and abs((ours - theirs).imag) > abs((ours - theirs).real)
+    one, ours, theirs = difference.part
     size = abs(value[difference.index])
     step = float(size) if np.isfinite(size) and size > 1e-3 else 1.0
-    unit[difference.index] = step * (1j if imaginary else 1)
-    left, right = (ours.imag, theirs.imag) if imaginary else (ours.real, theirs.real)
+    unit[difference.index] = step * one
     if difference.kind == "value":
         narrow = {leaf.name: (unit / step).astype(value.dtype)}
         given = (case.program, case.values, case.steady_cotangents, narrow)
@@ -94,7 +91,7 @@ def entry(case: Case, leaf: Input, difference: Difference) -> Ruling:
             return cancelled(difference.error, rounding)
     opinions = opinions_on(case, case.steady_cotangents, {leaf.name: unit})
     scaled = [_per_unit(o, step) for o in opinions]
-    return decide(left, right, scaled, case.reference.name)
+    return decide(ours, theirs, scaled, case.reference.name)
 
 
 def opinions_on(

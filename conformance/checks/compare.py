@@ -36,6 +36,16 @@ class Difference:
         """An order from bad to worse."""
         return (self.kind != "value", self.error / self.tolerance if self.tolerance else np.inf)
 
+    @property
+    def part(self) -> tuple[complex, float, float]:
+        """The part of the entry in which the two differ more, as a unit, and both values of it."""
+        left, right = complex(self.left), complex(self.right)
+        with np.errstate(invalid="ignore"):
+            real, imaginary = np.nan_to_num(np.abs(flat(np.array(left - right))), nan=np.inf)
+        if imaginary > real:
+            return 1j, left.imag, right.imag
+        return 1.0, left.real, right.real
+
 
 def tolerance_for(dtype: Any, *, loose: bool = False) -> float:
     """The relative tolerance of a dtype; `loose` for the long chains of a model."""

@@ -25,14 +25,6 @@ from conformance.program import Array, Values
 ADJOINT = 100.0  # times the tolerance, of the sum of absolute terms: two passes are compared
 
 
-def _part(difference: Difference) -> tuple[complex, float, float]:
-    """The part of an entry in which the two differ more: a unit cotangent, and both values."""
-    left, right = complex(difference.left), complex(difference.right)
-    if abs((left - right).imag) > abs((left - right).real):
-        return 1j, left.imag, right.imag
-    return 1.0, left.real, right.real
-
-
 class ForwardCheck:
     """Jacobian-vector products."""
 
@@ -139,8 +131,7 @@ class ForwardCheck:
         else:
             unit: list[Array | None] = [None] * len(expected)
             only = np.zeros(right.shape, right.dtype)
-            one, ours, theirs = _part(difference)
-            only[difference.index] = one
+            only[difference.index], ours, theirs = difference.part
             unit[number] = only
             cotangents = [
                 None if c is None else unit[n] if n == number else np.zeros_like(c)

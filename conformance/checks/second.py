@@ -86,7 +86,9 @@ class SecondOrder:
                 return {}
 
         whole = {
-            leaf.name: np.zeros(leaf.shape) if (h := self.expected[leaf.name]) is None else h
+            leaf.name: np.zeros_like(case.values[leaf.name])
+            if (h := self.expected[leaf.name]) is None
+            else h
             for leaf in case.program.leaves
         }
         rng = case.rng("second order spread")

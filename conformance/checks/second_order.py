@@ -82,15 +82,14 @@ class SecondOrderCheck:
         evidence = measures(difference, case.values[name].dtype)
         evidence |= {"leaf": case.alias(name), "diagnosis": said.slug, "route": ROUTES[self.name]}
         evidence["description"] = f"{ROUTES[self.name]}: {said.sentence}"
-        if difference.index is None or np.iscomplexobj(case.values[name]):
+        if difference.index is None:
             return (
                 evidence
                 | {"verdict": f"engine wrong: {said.sentence}"}
                 | blame.of_second(case, self.name)
             )
         onto = {n: np.zeros_like(t) for n, t in second.wide.items()}
-        onto[name][difference.index] = 1.0
-        ours, theirs = float(difference.left), float(difference.right)
+        onto[name][difference.index], ours, theirs = difference.part
         ruling = arbitration.decide(ours, theirs, second.opinions(onto), case.reference.name)
         return evidence | ruling.evidence() | blame.of_second(case, self.name)
 

@@ -106,7 +106,11 @@ def of_gradient(
     onto: Mapping[str, Array],
     ladder: Ladder | None = None,
 ) -> Opinion:
-    """The derivative along `tangents` of the inner product of an engine's gradient with `onto`."""
+    """The derivative along `tangents` of the inner product of an engine's gradient with `onto`.
+
+    In float64, where the Program runs in it.
+    """
+    program, values = _widest(engine, program, values)
     names = [i.name for i in program.leaves]
     weights = np.concatenate([flat(onto[n]) for n in names] or [np.zeros(0)])
 

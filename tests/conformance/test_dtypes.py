@@ -1,0 +1,129 @@
+"""Judging in float32, in complex numbers and in several dtypes at once: no false alarm, no gap."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conformance import checks
+from conformance.checks.compare import Difference
+from conformance.engines.base import Engine
+from conformance.engines.refgrad import RefgradEngine
+from conformance.engines.torch import TorchEngine
+from conformance.program import Array, Program, Ref, Values
+from conformance.results import Result
+from conformance.settings import Settings
+from conformance.sources import Skipped, load
+from conformance.sources.base import Sample
+from tests.conformance.test_checks import sample
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal(3)
+Z = RNG.standard_normal(3) + 1j * RNG.standard_normal(3)
+SECOND = ("rr", "fr", "rf", "ff")
+FIRST = ("value", "vjp", "numerical", "jvp")
+
+
+def judged(
+    one: Sample,
+    *chosen: str,
+    engine: Engine | None = None,
+    reference: Engine | None = None,
+) -> dict[str, Result]:
+    """The results by check."""
+    context = checks.context_for(
+        Settings(checks=chosen),
+        engine=engine or RefgradEngine(),
+        reference=reference or TorchEngine(),
+    )
+    return {r.check: r for r in checks.check_sample(one, context, "test")}
+
+
+ADD = (("torch.add", (Ref("x0"), Ref("x1"))),)
+MUL = (("torch.mul", (Ref("x0"), Ref("x1"))), ("torch.mul", (Ref("v0"), Ref("x0"))))
+ENTR = (("torch.special.entr", (Ref("x0"),)),)
+INVERSE = (("torch.linalg.inv", (Ref("x0"),)),)
+PROD = (("torch.prod", (Ref("x0"),)),)
+
+
+@pytest.mark.parametrize(
+    ("calls", "values"),
+    [
+        (ADD, {"x0": Z, "x1": Z}),  # its second order does not arise
+        (MUL, {"x0": Z, "x1": 2 * Z}),
+        (MUL, {"x0": Z.astype(np.complex64), "x1": Z.astype(np.complex64)}),
+        (MUL, {"x0": X, "x1": Z.astype(np.complex64)}),  # the first leaf is not the coarsest
+        (ENTR, {"x0": np.abs(X).astype(np.float32)}),  # without a reading for the complex step
+        (INVERSE, {"x0": (np.eye(3) + 0.1 * np.outer(Z, Z)).astype(np.complex64)}),
+    ],
+)
+def test_every_check_decides_and_none_is_a_false_alarm(
+    calls: Any, values: dict[str, Array]
+) -> None:
+    found = judged(sample(*calls, **values), *FIRST, *SECOND)
+    assert {name: r.outcome for name, r in found.items()} == dict.fromkeys(found, "passed")
+    assert set(found) == {*FIRST, *SECOND}
+
+
+def test_a_gradient_may_underflow() -> None:
+    values = {"x0": np.full(60, 1e-3, np.float32)}
+    found = judged(sample(*PROD, **values), "vjp", "numerical")
+    assert [r.outcome for r in found.values()] == ["passed", "passed"]
+
+
+class Doubled(TorchEngine):
+    """torch with twice its second order."""
+
+    def hvp(
+        self,
+        program: Program,
+        values: Values,
+        cotangents: Sequence[Array | None],
+        tangents: Mapping[str, Array],
+        route: str = "rr",
+    ) -> dict[str, Array | None]:
+        found = super().hvp(program, values, cotangents, tangents, route)
+        return {name: None if h is None else 2 * h for name, h in found.items()}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "complex64", "complex128"])
+def test_the_arbiter_rules_on_second_order_in_every_dtype(dtype: str) -> None:
+    x, y = (Z if dtype.startswith("c") else Z.real).astype(dtype), (Z.imag + 2).astype(dtype)
+    one = sample(*MUL, x0=x, x1=y)
+    of_reference = judged(one, "rr", reference=Doubled())["rr"]
+    assert of_reference.outcome == "failed"
+    assert of_reference.evidence["verdict"].startswith("reference wrong")
+    of_engine = judged(one, "rr", engine=Doubled())["rr"]
+    assert of_engine.outcome == "failed"
+    assert of_engine.evidence["verdict"].startswith("engine wrong")
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "part"),
+    [
+        (1.0, 2.0, (1.0, 1.0, 2.0)),
+        (1 + 5j, 2 + 1j, (1j, 5.0, 1.0)),
+        (9 + 5j, 2 + 1j, (1.0, 9.0, 2.0)),
+        (complex(1, np.nan), 1 + 1j, (1j, np.nan, 1.0)),
+    ],
+)
+def test_of_a_complex_entry_the_part_that_differs_more_is_judged(
+    left: complex, right: complex, part: tuple[complex, float, float]
+) -> None:
+    found = Difference("value", (0,), left, right).part
+    assert found[0] == part[0]
+    assert np.array_equal(found[1:], part[1:], equal_nan=True)
+
+
+def test_opinfo_draws_each_dtype_that_has_a_derivative() -> None:
+    settings = Settings(dtypes=("float32", "complex64"), samples_per_entry=1)
+    source = load("opinfo")
+    (item,) = (i for i in source.items(settings) if i.key == "to_sparse")
+    kept, left_out = source.samples(item, settings)
+    assert isinstance(kept, Sample)
+    assert kept.program.leaves[0].dtype == "float32"
+    assert isinstance(left_out, Skipped)
+    assert "no derivative of it in complex64" in left_out.reason
