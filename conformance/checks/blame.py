@@ -19,7 +19,7 @@ from conformance.oracles.pairs import contracted, direction, gaussian, inner
 from conformance.oracles.torch_autograd import scale
 from conformance.program import Array, Program, Values
 
-LOOSE = 1e3  # times the tolerance: a fault stands out in the op alone
+LOOSE = 30.0  # times the tolerance: a fault stands out in the op alone
 
 
 def of_gradient(case: Case, parting: Parting | None = None) -> dict[str, str]:

@@ -63,7 +63,9 @@ class SecondOrder:
                 return False
             if right is not None and right.dtype.kind == "f":
                 left = left.astype(right.dtype)
-            if compare(left, right, relative=10 * case.relative(leaf.dtype)) is not None:
+            relative = 10 * case.relative(leaf.dtype)
+            lost = self.vanishing(leaf.name)
+            if compare(left, right, relative=relative, absolute=lost) is not None:
                 return False
         return True
 
@@ -73,6 +75,17 @@ class SecondOrder:
         first = self.case.reference_vjp.gradients.values()
         sizes = [scale(g) for g in (*self.expected.values(), *first) if g is not None]
         return max(sizes, default=0.0)
+
+    def vanishing(self, leaf: str) -> float:
+        """Below it a derivative with respect to a leaf is rounding, or the tail of a rule.
+
+        It is in proportion to outputs over values, as at first order (`Case.vanishes`).
+        """
+        from conformance.checks.base import VANISHING
+
+        case = self.case
+        eps = float(np.finfo(case.values[leaf].dtype).eps)
+        return VANISHING * eps * case.natural[leaf]
 
     @cached_property
     def moves(self) -> Mapping[str, Array]:

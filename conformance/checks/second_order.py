@@ -145,6 +145,7 @@ class SecondOrderCheck:
         theirs, size = inner(second.expected, onto)
         allowed, _ = inner({n: SPREADS * m for n, m in second.moves.items()}, _absolute(onto))
         slack = 100 * case.relative(case.coarsest) * max(size, terms, second.floor) + allowed
+        slack += sum(second.vanishing(n) * float(np.abs(u).sum()) for n, u in onto.items())
         evidence: dict[str, Any] = {"compared": 1, "engine": ours, "reference": theirs}
         evidence["route"] = ROUTES["ff"]
         if abs(ours - theirs) <= slack:
@@ -186,7 +187,7 @@ def _worst(
         relative = FACTOR * case.relative(leaf.dtype)
         difference = compare(left, right, relative=relative, floor=second.floor)
         if difference is not None and difference.kind == "value":
-            allowed = SPREADS * second.moves[leaf.name]
+            allowed = SPREADS * second.moves[leaf.name] + second.vanishing(leaf.name)
             difference = compare(
                 left, right, relative=relative, floor=second.floor, absolute=allowed
             )
