@@ -11,7 +11,7 @@ is no derivative there is nothing to judge.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,13 +19,17 @@ import numpy as np
 from mpmath import mp
 
 from conformance.checks.base import Case, Finding
+from conformance.engines.base import Engine
+from conformance.errors import EngineError, Unsupported
 from conformance.oracles.exact import Slopes, condition, derivative
 from conformance.oracles.exact_functions import FUNCTIONS
+from conformance.oracles.germs import nan
 from conformance.program import Array, Call, Ref
 
 ROUNDING = 64.0  # epsilons that a right rule may err by, beside what its arguments' rounding does
 LOSSY = 4096.0  # epsilons of itself: nearer, a derivative has lost digits and is not wrong
 CONVENTION = 1e-6  # of a value at a kink: two engines that agree as closely choose alike
+SHARED = 0.1  # of an error: two engines that agree as closely share it
 SHOWN = 6  # points that the evidence lists
 _WORST = ("failed", "precision", "passed")
 
@@ -40,6 +44,7 @@ class Point:
     index: int
     found: float
     truth: Slopes
+    alike: bool = False  # to what the reference gives
     relative: float = 0.0
     note: str = ""
 
@@ -68,10 +73,11 @@ class PrecisionCheck:
         judge = _Judge.of(case)
         if judge is None:
             return
-        found = case.engine.vjp(case.program, case.values, judge.ones).gradients
-        theirs: Mapping[str, Array | None] = {}
-        if case.context.independent:
-            theirs = case.reference.vjp(case.program, case.values, judge.ones).gradients
+
+        def gradients(engine: Engine) -> Mapping[str, Array | None]:
+            return engine.vjp(case.program, case.values, judge.ones).gradients
+
+        found, theirs = gradients(case.engine), judge.of_reference(gradients)
         for leaf in judge.leaves:
             judge.entries((leaf,), found.get(leaf), theirs.get(leaf))
         yield from judge.finding()
@@ -92,9 +98,15 @@ class SecondPrecisionCheck:
                 i.name: np.full(i.shape, float(i.name == along), i.dtype)
                 for i in case.program.leaves
             }
-            found = case.engine.hvp(case.program, case.values, judge.ones, tangents)
+
+            def product(
+                engine: Engine, tangents: dict[str, Array] = tangents
+            ) -> Mapping[str, Array | None]:
+                return engine.hvp(case.program, case.values, judge.ones, tangents)
+
+            found, theirs = product(case.engine), judge.of_reference(product)
             for leaf in judge.leaves:
-                judge.entries((along, leaf), found.get(leaf), None)
+                judge.entries((along, leaf), found.get(leaf), theirs.get(leaf))
         yield from judge.finding()
 
 
@@ -128,8 +140,19 @@ class _Judge:
         )
         return _Judge(case, call) if whole else None
 
+    def of_reference(
+        self, ask: Callable[[Engine], Mapping[str, Array | None]]
+    ) -> Mapping[str, Array | None]:
+        """The same derivatives of the reference; none where it is the engine, or has none."""
+        if not self.case.context.independent:
+            return {}
+        try:
+            return ask(self.case.reference)
+        except (EngineError, Unsupported):
+            return {}
+
     def entries(self, along: tuple[str, ...], found: Array | None, theirs: Array | None) -> None:
-        """Judge every entry of the derivative along those leaves; None is zeros."""
+        """Judge every entry of the derivative along those leaves; None is zeros, or not known."""
         ours = np.zeros(self.outputs.size) if found is None else found.reshape(-1)
         orders = tuple(along.count(a.name) if isinstance(a, Ref) else 0 for a in self.call.args)
         for index in range(self.outputs.size):
@@ -142,16 +165,17 @@ class _Judge:
                 self.counts["undetermined"] += 1
                 continue
             value = float(ours[index])
+            other = None if theirs is None else float(theirs.reshape(-1)[index])
+            note, relative = "", 0.0
             if mp.isnan(truth.value):
                 self.counts["kinks"] += 1
-                convention = None if theirs is None else float(theirs.reshape(-1)[index])
-                note = self._at_a_kink(truth, value, convention)
-                outcome, relative = "failed" if note else "passed", 0.0
+                note = self._at_a_kink(truth, value, other)
+                outcome = "failed" if note else "passed"
             else:
-                note = ""
                 outcome, relative = self._held(truth.value, value, index, arguments, orders)
+            alike = other is not None and _alike(value, other, truth.value)
             self.points.append(
-                Point(outcome, arguments, along[-1], index, value, truth, relative, note)
+                Point(outcome, arguments, along[-1], index, value, truth, alike, relative, note)
             )
 
     def _determined(
@@ -164,7 +188,11 @@ class _Judge:
             return False
         if sum(orders) == 1:
             return True
-        firsts = [self._first(n, arguments) for n, order in enumerate(orders) if order]
+        firsts = [
+            self._first(n, arguments)
+            for n, a in enumerate(self.call.args)
+            if isinstance(a, Ref) and a.name in self.leaves  # the product has them all in one sum
+        ]
         return truth.smooth and all(f.smooth and mp.isfinite(f.left) for f in firsts)
 
     def _first(self, place: int, arguments: tuple[Any, ...]) -> Slopes:
@@ -177,10 +205,11 @@ class _Judge:
         slack = ROUNDING * self.limits.eps * max(abs(low), abs(high))
         if not low - slack <= found <= high + slack:
             return "outside the one-sided slopes"
-        if convention is None or not low - slack <= convention <= high + slack:
+        if convention is None or _alike(found, convention):
             return ""
-        alike = np.isclose(found, convention, rtol=CONVENTION, atol=0)
-        return "" if alike else f"not the reference's convention, {convention:g}"
+        if low - slack <= convention <= high + slack:
+            return f"not the reference's convention, {convention:g}"
+        return ""
 
     def _held(
         self,
@@ -230,7 +259,8 @@ class _Judge:
         if outcome == "passed":
             yield Finding("passed", evidence)
             return
-        bad = sorted((p for p in self.points if p.outcome == outcome), key=lambda p: -p.relative)
+        bad = [p for p in self.points if p.outcome == outcome]
+        bad.sort(key=lambda p: (p.alike, -p.relative))  # what is the engine's alone comes first
         worst = bad[0]
         diagnosis = "precision" if outcome == "precision" else "kink" if worst.note else "wrong"
         evidence |= {
@@ -248,16 +278,25 @@ class _Judge:
         yield Finding(outcome, evidence)
 
 
+def _alike(a: float, b: float, truth: Any = nan) -> bool:
+    """Whether two values are one, beside their distance from the truth where there is one."""
+    if a == b or (a != a and b != b):
+        return True
+    size = abs(a) * CONVENTION if mp.isnan(truth) else abs(a - truth) * SHARED
+    return bool(abs(a - b) <= size)
+
+
 def _sentence(outcome: str, worst: Point, count: int) -> str:
-    where = ", ".join(f"{a:g}" for a in worst.place)
-    more = f", and {count - 1} more" if count > 1 else ""
-    if worst.note:
-        slopes = f"slopes {_text(worst.truth.left, 6)} and {_text(worst.truth.right, 6)}"
-        return f"engine wrong: at {where} ({slopes}) {worst.found:g} is {worst.note}{more}"
-    values = f"{worst.found:.10g} for {_text(worst.truth.value, 12)}"
+    where = "at " + ", ".join(f"{a:g}" for a in worst.place)
+    more = f", and at {count - 1} more" if count > 1 else ""
+    values = f"{worst.found:.10g} for {_text(worst.truth.value, 12)} by mpmath"
     if outcome == "precision":
-        return f"precision: a tiny derivative is {values} at {where}{more}"
-    return f"engine wrong: the derivative at {where} is {values} by mpmath{more}"
+        return f"precision: a derivative is {values} {where}{more}"
+    who = "engine and reference wrong" if worst.alike else "engine wrong"
+    if worst.note:
+        slopes = f"{_text(worst.truth.left, 6)} and {_text(worst.truth.right, 6)}"
+        return f"{who}: {worst.found:g} {where} is {worst.note} ({slopes}){more}"
+    return f"{who}: the derivative is {values} {where}{more}"
 
 
 def _text(value: Any, digits: int = 20) -> str:

@@ -18,7 +18,7 @@ from mpmath import mp, mpf
 from conformance.oracles.exact_functions import FUNCTIONS, Function
 from conformance.oracles.germs import Germ, nan
 
-_PRECISIONS = (100, 400, 1000)  # digits: numbers of float64 may differ by 1e600 in size
+_PRECISIONS = (100, 400, 1000, 2000)  # digits: numbers of float64 may differ by 1e600 in size
 _AGREE = mpf(10) ** -20  # of their size: nearer, two derivatives are one
 _SMALLEST = mpf(10) ** -340  # below every number of float64
 _NEAR = (-128, -256)  # powers of two of a point's size: distances from it
@@ -96,11 +96,11 @@ def condition(
         if not isinstance(x, float) or x == 0:
             continue
         moves = [0.0]
-        for factor in (1 + nudge, 1 - nudge):
-            moved = (*arguments[:place], x * factor, *arguments[place + 1 :])
+        for near in (x * (1 + nudge), x * (1 - nudge)):
+            moved = (*arguments[:place], near, *arguments[place + 1 :])
             change = derivative(target, moved, orders, extra).value - base
             if base and mp.isfinite(change):
-                moves.append(float(abs(change / base)) / nudge)
+                moves.append(float(abs(change / base)) * abs(x / (near - x)))
         total += max(moves)
     return total
 

@@ -32,6 +32,7 @@ from conformance.oracles.germs import (
     sin,
     sinh,
     sqrt,
+    start,
     tanh,
 )
 
@@ -92,14 +93,14 @@ def _entr(x: Any) -> Any:
 
 
 def _atan2(y: Any, x: Any) -> Any:
+    if start(x) == 0 and start(y) == 0:
+        return nan
     return -atan(x / y) if abs(y) > abs(x) else atan(y / x)  # up to a constant
 
 
 def _hypot(x: Any, y: Any) -> Any:
-    if not isinstance(y, Germ) and y == 0:
-        return abs(x)
-    if not isinstance(x, Germ) and x == 0:
-        return abs(y)
+    if start(x) == 0 and start(y) == 0:
+        return max(abs(x), abs(y))  # of which one is constant
     return sqrt(x * x + y * y)
 
 

@@ -127,6 +127,11 @@ class Germ:
         return not self < other
 
 
+def start(x: Any) -> Any:
+    """Where a germ starts; a number itself."""
+    return x.value if isinstance(x, Germ) else x
+
+
 def elementary(value: Function, slope: Function) -> Function:
     """A function of numbers and germs; nan outside the domain and at poles."""
 

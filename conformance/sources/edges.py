@@ -28,14 +28,14 @@ CLASSES: dict[str, tuple[float, ...]] = {
     "ordinary": (1.0, -1.0, 0.5, -0.5, 2.0, -2.0, 0.1, -0.3, 3.0, -3.0),
     "tails": (9.0, -9.0, 20.0, -20.0, 40.0, -40.0, 100.0, -100.0),
     "big": (1e3, -1e3, 1e4, -1e4, 1e16, -1e16),
-    "overflow": (709.0, -709.0, 745.0, -745.0, 1e154, -1e154, 1e300, -1e300),
+    "overflow": (709.0, -709.0, 745.0, -745.0, 1e154, -1e154),
     "infinite": (inf, -inf),
 }
 _NARROW = {
     "tiny": (1e-38, -1e-38, 1e-20, -1e-20, 1e-5, -1e-5),
-    "overflow": (88.0, -88.0, 103.0, -103.0, 1e19, -1e19, 3e38, -3e38),
+    "overflow": (88.0, -88.0, 103.0, -103.0, 1e19, -1e19),
 }
-PAIRED = (0.0, -0.0, 1.0, -1.0, 2.0, -2.0, 0.5, 3.0, 1e-9, 20.0, -40.0, 1e3, -1e3, 1e16, inf, -inf)
+PAIRED = (0.0, -0.0, 1.0, -1.0, 2.0, -2.0, 0.5, 3.0, 1e-9, 20.0, -40.0, 1e3, -1e3, 1e9, inf, -inf)
 _NN = "torch.nn.functional"
 _SPECIAL = "torch.special"
 
@@ -169,7 +169,7 @@ def _binary() -> Iterator[Op]:
     yield Op("special.xlog1py", f"{_SPECIAL}.xlog1py", pairs=True)
     none = {"reduction": "none"}
     unit = (0.0, 1e-300, 1e-30, 1e-9, 0.3, 0.5, 1.0, 1.0 - 1e-9)
-    inside = (1e-9, 0.3, 0.5, 1.0 - 1e-9)  # nearer to 0 and 1 its gradient is held, by design
+    inside = (1e-3, 0.3, 0.5, 0.999)  # at 1e-12 from 0 and 1 its gradient is held, by design
     targets = (0.0, 0.25, 1.0)
     losses: tuple[tuple[str, dict[str, Any], tuple[float, ...], tuple[float, ...]], ...] = (
         ("binary_cross_entropy", {}, inside, targets),
@@ -181,7 +181,7 @@ def _binary() -> Iterator[Op]:
         ("l1_loss", {}, PAIRED, PAIRED),
         ("mse_loss", {}, PAIRED, PAIRED),
         ("poisson_nll_loss", {}, PAIRED, PAIRED),
-        ("poisson_nll_loss", {"log_input": False}, unit + (40.0, 1e16), PAIRED),
+        ("poisson_nll_loss", {"log_input": False}, unit + (40.0, 1e9), PAIRED),
         ("smooth_l1_loss", {}, PAIRED, PAIRED),
         ("smooth_l1_loss", {"beta": 0.5}, PAIRED, PAIRED),
         ("soft_margin_loss", {}, PAIRED, (1.0, -1.0)),

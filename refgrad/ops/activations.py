@@ -237,6 +237,7 @@ def _gelu_tanh(input):
 
 
 def _by_gelu_tanh(g: Any, input: Any) -> Any:
+    input = np.minimum(np.maximum(input, -64.0), 64.0)  # where s is 0 or 1 in full; x^3 would overflow
     square = input * input
     s = sps.expit(SQRT_8_PI * (input + 0.044715 * (square * input)))
     return g * (s * (1 + input * ((1 - s) * (SQRT_8_PI * (1 + 0.134145 * square)))))
