@@ -9,7 +9,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-SOURCES = ("captured", "opinfo", "generated")
+SOURCES = ("corpus", "captured", "opinfo", "generated")  # what once was wrong comes first
+MORE_SOURCES = ("edges", "pairs")
 MODELS = ("gpt2", "llama", "bert", "vit", "mamba")
 DTYPES = ("float64", "float32", "complex128", "complex64")
 DEVICES = ("cpu", "cuda")

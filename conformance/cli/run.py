@@ -13,6 +13,7 @@ from conformance.settings import (
     CHECKS,
     DEVICES,
     DTYPES,
+    MORE_SOURCES,
     PRECISION_CHECKS,
     PROFILES,
     SECOND_ORDER_CHECKS,
@@ -35,11 +36,11 @@ _WITH_RESUME = {"resume", "journal", "jobs", "as_json"}
 @click.option(
     "--source",
     "sources",
-    callback=names((*SOURCES, "corpus", "edges")),
+    callback=names((*SOURCES, *MORE_SOURCES)),
     metavar="NAMES",
     default=",".join(SOURCES),
     show_default=True,
-    help="Where programs come from; corpus and edges are there too.",
+    help=f"Where programs come from; there are {' and '.join(MORE_SOURCES)} too.",
 )
 @click.option("--profile", type=click.Choice(list(PROFILES)), default="ci", show_default=True)
 @click.option(

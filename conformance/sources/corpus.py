@@ -24,6 +24,7 @@ class Corpus:
     """The source `corpus`: every witness of a directory, in the order of their names."""
 
     name = "corpus"
+    items_name_ops = True  # the op of every sample is its item's
 
     def __init__(self, directory: Path = DIRECTORY) -> None:
         self._directory = directory

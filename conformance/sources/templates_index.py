@@ -339,6 +339,8 @@ def classify(d: Draft) -> Arguments:
     rows, kinds = d.size(1, 4), d.choose.integer(1, 4)
     image = (2, 3) if d.focus == "rank 4+" else d.choose.of(((), (), (), (2,), (1, 3)))
     x = d.fit((rows, kinds, *image), NEAR)
+    if image and not x.data.is_contiguous():
+        raise Unfit("torch's nll_loss of images has no backward pass of it")
     return (x, d.indices((rows, *image), kinds)), {
         "reduction": d.choose.of(("mean", "sum", "none"))
     }
