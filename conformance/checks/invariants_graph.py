@@ -263,6 +263,7 @@ def hooks(case: Case) -> Iterator[Claim | Fault]:
     leaves = {n: g for n, g in case.engine_vjp.gradients.items() if n in owner}
     met = graph.arrays({n: g for n, g in seen if n in expected or n in leaves})
     yield Claim(met, {**expected, **leaves}, "as a hook sees it")
+    yield from _hooked_twice(case)
     order = [name for name, _ in seen]
     for name in dict.fromkeys(order):
         if order.count(name) > 1:
@@ -282,6 +283,23 @@ def hooks(case: Case) -> Iterator[Claim | Fault]:
 def _saw(seen: list[tuple[str, Any]], name: str, gradient: Any) -> None:
     if gradient is not None:  # torch calls hooks with None for zeros that it has not made
         seen.append((name, gradient.detach().clone()))
+
+
+def _hooked_twice(case: Case) -> Iterator[Claim]:
+    """Two hooks on one leaf change its gradient in the order in which they were registered."""
+    gradients = case.engine_vjp.gradients
+    name = next((n for n, g in gradients.items() if g is not None and g.size), None)
+    if name is None:
+        return
+    graph = _recorded(case)
+    leaf = graph.leaves[name]
+    leaf.register_hook(lambda g: g * 2)
+    leaf.register_hook(lambda g: g + 1)
+    graph.backward(graph.weighed(case.cotangents))
+    right = gradients[name]
+    assert right is not None
+    expected = {name: right * 2 + 1}
+    yield Claim(graph.arrays({name: leaf.grad}), expected, "after hooks that double and add 1")
 
 
 def _recorded(case: Case) -> Recording:

@@ -114,7 +114,7 @@ def _leaves_alone(name: str) -> Any:
             found = original(self, values)
             if self.name != name:
                 return found
-            return tuple(k for k in found if not hasattr(k[0], "links")) or found
+            return tuple(k for k in found if not hasattr(k[0], "links"))
 
         return links
 
@@ -227,9 +227,9 @@ MUTANTS: tuple[Mutant, ...] = (
     *(patch(f"{op} doubles what alone requires grad", "requires_grad mask",
             "refgrad.ops.op:Op.links", _first_rule(op), targets=(f"torch.{op}",))
       for op in ("matmul", "where", "lerp")),
-    patch("hooks in reverse", "hook order", "refgrad.autograd.hooks:changed", _hooks_backward),
+    patch("hooks in reverse", "hook order", "refgrad.autograd.backward:changed", _hooks_backward),
     patch("what a hook returns is ignored", "hook order",
-          "refgrad.autograd.hooks:changed", _hook_ignored),
+          "refgrad.autograd.backward:changed", _hook_ignored),
     patch("an in-place call saves no copy", "in-place after save",
           "refgrad.tensor:Tensor.snapshot", _no_copy, targets=_INPLACE),
     rule("what copy_ overwrites keeps its gradient", "in-place after save", "_copy_over", "input",

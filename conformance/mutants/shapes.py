@@ -36,7 +36,7 @@ def _reversed_axes(right: Any, g: Any) -> Any:
 def _reshaped_by_columns(right: Any, g: Any) -> Any:
     if right.ndim < 2:
         return right
-    return np.reshape(np.transpose(np.reshape(np.transpose(right), right.shape[::-1])), right.shape)
+    return np.reshape(np.transpose(right), right.shape)
 
 
 def _unbroadcast(how: str) -> Any:
