@@ -1,4 +1,9 @@
-"""Who is wrong: every disagreement ends in one sentence, decided by a derivative without rules."""
+"""Who is wrong: every disagreement ends in one sentence, decided by a derivative without rules.
+
+The sentence begins with its class, and a check's outcome follows from that: "engine wrong",
+"reference wrong", "engine and reference wrong" and "both defensible" (a kink, where the engine does
+not keep the reference's convention) fail; "precision" and "inconclusive" are outcomes themselves.
+"""
 
 from __future__ import annotations
 
@@ -41,8 +46,22 @@ class Ruling:
 
 
 def outcome(verdict: str) -> str:
-    """What a check reports with that sentence: failed, or precision."""
-    return "precision" if verdict.startswith("precision") else "failed"
+    """What a check reports with that sentence: failed, precision or inconclusive."""
+    named = verdict.partition(":")[0]
+    return named if named in ("precision", "inconclusive") else "failed"
+
+
+def of_two_modes(verdict: str) -> str:
+    """The sentence where forward mode stood for the engine, and its backward pass beside it."""
+    for said, meant in (
+        ("engine and reference wrong", "engine wrong (both modes)"),
+        ("precision: engine and reference both", "precision: both modes of the engine"),
+        ("reference wrong", "engine wrong (backward)"),
+        ("engine wrong", "engine wrong (forward)"),
+    ):
+        if verdict.startswith(said):
+            return meant + verdict.removeprefix(said)
+    return verdict
 
 
 def shown(opinion: Opinion) -> dict[str, Any]:
@@ -118,21 +137,24 @@ def decide(ours: float, theirs: float, opinions: list[Opinion], reference: str) 
     """The sentence for two values that differ, given numerical opinions on the same derivative."""
     kinked = next((o for o in opinions if o.kink is not None), None)
     if kinked is not None and kinked.kink is not None:
-        slack = 1e-9 * max(abs(ours), abs(theirs))
+        slack = 1e-9 * max((abs(v) for v in (ours, theirs) if np.isfinite(v)), default=0.0)
         kink = kinked.kink
-        inside = kink.holds(np.array(ours), slack)
+        inside, theirs_inside = (bool(kink.holds(np.array(v), slack)) for v in (ours, theirs))
         where = "the function jumps here" if kink.jump else "the function has a kink here"
-        if inside and kink.holds(np.array(theirs), slack):
-            text = f"both defensible (kink): {where}; the reference's convention is {theirs:.6g}"
+        if inside and theirs_inside:
+            text = (
+                f"both defensible (kink): {where}, and {ours:.6g} is a slope of it as well; "
+                f"by {reference}'s convention it is {theirs:.6g}"
+            )
         elif inside:
             text = f"reference wrong: {where}, and its value is outside the one-sided slopes"
-        else:
+        elif theirs_inside:
             text = f"engine wrong: {where}, and its value is outside the one-sided slopes"
+        else:
+            text = f"engine and reference wrong: {where}, and both are outside the one-sided slopes"
         return Ruling(text, kinked)
-    gap = abs(ours - theirs)
-    gap = gap if np.isfinite(gap) else max(abs(ours), abs(theirs), 1e-300, key=_finite)
     plain = [o for o in opinions if np.isfinite(o.value) and not o.ties]
-    sharp = [o for o in plain if o.bound <= DECISIVE * gap or not np.isfinite(gap)]
+    sharp = [o for o in plain if _decisive(ours, theirs, o)]
     verdicts = {_side(ours, theirs, o): o for o in reversed(sharp)}
     names = [v for v in verdicts if v]
     if len(names) == 1:
@@ -141,13 +163,16 @@ def decide(ours: float, theirs: float, opinions: list[Opinion], reference: str) 
     if len(names) > 1:
         text = "inconclusive: the numerical oracles contradict each other"
         both = {o.oracle: o.value for o in sharp}
-        return Ruling(text, sharp[0], {"oracles": both})
+        return Ruling(text, sharp[0], {"oracles": both, "reason": _said(text)})
     best = min(plain or opinions, key=lambda o: o.bound)
     if best.ties and not plain:
-        text = f"both defensible (kink): a switch is met exactly, {reference}'s convention counts"
+        text = (
+            "both defensible (kink): a switch is met exactly where it switches; "
+            f"by {reference}'s convention it is {theirs:.6g}"
+        )
         return Ruling(text, best)
     why = best.reason or f"the bound {best.bound:.1e} does not separate the two values"
-    return Ruling(f"inconclusive: {why}", best)
+    return Ruling(f"inconclusive: {why}", best, {"reason": why})
 
 
 _SENTENCES = {
@@ -158,6 +183,15 @@ _SENTENCES = {
     "(bound {o.bound:.1e})",
     "both": "engine and reference wrong: {o.oracle} gives {o.value:.10g} (bound {o.bound:.1e})",
 }
+
+
+def _decisive(ours: float, theirs: float, opinion: Opinion) -> bool:
+    """Whether the bound tells the two values apart, or the derivative from both."""
+    gap = abs(ours - theirs)
+    if not np.isfinite(gap):
+        return bool(np.isfinite(opinion.bound))
+    nearer = min(abs(ours - opinion.value), abs(theirs - opinion.value))
+    return opinion.bound <= DECISIVE * max(gap, nearer)
 
 
 def _side(ours: float, theirs: float, opinion: Opinion) -> str:
@@ -177,8 +211,9 @@ def _side(ours: float, theirs: float, opinion: Opinion) -> str:
     return "lossy" if lossy else "both"
 
 
-def _finite(value: float) -> float:
-    return value if np.isfinite(value) else -1.0
+def _said(verdict: str) -> str:
+    """A sentence without its class."""
+    return verdict.partition(": ")[2]
 
 
 def _per_unit(opinion: Opinion, step: float) -> Opinion:

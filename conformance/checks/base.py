@@ -296,6 +296,8 @@ class Case:
         op, settings = self.sample.op, self.settings
         case = case_id(self.source, op, self.digest, check, self.dtype, settings.device)
         evidence = dict(finding.evidence)
+        if finding.outcome == "inconclusive":
+            evidence.setdefault("verdict", f"inconclusive: {evidence.get('reason', 'no reason')}")
         if self.sample.label:
             evidence.setdefault("label", self.sample.label)
         quiet = finding.outcome in ("passed", "unsupported")

@@ -178,7 +178,7 @@ class ForwardCheck:
         if gap <= slack + moved:
             return Finding("passed", evidence)
         opinions = arbitration.opinions_on(case, case.steady_cotangents, wide)
-        ruling = arbitration.decide(forward, backward, opinions, "its backward pass")
+        ruling = arbitration.decide(forward, backward, opinions, "the backward pass")
         said: dict[str, Any] = {
             "engine": forward,
             "reference": backward,
@@ -187,7 +187,7 @@ class ForwardCheck:
         }
         said |= {"diagnosis": "adjoint", "relative": gap / abs(backward or 1.0)}
         text = "forward mode and the backward pass of the engine contradict each other"
-        verdict = ruling.verdict.replace("reference wrong", "engine wrong (backward)")
+        verdict = arbitration.of_two_modes(ruling.verdict)
         return Finding(
             arbitration.outcome(verdict),
             evidence

@@ -131,7 +131,7 @@ class _Judged:
             kinked = {"diagnosis": "kink"} | ruling.evidence()
             if opinion.kink.holds(np.array([ours, theirs]), slack):
                 return Finding("passed", evidence | kinked)  # which of the two, vjp judges
-            return Finding("failed", evidence | kinked)
+            return Finding(arbitration.outcome(ruling.verdict), evidence | kinked)
         if not np.isfinite(opinion.value):
             return Finding("inconclusive", evidence | {"reason": opinion.reason or _NOTHING})
         tied = exact is not None and exact.ties > 0 and agrees and case.context.independent
@@ -183,7 +183,7 @@ class _Judged:
         if "numerical" in verdict:
             error = abs(verdict.get("engine", ours) - verdict["numerical"])
         verdict |= {"absolute": error, "relative": error / abs(verdict.get("numerical") or 1.0)}
-        return Finding("failed", evidence | verdict)
+        return Finding(arbitration.outcome(verdict["verdict"]), evidence | verdict)
 
     def _at_a_kink(
         self,

@@ -168,10 +168,10 @@ class SecondOrderCheck:
         return self._finding(evidence, said | ruling.evidence() | blame.of_second(case, self.name))
 
     def _finding(self, evidence: dict[str, Any], said: dict[str, Any]) -> Finding:
-        """Failed; but a reference's wrong reverse over reverse is told once, by rr."""
+        """By the verdict; but a reference's wrong reverse over reverse is told once, by rr."""
         if self.name != "rr" and said["verdict"].startswith("reference wrong"):
             return Finding("passed", evidence | {"note": said["verdict"]})
-        return Finding("failed", evidence | said)
+        return Finding(arbitration.outcome(said["verdict"]), evidence | said)
 
 
 def _worst(

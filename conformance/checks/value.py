@@ -23,7 +23,8 @@ class ValueCheck:
         expected = case.reference_run.outputs
         found = case.engine.run(case.program, case.values).outputs
         if len(found) != len(expected):
-            verdict = f"the engine gives {len(found)} outputs, the reference {len(expected)}"
+            name = case.reference.name
+            verdict = f"engine wrong: it gives {len(found)} outputs, {name} {len(expected)}"
             yield Finding("failed", {"diagnosis": "outputs", "verdict": verdict})
             return
         worst = None
@@ -51,9 +52,8 @@ class ValueCheck:
             return
         evidence |= {"leaf": f"output {number}", "compared": compared}
         evidence |= {"diagnosis": _KINDS.get(difference.kind, difference.kind)}
-        evidence |= {
-            "verdict": f"the engine's forward differs from the reference's at output {number}"
-        }
+        name = case.reference.name
+        evidence["verdict"] = f"engine wrong: its forward is not {name}'s at output {number}"
         yield Finding("failed", evidence)
 
 

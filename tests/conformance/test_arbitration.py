@@ -1,0 +1,184 @@
+"""Every disagreement ends in a sentence, and the outcome of a check is what the sentence says."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conformance import arbitration, checks
+from conformance.arbitration import decide, of_two_modes, outcome
+from conformance.engines.base import Vjp
+from conformance.engines.refgrad import RefgradEngine
+from conformance.engines.torch import TorchEngine
+from conformance.errors import Unsupported
+from conformance.oracles.directional import Opinion
+from conformance.oracles.estimate import Kink
+from conformance.program import Array, Program, Ref, Values
+from conformance.results import OUTCOMES, Result
+from conformance.settings import Settings
+from conformance.sources.base import Sample
+from tests.conformance.test_checks import sample
+
+CLASSES = {
+    "engine wrong": "failed",
+    "reference wrong": "failed",
+    "engine and reference wrong": "failed",
+    "both defensible (kink)": "failed",
+    "precision": "precision",
+    "inconclusive": "inconclusive",
+}
+SWAPPED = {"engine wrong": "reference wrong", "reference wrong": "engine wrong"}
+INF, NAN = float("inf"), float("nan")
+
+
+def kinked(left: float, right: float, *, jump: bool = False) -> Opinion:
+    """An opinion of two slopes."""
+    sides = (np.array([left]), np.array([right]), np.zeros(1), np.zeros(1))
+    return Opinion((left + right) / 2, 1.0, "stencil", "two slopes", Kink(*sides, jump))
+
+
+def sharp(value: float, bound: float = 1e-12, **fields: int) -> Opinion:
+    """A plain opinion."""
+    return Opinion(value, bound, "complex step", **fields)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "opinions", "verdict"),
+    [
+        (2.0, 1.0, [sharp(1.0)], "engine wrong"),
+        (2.0, 1.0, [sharp(2.0)], "reference wrong"),
+        (2.0, 1.0, [sharp(3.0)], "engine and reference wrong"),
+        (1 + 2e-9, 1 + 1e-9, [sharp(1.0)], "precision"),
+        (2.0, 1.0, [sharp(1.5, 0.6)], "inconclusive"),
+        (2.0, 1.0, [sharp(2.0), sharp(1.0)], "inconclusive"),
+        (2.0, 1.0, [sharp(NAN, INF)], "inconclusive"),
+        (2.0, 1.0, [sharp(NAN, INF), sharp(1.0)], "engine wrong"),
+        # nearer to each other than the bound, and both far from the derivative
+        (1.0, 1 + 1e-9, [sharp(3.0, 1e-6)], "engine and reference wrong"),
+        # what is not finite beside a derivative that is, however near that is to 0
+        (NAN, 0.0, [sharp(0.0, 1e-14)], "engine wrong"),
+        (0.0, INF, [sharp(0.0, 1e-14)], "reference wrong"),
+        (NAN, 2.0, [sharp(1.0)], "engine and reference wrong"),
+        (NAN, 1.0, [sharp(1.0, INF)], "inconclusive"),
+        # switches
+        (0.3, 0.0, [kinked(0.0, 1.0)], "both defensible (kink)"),
+        (2.0, 0.0, [kinked(0.0, 1.0)], "engine wrong"),
+        (0.0, 2.0, [kinked(0.0, 1.0)], "reference wrong"),
+        (3.0, 2.0, [kinked(0.0, 1.0, jump=True)], "engine and reference wrong"),
+        (2.0, 1.0, [sharp(1.0, ties=1)], "both defensible (kink)"),
+    ],
+)
+def test_who_is_wrong(ours: float, theirs: float, opinions: list[Opinion], verdict: str) -> None:
+    ruling = decide(ours, theirs, opinions, "torch")
+    assert ruling.verdict.partition(":")[0] == verdict
+    evidence = ruling.evidence()
+    if verdict == "inconclusive":
+        assert evidence["reason"]
+        assert evidence["reason"] in ruling.verdict
+    if verdict == "both defensible (kink)":
+        assert f"by torch's convention it is {theirs:.6g}" in ruling.verdict
+
+
+numbers = st.one_of(
+    st.floats(-1e3, 1e3), st.sampled_from([0.0, 1.0, 1 + 1e-9, INF, -INF, NAN, 1e-300])
+)
+opinions = st.one_of(
+    st.builds(
+        sharp, numbers, st.sampled_from([0.0, 1e-14, 1e-9, 0.3, INF]), ties=st.integers(0, 1)
+    ),
+    st.builds(kinked, st.floats(-9, 9), st.floats(-9, 9), jump=st.booleans()),
+)
+
+
+@given(numbers, numbers, st.lists(opinions, min_size=1, max_size=2))
+def test_every_ruling_is_of_a_class_that_has_an_outcome_and_favours_no_side(
+    ours: float, theirs: float, heard: list[Opinion]
+) -> None:
+    verdict = decide(ours, theirs, heard, "torch").verdict
+    named, separator, why = verdict.partition(": ")
+    assert separator
+    assert why
+    assert outcome(verdict) == CLASSES[named]
+    assert outcome(verdict) in OUTCOMES
+    other = decide(theirs, ours, heard, "torch").verdict.partition(": ")[0]
+    assert other == SWAPPED.get(named, named)
+    assert outcome(of_two_modes(verdict)) == outcome(verdict)
+    assert "reference" not in of_two_modes(verdict)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "meant"),
+    [
+        ("engine wrong: 1", "engine wrong (forward): 1"),
+        ("reference wrong: 1", "engine wrong (backward): 1"),
+        ("engine and reference wrong: 1", "engine wrong (both modes): 1"),
+        ("inconclusive: 1", "inconclusive: 1"),
+    ],
+)
+def test_where_two_modes_of_an_engine_differ_the_sentence_names_the_mode(
+    verdict: str, meant: str
+) -> None:
+    assert of_two_modes(verdict) == meant
+
+
+class Off(RefgradEngine):
+    """refgrad with gradients that are off by 1e-7 of their scale."""
+
+    def vjp(
+        self,
+        program: Program,
+        values: Values,
+        cotangents: Sequence[Array | None],
+        *,
+        keep: Collection[str] = (),
+    ) -> Vjp:
+        found = super().vjp(program, values, cotangents, keep=keep)
+        off = {n: g if g is None else g * (1 + 1e-7) for n, g in found.gradients.items()}
+        return Vjp(found.outputs, off, found.kept, found.differentiable)
+
+
+def results(one: Sample, *chosen: str) -> dict[str, Result]:
+    """The results of a wrong engine, by check."""
+    context = checks.context_for(Settings(checks=chosen), engine=Off(), reference=TorchEngine())
+    return {r.check: r for r in checks.check_sample(one, context, "test")}
+
+
+EXP = sample(("torch.exp", (Ref("x0"),)), x0=np.array([0.5, -1.0]))
+
+
+def test_a_disagreement_on_which_the_arbiter_can_rule_fails() -> None:
+    found = results(EXP, "vjp", "numerical")
+    assert [r.outcome for r in found.values()] == ["failed", "failed"]
+    for result in found.values():
+        assert result.evidence["verdict"].startswith("engine wrong")
+
+
+def test_a_disagreement_on_which_it_cannot_is_inconclusive_and_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    poor = Opinion(1.0, 1e3, "stencil", "the steps of the stencil do not agree")
+    monkeypatch.setattr(arbitration, "opinions_on", lambda *args: [poor])
+    found = results(EXP, "vjp")["vjp"]
+    assert found.outcome == "inconclusive"
+    assert found.evidence["verdict"] == "inconclusive: the steps of the stencil do not agree"
+    assert found.evidence["reason"] == "the steps of the stencil do not agree"
+    assert found.repro is not None
+
+
+def test_what_is_inconclusive_for_another_reason_has_a_sentence_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    poor = Opinion(1.0, 1e3, "stencil", "the function is noisy")
+
+    def lacks(*args: object) -> Opinion:
+        raise Unsupported("no complex loop")
+
+    monkeypatch.setattr("conformance.checks.numerical.by_complex_step", lacks)
+    monkeypatch.setattr("conformance.checks.numerical.by_stencil", lambda *args: poor)
+    found = results(EXP, "numerical")["numerical"]
+    assert found.outcome == "inconclusive"
+    assert found.evidence["verdict"] == "inconclusive: the function is noisy"
