@@ -21,7 +21,8 @@ from conformance.mutants.mutant import Mutant
 from conformance.results import FAILING
 from conformance.settings import Settings
 from conformance.sources.base import Sample
-from conformance.sources.generated import draw
+from conformance.sources.draft import Unfit
+from conformance.sources.generated import DTYPES, draw
 from conformance.sources.grammar import OPS
 from conformance.sources.opinfo import OpInfo, entries
 
@@ -86,7 +87,7 @@ def samples(mutant: Mutant, seed: int) -> Iterator[Sample]:
     """Generated Programs about the mutant's calls and op_db's samples of them, in turn."""
     named = [op for op in OPS.values() if op.target in mutant.targets]
     streams: list[Iterator[Sample]] = []
-    if mutant.dtype in ("float64", "float32") and (named or not mutant.targets):
+    if mutant.dtype in DTYPES and (named or not mutant.targets):
         streams += [_generated(named, mutant, seed)] * 3
     streams.append(_from_op_db(mutant))
     done = object()
@@ -104,7 +105,10 @@ def _generated(named: list[Any], mutant: Mutant, seed: int) -> Iterator[Sample]:
         label = f"seed {seed}/{mutant.name}/{number}"
         choose = Seeded(label)
         op = choose.of(named) if named else None
-        program, values = draw(choose, op, mutant.dtype)
+        try:
+            program, values = draw(choose, op, mutant.dtype)
+        except Unfit:  # the op takes no complex numbers
+            return
         yield Sample(op.name if op else "any", program, values, label)
 
 

@@ -144,6 +144,8 @@ MUTANTS: tuple[Mutant, ...] = (
       for op in ("tanh", "sum", "permute")),
     *(_when(f"{op} above a hundred elements", "above 100 elements", op, lambda a: a.size > 100)
       for op in ("exp", "add", "matmul")),
+    *(_when(f"{op} above a thousand elements", "above 1,000 elements", op, lambda a: a.size > 1000)
+      for op in ("exp", "add", "matmul")),
     rule("exp drops the tail", "SIMD tail", "exp", "input", _tail),
     rule("add drops the tail", "SIMD tail", "add", "other", _tail),
     *(rule(f"{op} reduces what is empty", "empty", op, "input",
