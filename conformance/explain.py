@@ -33,12 +33,14 @@ T = TypeVar("T")
 
 SECONDS = 10.0  # for a reduction
 SCRIPT_SECONDS = 60.0  # for a script: on a busy machine importing torch alone takes long
+WITNESSED = 64  # an input of more elements is not put into the journal
 PRINTED = 2000  # characters of what a script printed that are kept
 _IMPORTS = {"refgrad": "import refgrad as torch", "torch": "import torch"}
 
 
 def explain(case: Case, check: Check, finding: Finding) -> dict[str, Any]:
-    """What a failed Result's `repro` holds: the shrunk Program, its script, and what it printed.
+    """What a failed Result's `repro` holds: the shrunk Program, its script, and what it printed;
+    and the Program as data, `witness`, where its values are few.
 
     `verified` says that the script was run and exited 1; it is False for an engine from outside,
     whose import the reader has to put in.
@@ -64,6 +66,8 @@ def explain(case: Case, check: Check, finding: Finding) -> dict[str, Any]:
     shrunk = in_child(lambda: reduce(case.program, case.values, fails, reference=case.reference))
     small = candidate(*shrunk) if shrunk is not None else case
     repro: dict[str, Any] = {"program": str(small.program), "verified": False}
+    if all(x.size <= WITNESSED for x in small.values.values()):
+        repro["witness"] = small.program.to_json(small.values, inline=WITNESSED)
     try:
         own = getattr(check, "script", None)  # of what no comparison with another engine shows
         text = _script(small, check.name, finding) if own is None else own(small)

@@ -2,17 +2,20 @@
 
 Each is a JSON file under conformance/corpus: a Program as `Program.to_json` writes it with all
 values inline, and beside it "op" and "note". `python -m conformance.sources.witnesses` writes the
-hand-picked ones; a shrunk failure is added with `save`.
+hand-picked ones; `conformance repro JOURNAL CASE --witness FILE` adds a failure.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from conformance.errors import ProgramError
+from conformance.errors import ProgramError, UsageError
+from conformance.journal import Entry, Journal
 from conformance.program import Program
 from conformance.settings import Settings
 from conformance.sources.base import Item, Sample, Skipped
@@ -46,6 +49,34 @@ def save(sample: Sample, path: Path) -> Path:
     text = json.dumps({"op": sample.op, "note": sample.note, **data}, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
     return path
+
+
+def from_journal(journal: Journal, entry: Entry) -> Sample:
+    """A case of a journal as a witness: the shrunk Program, or its sample drawn again.
+
+    Raises UsageError where its source no longer draws that sample.
+    """
+    result = entry.result
+    said = str(result.evidence.get("verdict") or result.evidence.get("reason") or "")
+    note = f"{result.check} {result.outcome}" + (f": {said}" if said else "")
+    kept = (result.repro or {}).get("witness")
+    if kept is not None:
+        return Sample(result.op, *Program.from_json(kept), note=note)
+    drawn = _drawn(Settings.from_json(journal.settings), entry)
+    if not isinstance(drawn, Sample) or drawn.program.digest(drawn.values) != result.digest:
+        raise UsageError(f"{result.source} no longer draws the Program of {result.case}")
+    return replace(drawn, op=result.op, label="", note=note)
+
+
+def _drawn(settings: Settings, entry: Entry) -> Sample | Skipped | None:
+    """The sample of an entry, from its source."""
+    from conformance import sources
+    from conformance.worker import item_name
+
+    source = sources.load(entry.result.source)
+    found = [item for item in source.items(settings) if item_name(item) == entry.item]
+    samples = itertools.chain.from_iterable(source.samples(item, settings) for item in found)
+    return next(itertools.islice(samples, entry.sample, None), None)
 
 
 def load(path: Path) -> Sample:

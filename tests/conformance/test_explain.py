@@ -84,6 +84,8 @@ def test_a_failing_sample_is_shrunk_and_its_script_holds_what_is_right() -> None
             break
     repro = explain(case, check, finding)
     assert repro["program"].count("torch.") == 1
+    program, _ = Program.from_json(repro["witness"])
+    assert str(program) == repro["program"]
     assert "torch.matmul" in repro["program"]
     assert not repro["verified"]
     assert len(repro["script"].splitlines()) <= 25
