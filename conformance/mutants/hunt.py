@@ -21,9 +21,9 @@ from conformance.mutants.mutant import Mutant
 from conformance.results import FAILING
 from conformance.settings import Settings
 from conformance.sources.base import Sample
-from conformance.sources.draft import Unfit
 from conformance.sources.generated import DTYPES, draw
 from conformance.sources.grammar import OPS
+from conformance.sources.node import Unfit
 from conformance.sources.opinfo import OpInfo, entries
 
 SOURCE = "mutant"
