@@ -189,14 +189,15 @@ class _Judge:
         if sum(orders) == 1:
             return True
         firsts = [
-            self._first(n, arguments)
+            self._pure(n, arguments, 1)
             for n, a in enumerate(self.call.args)
             if isinstance(a, Ref) and a.name in self.leaves  # the product has them all in one sum
         ]
         return truth.smooth and all(f.smooth and mp.isfinite(f.left) for f in firsts)
 
-    def _first(self, place: int, arguments: tuple[Any, ...]) -> Slopes:
-        orders = tuple(int(n == place) for n in range(len(arguments)))
+    def _pure(self, place: int, arguments: tuple[Any, ...], order: int) -> Slopes:
+        """The derivative of that order with respect to one argument."""
+        orders = tuple(order * (n == place) for n in range(len(arguments)))
         return derivative(self.call.target, arguments, orders, self.keywords)
 
     def _at_a_kink(self, truth: Slopes, found: float, convention: float | None) -> str:
@@ -246,8 +247,12 @@ class _Judge:
         natural = abs(float(self.outputs[index])) / beside
         if sum(orders) == 1:
             return natural
-        firsts = [self._first(n, arguments) for n, order in enumerate(orders) if order]
-        return max(natural, *(abs(f.left) for f in firsts)) / beside
+        places = [n for n, order in enumerate(orders) if order]
+        natural = max(natural, *(abs(self._pure(n, arguments, 1).left) for n in places)) / beside
+        if len(places) == 1:
+            return natural
+        pure = [abs(self._pure(n, arguments, 2).left) for n in places]
+        return max(natural, mp.sqrt(pure[0] * pure[1])) if all(map(mp.isfinite, pure)) else natural
 
     def finding(self) -> Iterator[Finding]:
         """The worst outcome, with the points that show it."""

@@ -18,10 +18,10 @@ from mpmath import mp, mpf
 from conformance.oracles.exact_functions import FUNCTIONS, Function
 from conformance.oracles.germs import Germ, nan
 
-_PRECISIONS = (100, 400, 1000, 2000)  # digits: numbers of float64 may differ by 1e600 in size
+_PRECISIONS = (100, 400, 1000)  # digits: numbers of float64 may differ by 1e600 in size
 _AGREE = mpf(10) ** -20  # of their size: nearer, two derivatives are one
 _SMALLEST = mpf(10) ** -340  # below every number of float64
-_NEAR = (-128, -256)  # powers of two of a point's size: distances from it
+_NEAR = (-600, -1200)  # powers of two of a point's size: distances from it
 _FAR = (64, 128)  # powers of two in place of infinity
 _GROWS = 1.5  # by less than the logarithm does between two of these
 

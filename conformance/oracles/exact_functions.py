@@ -69,7 +69,10 @@ def _acosh(x: Any) -> Any:
 
 
 def _sinc(x: Any) -> Any:
-    return sin(mp.pi * x) / (mp.pi * x)
+    z = mp.pi * x
+    if abs(start(x)) < mpf(10) ** -20:  # terms that agree to 900 digits would cancel
+        return 1 - z * z / 6 + z * z * z * z / 120
+    return sin(z) / z
 
 
 def _logit(x: Any, eps: float | None = None) -> Any:
@@ -93,8 +96,6 @@ def _entr(x: Any) -> Any:
 
 
 def _atan2(y: Any, x: Any) -> Any:
-    if start(x) == 0 and start(y) == 0:
-        return nan
     return -atan(x / y) if abs(y) > abs(x) else atan(y / x)  # up to a constant
 
 
