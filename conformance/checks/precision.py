@@ -160,8 +160,8 @@ class _Judge:
                 float(self.case.values[a.name].reshape(-1)[index]) if isinstance(a, Ref) else a
                 for a in self.call.args
             )
-            truth = derivative(self.call.target, arguments, orders, self.keywords)
-            if not self._determined(index, arguments, orders, truth):
+            truth = self._truth(index, arguments, orders)
+            if truth is None:
                 self.counts["undetermined"] += 1
                 continue
             value = float(ours[index])
@@ -178,22 +178,24 @@ class _Judge:
                 Point(outcome, arguments, along[-1], index, value, truth, alike, relative, note)
             )
 
-    def _determined(
-        self, index: int, arguments: tuple[Any, ...], orders: tuple[int, ...], truth: Slopes
-    ) -> bool:
-        """Whether the function is finite here, and differentiable on one side at least."""
-        finite = np.isfinite(self.outputs[index]) and all(np.isfinite(a) for a in arguments)
-        slopes = (truth.left, truth.right)
-        if not finite or not truth.known or any(mp.isinf(s) for s in slopes):
-            return False
+    def _truth(
+        self, index: int, arguments: tuple[Any, ...], orders: tuple[int, ...]
+    ) -> Slopes | None:
+        """The derivative; None where the function or it is not finite, or it is on no side."""
+        if not np.isfinite(self.outputs[index]) or not all(np.isfinite(a) for a in arguments):
+            return None
+        truth = derivative(self.call.target, arguments, orders, self.keywords)
+        if not truth.known or mp.isinf(truth.left) or mp.isinf(truth.right):
+            return None
         if sum(orders) == 1:
-            return True
+            return truth
         firsts = [
             self._pure(n, arguments, 1)
             for n, a in enumerate(self.call.args)
             if isinstance(a, Ref) and a.name in self.leaves  # the product has them all in one sum
         ]
-        return truth.smooth and all(f.smooth and mp.isfinite(f.left) for f in firsts)
+        smooth = truth.smooth and all(f.smooth and mp.isfinite(f.left) for f in firsts)
+        return truth if smooth else None
 
     def _pure(self, place: int, arguments: tuple[Any, ...], order: int) -> Slopes:
         """The derivative of that order with respect to one argument."""
@@ -273,7 +275,7 @@ class _Judge:
             "leaf": worst.leaf,
             "index": [worst.index],
             "engine": worst.found,
-            "numerical": _text(worst.truth.value),
+            "numerical": float(worst.truth.value),
             "relative": worst.relative,
             "culprit": self.call.target,
             "diagnosis": diagnosis,

@@ -68,7 +68,7 @@ def _around(*points: float) -> tuple[float, ...]:
 
 def _unary() -> Iterator[Op]:
     plain = (
-        "abs acosh angle asinh atan ceil cos cosh deg2rad digamma erf erfc exp exp2 expm1 floor "
+        "abs acosh asinh atan ceil cos cosh deg2rad digamma erf erfc exp exp2 expm1 floor "
         "frac i0 lgamma log log10 log1p log2 neg positive rad2deg reciprocal relu round rsqrt sgn "
         "sigmoid sign sin sinc sinh sqrt square tan tanh trunc"
     )
@@ -83,8 +83,7 @@ def _unary() -> Iterator[Op]:
         "frac": (1.5, -1.5),
     }
     for name in plain.split():
-        if name != "angle":
-            yield Op(name, f"torch.{name}", edges=own.get(name, ()))
+        yield Op(name, f"torch.{name}", edges=own.get(name, ()))
     for name in ("acos", "asin", "atanh", "erfinv"):
         yield Op(name, f"torch.{name}", edges=_around(1.0, -1.0))
     yield Op("logit", "torch.logit", edges=_around(1.0, 0.5))
@@ -137,68 +136,57 @@ def _activations() -> Iterator[Op]:
 
 
 def _binary() -> Iterator[Op]:
-    for name in [
-        "add",
-        "atan2",
-        "clamp_max",
-        "clamp_min",
-        "copysign",
-        "div",
-        "float_power",
-        "fmax",
-        "fmin",
-        "fmod",
-        "hypot",
-        "ldexp",
-        "logaddexp",
-        "logaddexp2",
-        "maximum",
-        "minimum",
-        "mul",
-        "pow",
-        "remainder",
-        "rsub",
-        "sub",
-        "xlogy",
-    ]:
-        positive = tuple(x for x in PAIRED if str(x) != "-0.0")
-        second = positive if name == "copysign" else PAIRED
-        yield Op(name, f"torch.{name}", pairs=True, second=second)
+    plain = (
+        "add atan2 clamp_max clamp_min div float_power fmax fmin fmod hypot ldexp logaddexp "
+        "logaddexp2 maximum minimum mul pow remainder rsub sub xlogy"
+    )
+    for name in plain.split():
+        yield Op(name, f"torch.{name}", pairs=True)
+    signed = tuple(x for x in PAIRED if x or not np.signbit(x))  # -0.0 has no sign in mpmath
+    yield Op("copysign", "torch.copysign", pairs=True, second=signed)
     for mode in ("floor", "trunc"):
         yield Op("div", "torch.div", keywords={"rounding_mode": mode}, pairs=True)
     yield Op("special.xlog1py", f"{_SPECIAL}.xlog1py", pairs=True)
-    none = {"reduction": "none"}
     unit = (0.0, 1e-300, 1e-30, 1e-9, 0.3, 0.5, 1.0, 1.0 - 1e-9)
     inside = (1e-3, 0.3, 0.5, 0.999)  # at 1e-12 from 0 and 1 its gradient is held, by design
     targets = (0.0, 0.25, 1.0)
-    losses: tuple[tuple[str, dict[str, Any], tuple[float, ...], tuple[float, ...]], ...] = (
-        ("binary_cross_entropy", {}, inside, targets),
-        ("binary_cross_entropy_with_logits", {}, PAIRED, targets),
-        ("huber_loss", {}, PAIRED, PAIRED),
-        ("huber_loss", {"delta": 0.5}, PAIRED, PAIRED),
-        ("kl_div", {}, PAIRED, unit),
-        ("kl_div", {"log_target": True}, PAIRED, PAIRED),
-        ("l1_loss", {}, PAIRED, PAIRED),
-        ("mse_loss", {}, PAIRED, PAIRED),
-        ("poisson_nll_loss", {}, PAIRED, PAIRED),
-        ("poisson_nll_loss", {"log_input": False}, unit + (40.0, 1e9), PAIRED),
-        ("smooth_l1_loss", {}, PAIRED, PAIRED),
-        ("smooth_l1_loss", {"beta": 0.5}, PAIRED, PAIRED),
-        ("soft_margin_loss", {}, PAIRED, (1.0, -1.0)),
+    drawn = {
+        "binary_cross_entropy": (inside, targets),
+        "binary_cross_entropy_with_logits": (PAIRED, targets),
+        "kl_div": (PAIRED, unit),
+        "soft_margin_loss": (PAIRED, (1.0, -1.0)),
+    }
+    losses: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("binary_cross_entropy", {}),
+        ("binary_cross_entropy_with_logits", {}),
+        ("huber_loss", {}),
+        ("huber_loss", {"delta": 0.5}),
+        ("kl_div", {}),
+        ("kl_div", {"log_target": True}),
+        ("l1_loss", {}),
+        ("mse_loss", {}),
+        ("poisson_nll_loss", {}),
+        ("smooth_l1_loss", {}),
+        ("smooth_l1_loss", {"beta": 0.5}),
+        ("soft_margin_loss", {}),
     )
-    for name, keywords, first, second in losses:
-        yield Op(
-            f"nn.functional.{name}",
-            f"{_NN}.{name}",
-            (),
-            (),
-            keywords | none,
-            (),
-            True,
-            name == "soft_margin_loss",
-            first,
-            second,
-        )
+    for name, settings in losses:
+        yield _loss(name, settings, *drawn.get(name, (PAIRED, PAIRED)))
+    yield _loss("poisson_nll_loss", {"log_input": False}, unit + (40.0, 1e9), PAIRED)
+
+
+def _loss(
+    name: str, settings: dict[str, Any], first: tuple[float, ...], second: tuple[float, ...]
+) -> Op:
+    return Op(
+        f"nn.functional.{name}",
+        f"{_NN}.{name}",
+        keywords={**settings, "reduction": "none"},
+        pairs=True,
+        constant=name == "soft_margin_loss",
+        first=first,
+        second=second,
+    )
 
 
 def ops() -> tuple[Op, ...]:
