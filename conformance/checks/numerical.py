@@ -29,6 +29,7 @@ NEIGHBOURS = 24  # points about a kink whose slopes are taken
 NEARBY = 1e-7  # of the values: how far they are
 LITTLE = 0.375  # the power of epsilon: 1.3e-6 in float64, 2.5e-3 in float32
 SMOOTH = 1e-5  # of a slope: what it changes by so near where there is no kink
+_CONVENTION = "a switch is met exactly where it switches; the reference's convention is kept"
 _NOTHING = "no numerical derivative is finite"
 POOR = 1e-5  # a bound above this part of the terms' sum decides nothing
 EACH = 64  # entries that are looked at one by one
@@ -103,8 +104,12 @@ class _Judged:
             exact = by_complex_step(*self.smooth, self.cotangents, tangents)
         except (Unsupported, EngineError) as error:
             reason = str(error)
-        if exact is not None and not exact.ties and abs(ours - exact.value) <= exact.bound + slack:
-            return Finding("passed", evidence | shown(exact))
+        if exact is not None and abs(ours - exact.value) <= exact.bound + slack:
+            if not exact.ties:
+                return Finding("passed", evidence | shown(exact))
+            if case.context.independent and abs(ours - theirs) <= slack:  # that piece's derivative
+                note = {"diagnosis": "kink", "verdict": _CONVENTION, "ties": exact.ties}
+                return Finding("passed", evidence | shown(exact) | note)
         opinion = by_stencil(case.reference, *self.smooth, self.cotangents, tangents)
         if reason:
             evidence["fallback_reason"] = reason
@@ -136,8 +141,7 @@ class _Judged:
             return Finding("inconclusive", evidence | {"reason": opinion.reason or _NOTHING})
         tied = exact is not None and exact.ties > 0 and agrees and case.context.independent
         if tied and not _settles(opinion, ours, slack, size):
-            text = "a switch is met exactly where it switches; the reference's convention is kept"
-            note = {"diagnosis": "kink", "verdict": text, "ties": exact.ties if exact else 0}
+            note = {"diagnosis": "kink", "verdict": _CONVENTION, "ties": exact.ties if exact else 0}
             return Finding("passed", evidence | note)
         error = abs(ours - opinion.value)
         if error <= opinion.bound + slack or self._within_spread(error - opinion.bound, tangents):
