@@ -21,9 +21,9 @@ from conformance.oracles.germs import Germ, nan
 _PRECISIONS = (100, 400, 1000)  # digits: numbers of float64 may differ by 1e600 in size
 _AGREE = mpf(10) ** -20  # of their size: nearer, two derivatives are one
 _SMALLEST = mpf(10) ** -340  # below every number of float64
-_NEAR = (-600, -1200)  # powers of two of a point's size: distances from it
-_FAR = (64, 128)  # powers of two in place of infinity
-_GROWS = 1.5  # by less than the logarithm does between two of these
+_NEAR = (-300, -600, -1200)  # powers of two of a point's size: distances from it
+_FAR = (64, 128, 256)  # powers of two in place of infinity
+_CONVERGES = 4  # times smaller at least is the next step to a limit; a logarithm's is larger
 
 
 @dataclass(frozen=True)
@@ -145,13 +145,16 @@ def _along(
     return found if mp.isfinite(found) else _limit(*(at(two**n, None) for n in _NEAR))
 
 
-def _limit(before: Any, after: Any) -> Any:
-    """What is tended to by two values, the second of them at a point far nearer."""
-    if not (mp.isfinite(before) and mp.isfinite(after)) or _near(before, after):
-        return after if mp.isfinite(before) else nan
-    if before * after > 0 and abs(after) > _GROWS * abs(before):
+def _limit(one: Any, two: Any, three: Any) -> Any:
+    """What is tended to by values at points ever nearer."""
+    if not all(mp.isfinite(v) for v in (one, two, three)):
+        return nan
+    before, after = two - one, three - two
+    if _near(two, three) or _CONVERGES * abs(after) <= abs(before):
+        return three
+    if before * after > 0 and abs(after) >= abs(before):
         return mp.sign(after) * mpf("inf")
-    return mpf(0) if abs(after) < abs(before) / _GROWS else nan
+    return nan
 
 
 def _near(a: Any, b: Any) -> bool:

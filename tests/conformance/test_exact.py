@@ -124,6 +124,7 @@ def test_known_derivatives(target: str, x: float, order: int, expected: float) -
         ("torch.acosh", (0.5,), (1,), NAN, NAN),
         ("torch.asin", (1.0,), (1,), INF, NAN),
         ("torch.special.entr", (0.0,), (1,), NAN, INF),
+        ("torch.nn.functional.kl_div", (-1000.0, 0.0), (0, 1), NAN, -INF),  # log t + 1001
     ],
 )
 def test_the_two_sides_of_a_kink_and_of_an_edge(
