@@ -61,7 +61,7 @@ class SecondOrderCheck:
             yield Finding("passed", evidence | {"note": note})
         elif worst is not None:
             said = self._described(case, second, found, *worst)
-            yield self._finding(evidence, said)
+            yield self._finding(case, evidence, said)
         elif self.name == "rr":
             yield self._numerical(case, second, found, evidence)
         else:
@@ -90,7 +90,7 @@ class SecondOrderCheck:
             )
         onto = {n: np.zeros_like(t) for n, t in second.wide.items()}
         onto[name][difference.index], ours, theirs = difference.part
-        ruling = arbitration.decide(ours, theirs, second.opinions(onto), case.reference.name)
+        ruling = arbitration.decide(ours, theirs, second.opinions(onto), second.whose)
         return evidence | ruling.evidence() | blame.of_second(case, self.name)
 
     def _numerical(
@@ -156,7 +156,7 @@ class SecondOrderCheck:
             note = f"{case.reference.name}'s reverse over reverse differs; the complex step agrees"
             return Finding("passed", evidence | {"note": note})
         opinions = second.opinions(onto)
-        ruling = arbitration.decide(ours, theirs, opinions, case.reference.name)
+        ruling = arbitration.decide(ours, theirs, opinions, second.whose)
         error = abs(ours - theirs)
         said: dict[str, Any] = {
             "absolute": error,
@@ -165,10 +165,14 @@ class SecondOrderCheck:
         }
         said |= {"diagnosis": "nan" if np.isnan(ours) else "wrong"}
         said["description"] = f"{ROUTES['ff']}: u^T H t is {ours:.10g}, not {theirs:.10g}"
-        return self._finding(evidence, said | ruling.evidence() | blame.of_second(case, self.name))
+        said |= ruling.evidence() | blame.of_second(case, self.name)
+        return self._finding(case, evidence, said)
 
-    def _finding(self, evidence: dict[str, Any], said: dict[str, Any]) -> Finding:
+    def _finding(self, case: Case, evidence: dict[str, Any], said: dict[str, Any]) -> Finding:
         """By the verdict; but a reference's wrong reverse over reverse is told once, by rr."""
+        both = "engine and reference wrong"
+        if said["verdict"].startswith(both) and not case.context.independent:
+            said["verdict"] = "engine wrong (rr as well)" + said["verdict"].removeprefix(both)
         if self.name != "rr" and said["verdict"].startswith("reference wrong"):
             return Finding("passed", evidence | {"note": said["verdict"]})
         return Finding(arbitration.outcome(said["verdict"]), evidence | said)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +12,10 @@ from hypothesis import strategies as st
 
 from conformance import arbitration, checks
 from conformance.arbitration import decide, of_two_modes, outcome
-from conformance.engines.base import Vjp
+from conformance.engines.base import Engine, Vjp
 from conformance.engines.refgrad import RefgradEngine
 from conformance.engines.torch import TorchEngine
-from conformance.errors import Unsupported
+from conformance.errors import EngineError, Unsupported
 from conformance.oracles.directional import Opinion
 from conformance.oracles.estimate import Kink
 from conformance.program import Array, Program, Ref, Values
@@ -182,3 +183,53 @@ def test_what_is_inconclusive_for_another_reason_has_a_sentence_too(
     found = results(EXP, "numerical")["numerical"]
     assert found.outcome == "inconclusive"
     assert found.evidence["verdict"] == "inconclusive: the function is noisy"
+
+
+SECOND = ("rr", "fr", "rf", "ff")
+
+
+class FirstOrderOnly(TorchEngine):
+    """torch where a derivative of the backward pass is not implemented."""
+
+    def hvp(self, *args: object, **kwargs: object) -> dict[str, Array | None]:
+        raise EngineError("the derivative of exp_backward is not implemented")
+
+
+class Doubled(RefgradEngine):
+    """Twice the second order, by every route that gives a product."""
+
+    def hvp(self, *args: Any, **kwargs: Any) -> dict[str, Array | None]:
+        found = super().hvp(*args, **kwargs)
+        return {n: None if h is None else 2 * h for n, h in found.items()}
+
+
+def second(engine: Engine, reference: Engine) -> dict[str, Result]:
+    """The second-order results, by route."""
+    context = checks.context_for(Settings(checks=SECOND), engine=engine, reference=reference)
+    return {r.check: r for r in checks.check_sample(EXP, context, "test")}
+
+
+def test_where_the_reference_has_no_second_order_the_complex_step_is_the_truth() -> None:
+    right = second(RefgradEngine(), FirstOrderOnly())
+    assert {r.outcome for r in right.values()} == {"passed"}
+    wrong = second(Doubled(), FirstOrderOnly())
+    assert [name for name, r in wrong.items() if r.outcome == "failed"] == ["rr", "fr", "rf"]
+    for route in ("rr", "fr", "rf"):
+        verdict = wrong[route].evidence["verdict"]
+        assert verdict.startswith("engine wrong")
+        assert "torch has no second order here" in verdict
+
+
+def test_an_engine_that_is_its_own_reference_is_not_called_two() -> None:
+    class Tripled(Doubled):
+        def hvp(self, *args: Any, **kwargs: Any) -> dict[str, Array | None]:
+            found = super().hvp(*args, **kwargs)
+            route = args[4] if len(args) > 4 else kwargs.get("route", "rr")
+            return (
+                found if route == "rr" else {n: 1.5 * h for n, h in found.items() if h is not None}
+            )
+
+    found = second(Tripled(), Tripled())
+    assert found["rr"].evidence["verdict"].startswith("engine wrong: ")
+    assert found["fr"].evidence["verdict"].startswith("engine wrong (rr as well): ")
+    assert found["fr"].outcome == "failed"
