@@ -79,8 +79,11 @@ def shown(opinion: Opinion) -> dict[str, Any]:
     return evidence
 
 
-def by_form(difference: Difference, said: Diagnosis) -> Ruling:
-    """Where shape, dtype or presence differ there is nothing to measure."""
+def by_form(difference: Difference, said: Diagnosis, due: str = "") -> Ruling:
+    """Where shape, dtype or presence differ there is nothing to measure; `due` is the dtype that
+    a derivative has to have."""
+    if difference.kind == "dtype" and difference.left == due:
+        return Ruling(f"reference wrong: the gradient's dtype is {difference.right}, not {due}")
     return Ruling(f"engine wrong: {said.sentence}")
 
 

@@ -127,7 +127,8 @@ class ForwardCheck:
         evidence |= {"leaf": f"output {number}", "diagnosis": said.slug, "route": "forward"}
         evidence["description"] = f"forward mode: {said.sentence}"
         if difference.index is None:
-            ruling = arbitration.by_form(difference, said)
+            due = case.reference_run.outputs[number].dtype.name
+            ruling = arbitration.by_form(difference, said, due)
         else:
             unit: list[Array | None] = [None] * len(expected)
             only = np.zeros(right.shape, right.dtype)

@@ -91,7 +91,7 @@ def describe(case: Case, name: str, difference: Difference) -> dict[str, Any]:
     if difference.index is not None and engine is not None and reference is not None:
         ruling = arbitration.entry(case, leaf, difference)
     else:
-        ruling = arbitration.by_form(difference, said)
+        ruling = arbitration.by_form(difference, said, leaf.dtype)
     evidence |= ruling.evidence()
     place = first_call(case, case.witness) if len(case.program.calls) > 1 else None
     evidence |= blame.of_gradient(case, place)

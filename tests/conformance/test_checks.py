@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 
 from conformance import checks, engines, expectations
+from conformance.arbitration import by_form
+from conformance.checks.compare import compare
+from conformance.diagnosis import diagnose
 from conformance.engines.base import Engine
 from conformance.engines.refgrad import RefgradEngine
 from conformance.engines.torch import TorchEngine
@@ -249,3 +252,11 @@ def test_the_same_case_draws_the_same_numbers() -> None:
 
 def test_fakes_can_be_named_on_the_command_line() -> None:
     assert engines.load("direct:tests.fakes.engines:WrongSign").name == "wrong-sign"
+
+
+@pytest.mark.parametrize(("due", "who"), [("float32", "reference"), ("float64", "engine")])
+def test_the_dtype_that_is_due_says_who_is_wrong(due: str, who: str) -> None:
+    differ = compare(np.ones(1, np.float32), np.ones(1), relative=1e-12)
+    assert differ is not None
+    said = diagnose(np.zeros(1, np.float32), np.zeros(1), (1,))
+    assert by_form(differ, said, due).verdict.startswith(f"{who} wrong: ")
