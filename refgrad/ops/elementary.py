@@ -136,9 +136,18 @@ hypot = binary(
 # e^x / (e^x + e^y) is a sigmoid of x - y: e^x may overflow, and x - out be inf - inf
 
 
+def logistic(d: Any) -> Any:
+    """1 / (1 + e^-d), without e^-d where it overflows: a complex infinity makes nan."""
+    if not np.iscomplexobj(d):
+        return sps.expit(d)
+    upper = np.real(d) >= 0
+    e = np.exp(np.where(upper, -d, d))
+    return np.where(upper, 1.0, e) / (1 + e)
+
+
 def _share(g: Any, x: Any, y: Any, base: float = 1.0) -> Any:
     d = np.where((x == y) & np.isinf(x), 0.0, x - y)
-    return g * (1 / (1 + np.exp(-d)) if np.iscomplexobj(d) else sps.expit(d * base))
+    return g * logistic(d if base == 1.0 else d * base)
 
 
 def _logaddexp(x: Any, y: Any) -> Any:

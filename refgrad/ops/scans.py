@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refgrad.ops.arrays import wrap_dim
+from refgrad.ops.elementary import logistic
 from refgrad.ops.op import FUNCTIONS, composite, op
 from refgrad.ops.scattering import gather
 
@@ -92,11 +93,6 @@ FUNCTIONS[np.cumprod] = lambda x, axis: cumprod(x, axis)
 # --- logcumsumexp ----------------------------------------------------------------------------------
 
 
-def _shift(x: Any, y: Any) -> Any:
-    """e^(x - y), where -inf - -inf counts as 0."""
-    return np.exp(np.where((x == y) & np.isinf(x), 0.0, x - y))
-
-
 @op
 def logcumsumexp(input, dim):
     """The log of the sum of exp up to each element."""
@@ -117,11 +113,18 @@ def logcumsumexp(input, dim):
 
 
 def _by_term(g: Any, input: Any, dim: Any, out: Any) -> Any:
-    """d x_k = sum over j >= k of g_j e^(x_k - out_j), by way of the decays e^(out_{j-1} - out_j)."""
+    """d x_k = w_k z_k, with z_k = g_k + (1 - w_{k+1}) z_{k+1} and w_k = 1 / (1 + e^(out_{k-1} - x_k)).
+
+    Not e^(x_k - out_k), which has the rounding of out_k: the two weights would not add up to 1.
+    """
     if g.ndim == 0:
         return g
     dim = wrap_dim(dim, g.ndim)
-    return _shift(input, out) * back(g, _shift(np.roll(out, 1, axis=dim), out), dim)
+    before = np.roll(out, 1, axis=dim)
+    both = (input == before) & np.isinf(input)  # -inf and -inf: e^0 for either
+    d = np.where(both, 0.0, input - before)
+    weight = np.where(both | _first(out.shape[dim], dim, out.ndim), 1.0, logistic(d))
+    return weight * back(g, np.where(both, 1.0, logistic(-d)), dim)
 
 
 logcumsumexp.vjp(input=_by_term)
@@ -167,5 +170,3 @@ def cummin(input: Any, dim: int) -> Any:
     """The smallest element up to each one, and its index."""
     at = _leaders(input, dim, False)
     return cummin_result(gather(input, dim, at), at)
-
-
