@@ -39,6 +39,7 @@ class Finding:
 
     outcome: str
     evidence: dict[str, Any] = field(default_factory=dict)
+    repro: dict[str, Any] | None = None  # where the check itself knows what shows it best
 
 
 class Check(Protocol):
@@ -311,7 +312,7 @@ class Case:
             finding.outcome,
             duration,
             evidence,
-            None if quiet else self.repro(),
+            None if quiet else finding.repro or self.repro(),
         )
 
     def repro(self) -> dict[str, Any]:
@@ -379,7 +380,7 @@ def _explained(case: Case, check: Check, finding: Finding, result: Result) -> Re
     """The Result with a shrunk Program, for the first failure of each op and check."""
     place = (case.source, case.sample.op, check.name)
     known = case.context.explained
-    if finding.outcome != "failed" or case.source not in SHRUNK or place in known:
+    if finding.outcome != "failed" or case.source not in SHRUNK or place in known or finding.repro:
         return result
     from conformance.explain import explain
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from mpmath import mp
 
 from conformance.checks.base import Case, Finding
+from conformance.checks.point import Point
 from conformance.engines.base import Engine
 from conformance.errors import EngineError, Unsupported
 from conformance.oracles.exact import Slopes, condition, derivative
@@ -32,35 +32,6 @@ CONVENTION = 1e-6  # of a value at a kink: two engines that agree as closely cho
 SHARED = 0.1  # of an error: two engines that agree as closely share it
 SHOWN = 6  # points that the evidence lists
 _WORST = ("failed", "precision", "passed")
-
-
-@dataclass(frozen=True)
-class Point:
-    """One entry: where, what the engine gives, what is true, and what that means."""
-
-    outcome: str
-    arguments: tuple[Any, ...]
-    leaf: str
-    index: int
-    found: float
-    truth: Slopes
-    alike: bool = False  # to what the reference gives
-    relative: float = 0.0
-    note: str = ""
-
-    @property
-    def place(self) -> list[float]:
-        """The tensors' values."""
-        return [a for a in self.arguments if isinstance(a, float)]
-
-    def listed(self) -> dict[str, Any]:
-        """The point as evidence."""
-        if self.note:
-            truth = {"left": _text(self.truth.left), "right": _text(self.truth.right)}
-        else:
-            truth = {"truth": _text(self.truth.value)}
-        known = {"at": self.place, "leaf": self.leaf, "engine": self.found}
-        return known | truth | {"relative": self.relative}
 
 
 class PrecisionCheck:
@@ -80,7 +51,7 @@ class PrecisionCheck:
         found, theirs = gradients(case.engine), judge.of_reference(gradients)
         for leaf in judge.leaves:
             judge.entries((leaf,), found.get(leaf), theirs.get(leaf))
-        yield from judge.finding()
+        yield from judge.finding(self.name)
 
 
 class SecondPrecisionCheck:
@@ -107,7 +78,7 @@ class SecondPrecisionCheck:
             found, theirs = product(case.engine), judge.of_reference(product)
             for leaf in judge.leaves:
                 judge.entries((along, leaf), found.get(leaf), theirs.get(leaf))
-        yield from judge.finding()
+        yield from judge.finding(self.name)
 
 
 class _Judge:
@@ -175,7 +146,7 @@ class _Judge:
                 outcome, relative = self._held(truth.value, value, index, arguments, orders)
             alike = other is not None and _alike(value, other, truth.value)
             self.points.append(
-                Point(outcome, arguments, along[-1], index, value, truth, alike, relative, note)
+                Point(outcome, arguments, along, index, value, truth, alike, relative, note)
             )
 
     def _truth(
@@ -256,7 +227,7 @@ class _Judge:
         pure = [abs(self._pure(n, arguments, 2).left) for n in places]
         return max(natural, mp.sqrt(pure[0] * pure[1])) if all(map(mp.isfinite, pure)) else natural
 
-    def finding(self) -> Iterator[Finding]:
+    def finding(self, check: str) -> Iterator[Finding]:
         """The worst outcome, with the points that show it."""
         if not self.points:
             return
@@ -272,7 +243,7 @@ class _Judge:
         diagnosis = "precision" if outcome == "precision" else "kink" if worst.note else "wrong"
         evidence |= {
             "oracle": "mpmath",
-            "leaf": worst.leaf,
+            "leaf": worst.along[-1],
             "index": [worst.index],
             "engine": worst.found,
             "numerical": float(worst.truth.value),
@@ -280,9 +251,14 @@ class _Judge:
             "culprit": self.call.target,
             "diagnosis": diagnosis,
             "entries": [p.listed() for p in bad[:SHOWN]],
-            "verdict": _sentence(outcome, worst, len(bad)),
+            "verdict": worst.sentence(len(bad)),
         }
-        yield Finding(outcome, evidence)
+        shown = (self.case.source, self.case.sample.op, check)
+        first = outcome == "failed" and shown not in self.case.context.explained
+        repro = worst.repro(self.case, verify=first)
+        if first:
+            self.case.context.explained.add(shown)
+        yield Finding(outcome, evidence, repro)
 
 
 def _alike(a: float, b: float, truth: Any = nan) -> bool:
@@ -291,20 +267,3 @@ def _alike(a: float, b: float, truth: Any = nan) -> bool:
         return True
     size = abs(a) * CONVENTION if mp.isnan(truth) else abs(a - truth) * SHARED
     return bool(abs(a - b) <= size)
-
-
-def _sentence(outcome: str, worst: Point, count: int) -> str:
-    where = "at " + ", ".join(f"{a:g}" for a in worst.place)
-    more = f", and at {count - 1} more" if count > 1 else ""
-    values = f"{worst.found:.10g} for {_text(worst.truth.value, 12)} by mpmath"
-    if outcome == "precision":
-        return f"precision: a derivative is {values} {where}{more}"
-    who = "engine and reference wrong" if worst.alike else "engine wrong"
-    if worst.note:
-        slopes = f"{_text(worst.truth.left, 6)} and {_text(worst.truth.right, 6)}"
-        return f"{who}: {worst.found:g} {where} is {worst.note} ({slopes}){more}"
-    return f"{who}: the derivative is {values} {where}{more}"
-
-
-def _text(value: Any, digits: int = 20) -> str:
-    return str(mp.nstr(value, digits))

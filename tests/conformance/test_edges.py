@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from mpmath import mpf
 
 from conformance import checks, sources
 from conformance.checks import Finding
+from conformance.checks.point import Point
 from conformance.engines.base import Engine
 from conformance.engines.refgrad import RefgradEngine
 from conformance.engines.torch import TorchEngine
+from conformance.oracles.exact import Slopes
 from conformance.oracles.exact_functions import FUNCTIONS
 from conformance.program import Call, Input, Program, Ref
 from conformance.settings import PRECISION_CHECKS, Settings
@@ -204,6 +207,23 @@ def test_second_derivatives_the_mixed_one_included() -> None:
     bad = judged(wrong, unary("square", 1.0, 3.0), "precision2")
     assert bad.outcome == "failed"
     assert bad.evidence["relative"] == pytest.approx(0.75)  # by 0.9 and by 0.6 beside 2
+
+
+@pytest.mark.parametrize("along", [("x0",), ("x0", "x1")])
+def test_the_script_exits_1_where_the_point_is_so_and_0_where_it_is_not(along: Any) -> None:
+    product = sample(
+        ("torch.mul", (Ref("x0"), Ref("x1"))), x0=np.array([5.0, 2.0]), x1=np.array([4.0, 3.0])
+    )
+    case = checks.context_for(ALL, engine=TorchEngine(), reference=TorchEngine()).case(product, "")
+    right = 3.0 if len(along) == 1 else 1.0  # at (2, 3)
+    for truth, code in ((right, 0), (2 * right, 1)):
+        point = Point("failed", (2.0, 3.0), along, 1, right, Slopes(mpf(truth), mpf(truth)))
+        repro = point.repro(case, verify=True)
+        assert (repro["exit"], repro["verified"]) == (code, code == 1), repro["printed"]
+        assert len(repro["script"].splitlines()) <= 25
+    assert "verified" in (
+        judged(WrongRule("torch.exp", lambda g, x: g * 2), unary("exp", 1.0)).repro or {}
+    )
 
 
 def test_what_is_no_single_elementwise_call_is_left_alone() -> None:
