@@ -33,7 +33,7 @@ class SourceSummary:
     @property
     def sentence(self) -> str:
         """ "N of 547 entries, M of 14,110 samples"."""
-        noun = {"captured": "models", "generated": "blocks"}.get(self.name, "entries")
+        noun = {"captured": "models", "generated": "blocks", "pairs": "blocks"}.get(self.name, "entries")
         return (
             f"{self.entries_verified:,} of {self.entries:,} {noun}, "
             f"{self.samples_verified:,} of {self.samples:,} samples"
