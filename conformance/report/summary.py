@@ -33,7 +33,9 @@ class SourceSummary:
     @property
     def sentence(self) -> str:
         """ "N of 547 entries, M of 14,110 samples"."""
-        noun = {"captured": "models", "generated": "blocks", "pairs": "blocks"}.get(self.name, "entries")
+        noun = {"captured": "models", "generated": "blocks", "pairs": "blocks"}.get(
+            self.name, "entries"
+        )
         return (
             f"{self.entries_verified:,} of {self.entries:,} {noun}, "
             f"{self.samples_verified:,} of {self.samples:,} samples"
@@ -132,7 +134,7 @@ assert set(WORST_FIRST) == set(OUTCOMES)
 def summarise(journal: Journal, expectations: Sequence[Expectation] | None = None) -> Summary:
     """Gather a journal; the expectations are those of its engine unless given."""
     if expectations is None:
-        expectations = load(journal.header.get("engine", ""))
+        expectations = load(journal.header.get("engine", ""), journal.settings.get("expectations"))
     verdict = judge(journal.results, expectations, whole=is_whole(journal))
     missing, skipped = _left_out(journal.entries)
     return Summary(
