@@ -145,7 +145,9 @@ class _Run:
         self.writer = writer
         self.load = load
         self.harness = harness
-        self.expected = known.load(settings.engine) if expected is None else expected
+        if expected is None:
+            expected = known.load(settings.engine, settings.expectations)
+        self.expected = expected
         self.began = time.monotonic()
         self.results: list[Result] = []
         self.recorded: set[tuple[str, int, str]] = set()  # before this run went on

@@ -41,6 +41,7 @@ class Settings:
     fail_fast: bool = False
     strict: bool = False
     journal: str | None = None
+    expectations: str | None = None  # a list beside the engine's own
     timeout: float = 120.0
     directions: int = 1
     generated: int = 2000

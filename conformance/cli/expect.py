@@ -20,7 +20,8 @@ _FILE = click.option(
     "--file",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="PATH",
-    help="The list.  [default: the engine's own, in conformance/expectations]",
+    help="The list.  [default: that of the run's --expectations, else the engine's own, in "
+    "conformance/expectations]",
 )
 _DRY = click.option("--dry-run", is_flag=True, help="Show it, and write nothing.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
@@ -74,7 +75,9 @@ def accept(
 
     read = jl.read(journal)
     engine = str(read.header["engine"])
+    listed = read.settings.get("expectations")
     expected = known.load(engine)
+    file = file or (Path(listed) if listed else None)
     if file is not None:
         expected += tuple(ListFile(file).expectations)
     verdict = known.judge(read.results, expected, whole=False)
@@ -137,11 +140,11 @@ def prune(
     from conformance.expectations.edit import ListFile
 
     reads = [_finished(path, missing=missing) for path in journals]
-    paths = dict.fromkeys(file or _own(str(read.header["engine"])) for read in reads)
+    paths = dict.fromkeys(file or _list_of(read) for read in reads)
     done: list[tuple[ListFile, dict[Expectation, str]]] = []
     for path in paths:
         target = ListFile(path)
-        gone = _gone(target, reads, any_engine=file is not None, missing=missing)
+        gone = _gone(target, reads, own=path == file, missing=missing)
         target.remove(gone)
         done.append((target, gone))
         if gone and not dry_run:
@@ -160,6 +163,12 @@ def _own(engine: str) -> Path:
     if found is None:
         raise UsageError(f"{engine} comes from outside and has no list here: name one with --file")
     return found
+
+
+def _list_of(read: Journal) -> Path:
+    """The list that a run was held against."""
+    listed = read.settings.get("expectations")
+    return Path(listed) if listed else _own(str(read.header["engine"]))
 
 
 def _is_of_the_reference(result: Result, engine: str) -> bool:
@@ -208,9 +217,9 @@ def _finished(path: Path, *, missing: bool) -> Journal:
 
 
 def _gone(
-    target: ListFile, reads: list[Journal], *, any_engine: bool, missing: bool
+    target: ListFile, reads: list[Journal], *, own: bool, missing: bool
 ) -> dict[Expectation, str]:
-    """What a list need not say any more, and why."""
+    """What a list need not say any more, and why; `own` says that it serves all these runs."""
     from conformance import expectations as known
     from conformance.report.summary import is_whole
     from conformance.results import UNDECIDED
@@ -218,12 +227,12 @@ def _gone(
     gone: dict[Expectation, str] = {}
     failing: set[Expectation] = set()
     for read in reads:
-        own = any_engine or known.place(str(read.header["engine"])) == target.path
+        owned = own or _list_of(read) == target.path
         for e in target.expectations:
-            as_here = e if own else known.borrowed(e)
+            as_here = e if owned else known.borrowed(e)
             if any(as_here.covers(r) for r in read.results):
                 failing.add(e)
-        if not own:
+        if not owned:
             continue
         verdict = known.judge(read.results, target.expectations, whole=is_whole(read))
         for e in verdict.improvements:

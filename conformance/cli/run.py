@@ -89,6 +89,12 @@ _WITH_RESUME = {"resume", "journal", "jobs", "as_json"}
     metavar="FILE",
     help="A new file.  [default: reports/runs/DATE-TIME-ENGINE.jsonl]",
 )
+@click.option(
+    "--expectations",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Failures that are known, beside those of the engine's own list: see conformance expect.",
+)
 @click.option("--resume", is_flag=True, help="Go on with --journal, or with the latest run.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.pass_context

@@ -92,12 +92,21 @@ def sentence(result: Result) -> str:
     return str(result.evidence.get("verdict") or result.evidence.get("reason") or "")
 
 
-def load(engine: str) -> tuple[Expectation, ...]:
+def load(engine: str, file: str | None = None) -> tuple[Expectation, ...]:
     """The expectations of an engine, and the known faults of the reference it is held against.
 
-    Raises UsageError for a list that is not well formed.
+    `file` is a list beside the engine's own. Raises UsageError for a list that is not there or
+    not well formed.
     """
     own = _listed(engine)
+    if file is not None:
+        try:
+            own += parse(Path(file).read_text(encoding="utf-8"), file)
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(
+                f"cannot read the expectations in {file} ({error}): `conformance expect accept "
+                "JOURNAL --file FILE` makes such a list"
+            ) from error
     if engine == REFERENCE:
         return own
     return own + tuple(borrowed(e) for e in _listed(REFERENCE))

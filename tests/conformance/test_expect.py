@@ -391,16 +391,37 @@ def test_wrong_usage_is_one_line_and_exit_code_4(
 def test_a_run_is_accepted_and_pruned_from_the_command_line(
     conformance: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file, journal = tmp_path / "known.json", {}
-    for name in ("direct:tests.fakes.engines:MissingFactor", "refgrad"):
-        journal[name] = tmp_path / f"{name[-7:]}.jsonl"
-        run = f"run --engine {name} --source corpus -k pow -j 1 --journal {journal[name]}"
-        assert main(run.split()) == (name != "refgrad")
-    wrong, right = journal.values()
-    capsys.readouterr()
-    assert conformance("accept", wrong, "--reason", "x", "--file", file, "--json")[0] == 0
-    assert judged(wrong, file).name == "ok"
+    file, wrong = tmp_path / "known.json", "direct:tests.fakes.engines:MissingFactor"
+
+    def run(engine: str, *options: object) -> tuple[int, Path]:
+        journal = tmp_path / f"{len(list(tmp_path.iterdir()))}.jsonl"
+        fixed = f"run --engine {engine} --source corpus -k pow -j 1 --journal {journal}"
+        code = main([*fixed.split(), *map(str, options)])
+        capsys.readouterr()
+        return code, journal
+
+    code, journal = run(wrong)
+    assert code == 1
+    assert conformance("accept", journal, "--reason", "x", "--file", file, "--json")[0] == 0
     (entry,) = json.loads(file.read_text())
     assert entry["call"] == "torch.pow"
-    conformance("prune", right, "--file", file)
+
+    code, journal = run(wrong, "--expectations", file)
+    assert code == 0
+    assert main(["report", str(journal)]) == 0
+    assert "OK" in capsys.readouterr().out
+    assert "all that fails is expected" in conformance("accept", journal, "--reason", "x")[1]
+
+    code, journal = run("refgrad", "--expectations", file)
+    assert code == 0
+    assert f"from {file}, 0 left" in conformance("prune", journal)[1]
     assert json.loads(file.read_text()) == []
+
+
+def test_a_list_that_is_not_there_stops_a_run(conformance: Any, tmp_path: Path) -> None:
+    absent, journal = tmp_path / "absent.json", tmp_path / "j.jsonl"
+    with pytest.raises(UsageError, match=r"cannot read the expectations in .*absent.json"):
+        expectations.load("refgrad", str(absent))
+    options = ["--journal", str(journal), "--expectations", str(absent)]
+    assert main(["run", "--source", "corpus", *options]) == 4
+    assert not journal.exists()
