@@ -157,7 +157,8 @@ def rms_norm(
     dims = _last_dims(input, normalized_shape, weight, None)
     if eps is None:
         eps = float(np.finfo(input.dtype.numpy).eps)
-    return _affine(rescale(input.contiguous(), dims, eps)[0], weight, None)
+    out = _affine(rescale(input.contiguous(), dims, eps)[0], weight, None)
+    return out if out.dtype is input.dtype else out.to(input.dtype)
 
 
 # --- group, batch and instance norm --------------------------------------------------------------

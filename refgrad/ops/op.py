@@ -63,8 +63,9 @@ class Op:
 
     `promote` names the arguments that are brought to one dtype first, by PyTorch's promotion; with
     `floats` integers become the default dtype. `view` says that the result may share memory with
-    the first argument; `differentiable` how many of several results have a gradient (None: all);
-    `variadic` the parameter that also takes loose positional integers.
+    the first argument; `contiguous` that it is laid out anew, whatever the arguments' layout;
+    `differentiable` how many of several results have a gradient (None: all); `variadic` the
+    parameter that also takes loose positional integers.
     """
 
     failures: tuple[type[Exception], ...] = (ValueError,)  # of a forward: torch's RuntimeError
@@ -78,6 +79,7 @@ class Op:
         promote: Sequence[str] = (),
         floats: bool = False,
         view: bool = False,
+        contiguous: bool = False,
         differentiable: int | None = 1,
         variadic: str | None = None,
         node_name: str | None = None,
@@ -88,6 +90,7 @@ class Op:
         self.name = self.__name__ = name or forward.__name__
         self.__doc__ = forward.__doc__
         self.view = view
+        self.contiguous = contiguous
         self.floats = floats
         self.differentiable = differentiable
         camel = "".join(part.capitalize() for part in self.name.split("_"))
@@ -170,6 +173,8 @@ class Op:
             several = self._several(out, values, raws, links)
             return push(self, values, raws, several) if Levels.open else several
         out = as_array(out)
+        if self.contiguous and not out.flags.c_contiguous:
+            out = np.copy(out, order="C")
         node = None
         if links and out.dtype.kind in "fc":
             node = self._node(links, values, raws, out)

@@ -29,7 +29,7 @@ def _same_dtype(a: Any, b: Any) -> None:
         )
 
 
-@op
+@op(contiguous=True)
 def matmul(input: Any, other: Any) -> Any:
     """The matrix product over the last two dimensions; vectors as in PyTorch.
 

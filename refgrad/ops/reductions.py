@@ -29,7 +29,7 @@ def _widened(input: Any, dtype: Any) -> Any:
     return input.astype(np.int64) if input.dtype.kind in "bui" else input
 
 
-@op
+@op(contiguous=True)
 def sum(input, dim=None, keepdim=False, *, dtype=None):
     """The sum over `dim` (all by default)."""
     return np.sum(_widened(input, dtype), axis=dims_of(dim, input.ndim), keepdims=keepdim)
@@ -59,7 +59,7 @@ def count(shape: tuple[int, ...], dim: Any) -> int:
     return n
 
 
-@op
+@op(contiguous=True)
 def mean(input, dim=None, keepdim=False, *, dtype=None):
     """The mean over `dim` (all by default).
 
@@ -115,7 +115,7 @@ def _by_factor(g: Any, shape: tuple[int, ...], input: Any, dim: Any, keepdim: bo
     return g * _others(input, wrap_dim(dim, len(shape)))
 
 
-@op
+@op(contiguous=True)
 def prod(input, dim=None, keepdim=False, *, dtype=None):
     """The product over one dimension, or of all elements."""
     axes = dims_of(dim, input.ndim)

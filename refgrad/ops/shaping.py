@@ -346,7 +346,7 @@ def flipud(input: Any) -> Any:
     return flip(input, (0,))
 
 
-@op
+@op(contiguous=True)
 def roll(input: Any, shifts: Any, dims: Any = None) -> Any:
     """Rolled by `shifts` along `dims`, or flattened."""
     if dims is None or (isinstance(dims, Sequence) and not dims):

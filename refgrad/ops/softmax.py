@@ -15,7 +15,7 @@ from refgrad.tensor import Tensor
 __all__ = ["log_softmax", "logsumexp", "softmax"]
 
 
-@op(method=False, name="softmax")
+@op(method=False, name="softmax", contiguous=True)
 def _softmax(input, dim):
     """e^x / sum of e^x; from x - max, as e^x overflows."""
     if input.size == 0:
@@ -24,7 +24,7 @@ def _softmax(input, dim):
     return e / np.sum(e, axis=dim, keepdims=True)
 
 
-@op(method=False, name="log_softmax")
+@op(method=False, name="log_softmax", contiguous=True)
 def _log_softmax(input, dim):
     """x - log(sum of e^x), by way of x - max."""
     if input.size == 0:

@@ -22,13 +22,13 @@ __all__ = [
 ]  # fmt: skip
 
 
-@op(inplace=True)
+@op(inplace=True, contiguous=True)
 def tril(input: Any, diagonal: Any = 0) -> Any:
     """The lower triangle up to `diagonal`, zeros above."""
     return np.where(_lower(input.shape, diagonal), input, np.zeros_like(input))
 
 
-@op(inplace=True)
+@op(inplace=True, contiguous=True)
 def triu(input: Any, diagonal: Any = 0) -> Any:
     """The upper triangle from `diagonal`, zeros below."""
     return np.where(_lower(input.shape, diagonal - 1), np.zeros_like(input), input)

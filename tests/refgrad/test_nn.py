@@ -459,3 +459,12 @@ def test_batch_norm_at_any_order(order: int) -> None:
 
     right = gradient(torch, composed)
     np.testing.assert_allclose(gradient(refgrad, own), right, atol=1e-12 * np.abs(right).max())
+
+
+def test_rms_norm_returns_the_dtype_of_its_input() -> None:
+    def code(t: Any) -> Any:
+        x, weight = t.ones(2, 3, dtype=t.float32), t.arange(3.0, dtype=t.float64)
+        norm = t.nn.functional.rms_norm
+        return norm(x, (3,), weight), norm(weight, (3,), x[0])
+
+    both(code)

@@ -339,6 +339,20 @@ class TestMemory:
 
         both(code)
 
+    @pytest.mark.parametrize(
+        ("name", "more"),
+        [("softmax", (0,)), ("log_softmax", (1,)), ("cumsum", (0,)), ("cumprod", (1,)),
+         ("logcumsumexp", (0,)), ("tril", ()), ("triu", ()), ("roll", (1, 0)), ("matmul", None),
+         ("sum", (0, True)), ("mean", (2, True)), ("prod", (0, True)), ("masked_fill", None)],
+    )  # fmt: skip
+    def test_what_is_laid_out_anew_is_contiguous(self, name: str, more: Any) -> None:
+        def code(t: Any) -> Any:
+            x = t.arange(12.0, dtype=t.float64).reshape(2, 3, 2).permute(2, 1, 0)
+            given = {"matmul": (x.mT,), "masked_fill": (x > 3, 0.5)}.get(name, more)
+            return getattr(t, name)(x, *given).view(-1)
+
+        both(code)
+
     @pytest.mark.parametrize("equation", ["bij,bjk->bik", "bij,kbj->kbi", "bij,bij->bi"])
     def test_a_sum_of_products_is_contiguous(self, equation: str) -> None:
         def code(t: Any) -> Any:
