@@ -68,9 +68,9 @@ class Draft:
 
     def writable(self, node: Node) -> bool:
         """Whether a call may write into it: a result in memory of its own, each element once."""
-        floating = node.data.dtype.is_floating_point or node.data.is_complex()
+        alike = str(node.data.dtype) == f"torch.{self.dtype}"  # nothing is lost of what is written
         own = node.ref.name[0] == "v" and node.memory not in self._given
-        return floating and own and 0 not in node.data.stride() and node.needs_grad
+        return alike and own and node.needs_grad and not node.overlaps
 
     @property
     def _given(self) -> set[int]:

@@ -46,6 +46,17 @@ class Node:
         return self.data.untyped_storage().data_ptr()
 
     @property
+    def overlaps(self) -> bool:
+        """Whether elements may share memory with each other: expanded, or windows unfolded."""
+        reach = 0
+        for step, size in sorted(zip(self.data.stride(), self.shape, strict=True)):
+            if size > 1:
+                if step <= reach:
+                    return True
+                reach += (size - 1) * step
+        return False
+
+    @property
     def rank(self) -> int:
         return len(self.shape)
 

@@ -321,6 +321,8 @@ def normalised(bias: bool) -> Template:
         shape = x.shape[d.choose.integer(0, x.rank - 1) :]
         if math.prod(shape) < 1 + bias:
             raise Unfit("a single number has no spread")
+        if str(x.data.dtype) != f"torch.{d.dtype}":
+            raise Unfit("a weight of another dtype, to which rms_norm would cast")
         weight = d.fit(shape) if d.choose.flag(0.7) else None
         extra = (d.fit(shape) if d.choose.flag() else None,) if bias else ()
         return (x, shape, weight, *extra), {"eps": d.choose.of((1e-5, 0.1))}
