@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -186,6 +187,7 @@ def test_what_is_inconclusive_for_another_reason_has_a_sentence_too(
 
 
 SECOND = ("rr", "fr", "rf", "ff")
+X, Y = np.array([1.0, 2.0, 4.0]), np.array([0.5, -1.0, 0.25])
 
 
 class FirstOrderOnly(TorchEngine):
@@ -233,3 +235,19 @@ def test_an_engine_that_is_its_own_reference_is_not_called_two() -> None:
     assert found["rr"].evidence["verdict"].startswith("engine wrong: ")
     assert found["fr"].evidence["verdict"].startswith("engine wrong (rr as well): ")
     assert found["fr"].outcome == "failed"
+
+
+def test_a_call_that_raises_alone_at_second_order_is_to_blame() -> None:
+    # torch: a layer_norm with a bias and no weight has no second order by the bias
+    name = "torch.nn.functional.layer_norm"
+    norms = [(name, (Ref(x), [3], None, Ref(b))) for x, b in (("x0", "x1"), ("v0", "v0"))]
+    one = sample(*norms, x0=X, x1=Y)
+    frozen = [dataclasses.replace(i, requires_grad=i.name == "x1") for i in one.program.inputs]
+    one = dataclasses.replace(one, program=dataclasses.replace(one.program, inputs=tuple(frozen)))
+    context = checks.context_for(
+        Settings(checks=("rr",)), engine=TorchEngine(), reference=TorchEngine()
+    )
+    (found,) = checks.check_sample(one, context, "test")
+    assert found.outcome == "failed"
+    assert found.evidence["verdict"].startswith("engine wrong")
+    assert found.evidence["culprit"] == "torch.nn.functional.layer_norm"
