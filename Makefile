@@ -4,6 +4,14 @@
 # make report        all pages that are published, from the journal
 # make clean         remove .venv and caches
 #
+# Long ones, of a quarter of an hour to an hour on two cores, each with a verdict of its own:
+# make full          verify refgrad at second order, ten times the generated graphs
+# make torch         judge PyTorch itself, by refgrad and by derivatives without rules
+# make edges         elementwise derivatives of both engines at the edges, against mpmath
+# make coverage      which classes of operands the generated graphs meet
+# make explore       the tests that draw their examples, with others each time
+# make selftest      the harness measured: wrong rules, oracles, single entries, false alarms, shrinking, speed
+#
 # The environment is made from nothing on the first call. Options for pip: make test PIP_ARGS='--index-url ...'
 # Options for the run or for pytest: make conformance ARGS='--source opinfo -j 4', make test ARGS='-k softmax'
 
@@ -11,6 +19,7 @@ PYTHON   ?= python3
 VENV     ?= .venv
 PIP_ARGS ?=
 ARGS     ?=
+RUNS     := reports/runs
 PROFILE  ?= ci
 
 BIN     := $(VENV)/bin
@@ -19,7 +28,7 @@ JOURNAL := reports/conformance.jsonl
 PAGE    := reports/conformance.html
 
 .DEFAULT_GOAL := help
-.PHONY: help install conformance report test lint clean
+.PHONY: help install conformance report test lint clean full torch edges coverage explore selftest
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -51,6 +60,30 @@ lint: $(STAMP)
 	$(BIN)/ruff check . || status=1; \
 	$(BIN)/mypy || status=1; \
 	exit $$status
+
+full: $(STAMP)
+	$(BIN)/conformance run --profile full --order 2 --source corpus,captured,opinfo,generated,pairs --journal $(RUNS)/full-$$(date +%Y%m%d-%H%M%S).jsonl $(ARGS)
+
+torch: $(STAMP)
+	$(BIN)/conformance run --engine torch --order 2 --source corpus,opinfo,generated --journal $(RUNS)/torch-$$(date +%Y%m%d-%H%M%S).jsonl $(ARGS)
+
+edges: $(STAMP)
+	@status=0; for engine in refgrad torch; do \
+		$(BIN)/conformance run --engine $$engine --source edges --journal $(RUNS)/edges-$$engine-$$(date +%Y%m%d-%H%M%S).jsonl $(ARGS) || status=$$?; \
+	done; exit $$status
+
+coverage: $(STAMP)
+	$(BIN)/conformance coverage --profile full -j 2 $(ARGS)
+
+explore: $(STAMP)
+	HYPOTHESIS_PROFILE=explore OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m hypothesis $(ARGS)
+
+MEASUREMENTS := mutants oracles entries alarms shrinking rates
+
+selftest: $(STAMP)
+	@status=0; for one in $(MEASUREMENTS); do \
+		echo "=== conformance selftest $$one"; $(BIN)/conformance selftest $$one $(ARGS) || status=$$?; \
+	done; exit $$status
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .benchmarks build dist

@@ -191,8 +191,9 @@ _SENTENCES = {
 def _decisive(ours: float, theirs: float, opinion: Opinion) -> bool:
     """Whether the bound tells the two values apart, or the derivative from both."""
     gap = abs(ours - theirs)
-    if not np.isfinite(gap):
-        return bool(np.isfinite(opinion.bound))
+    if not np.isfinite(gap):  # what is finite beside nan or inf: the bound must be small beside it
+        finite = [abs(v) for v in (ours, theirs, opinion.value) if np.isfinite(v)]
+        return bool(opinion.bound <= DECISIVE * max(1.0, *finite))
     nearer = min(abs(ours - opinion.value), abs(theirs - opinion.value))
     return opinion.bound <= DECISIVE * max(gap, nearer)
 

@@ -1,6 +1,11 @@
-"""What all tests share: hypothesis repeats the same examples, and no test fails for being slow."""
+"""What all tests share: hypothesis repeats the same examples, and no test fails for being slow.
+
+The profile `explore` (`make explore`) draws others each time, twenty times as many.
+"""
 
 from __future__ import annotations
+
+import os
 
 from hypothesis import HealthCheck, settings
 
@@ -11,4 +16,7 @@ settings.register_profile(
     database=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
-settings.load_profile("ci")
+settings.register_profile(
+    "explore", settings.get_profile("ci"), derandomize=False, max_examples=2000, print_blob=True
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))

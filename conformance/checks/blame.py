@@ -33,7 +33,11 @@ def of_tangents(case: Case, tangents: Mapping[str, Array]) -> dict[str, str]:
 
 
 def of_second(case: Case, route: str) -> dict[str, str]:
-    """The first call that differs at second order by that route when it is run alone."""
+    """The first call that differs at second order by that route when it is run alone.
+
+    Where none does, by a route through forward mode: the first whose tangent differs, since a wrong
+    tangent of a linear call has a right derivative of its own, 0.
+    """
     if case.loose or len(case.program.calls) == 1:
         return _only(case)
     try:
@@ -52,7 +56,10 @@ def of_second(case: Case, route: str) -> dict[str, str]:
                 "first_call": f"{call.name} = {call.target}: alone it differs at second order",
                 "culprit": call.target,
             }
-    return {}
+    if route == "rr":
+        return {}
+    along = _narrow(direction(case.rng("tangents"), case.program, case.values), case.values)
+    return _told(first_forward(case, along, case.witness))
 
 
 def _only(case: Case) -> dict[str, str]:

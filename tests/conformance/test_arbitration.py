@@ -66,6 +66,7 @@ def sharp(value: float, bound: float = 1e-12, **fields: int) -> Opinion:
         (0.0, INF, [sharp(0.0, 1e-14)], "reference wrong"),
         (NAN, 2.0, [sharp(1.0)], "engine and reference wrong"),
         (NAN, 1.0, [sharp(1.0, INF)], "inconclusive"),
+        (NAN, 0.0, [sharp(-5.4, 121.0)], "inconclusive"),
         # switches
         (0.3, 0.0, [kinked(0.0, 1.0)], "both defensible (kink)"),
         (2.0, 0.0, [kinked(0.0, 1.0)], "engine wrong"),
@@ -251,3 +252,19 @@ def test_a_call_that_raises_alone_at_second_order_is_to_blame() -> None:
     assert found.outcome == "failed"
     assert found.evidence["verdict"].startswith("engine wrong")
     assert found.evidence["culprit"] == "torch.nn.functional.layer_norm"
+
+
+def test_a_tangent_that_is_wrong_alone_is_to_blame_at_second_order() -> None:
+    # torch: forward mode gives an embedding's padding row a tangent, linear in the weight
+    one = sample(
+        ("torch.nn.functional.embedding", (Ref("x1"), Ref("x0"), 1)),
+        ("torch.exp", (Ref("v0"),)),
+        x0=np.array([[0.5, -1.0], [2.0, 0.25]]),
+        x1=np.array([1, 0]),
+    )
+    context = checks.context_for(
+        Settings(checks=("ff",)), engine=TorchEngine(), reference=TorchEngine()
+    )
+    (found,) = checks.check_sample(one, context, "test")
+    assert found.outcome == "failed"
+    assert found.evidence["culprit"] == "torch.nn.functional.embedding"
