@@ -33,7 +33,7 @@ def of_tangents(case: Case, tangents: Mapping[str, Array]) -> dict[str, str]:
 
 
 def of_second(case: Case, route: str) -> dict[str, str]:
-    """The first call that differs at second order by that route when it is run alone.
+    """The call that differs most at second order by that route when it is run alone.
 
     Where none does, by a route through forward mode: the first whose tangent differs, since a wrong
     tangent of a linear call has a right derivative of its own, 0.
@@ -45,17 +45,20 @@ def of_second(case: Case, route: str) -> dict[str, str]:
     except (EngineError, Unsupported):
         return {}
     values: dict[str, Array | tuple[Array, ...]] = {**case.values, **kept}
+    found: dict[str, float] = {}
     for call in case.program.calls:
         try:
             program, inputs = case.program.isolate(call.name, values)
-            differs = bool(program.leaves) and _differs(case, program, inputs, route)
+            excess = _excess(case, program, inputs, route) if program.leaves else None
         except (EngineError, Unsupported, ProgramError):
             continue
-        if differs:
-            return {
-                "first_call": f"{call.name} = {call.target}: alone it differs at second order",
-                "culprit": call.target,
-            }
+        if excess is not None:
+            found[call.name] = excess
+    if found:
+        worst = max(found, key=lambda name: found[name])
+        (target,) = (c.target for c in case.program.calls if c.name == worst)
+        text = f"{worst} = {target}: alone it differs at second order"
+        return {"first_call": text, "culprit": target}
     if route == "rr":
         return {}
     along = _narrow(direction(case.rng("tangents"), case.program, case.values), case.values)
@@ -73,10 +76,10 @@ def _told(parting: Parting | None) -> dict[str, str]:
     return {"first_call": parting.sentence, "culprit": parting.target}
 
 
-def _differs(case: Case, program: Program, values: Values, route: str) -> bool:
-    """Whether the engine's product by the route is not the witness's by reverse over reverse.
+def _excess(case: Case, program: Program, values: Values, route: str) -> float | None:
+    """By how many tolerances the engine's product by the route misses the witness's by rr.
 
-    It is not where the engine raises and the witness does not.
+    None where it does not; 0 where the engine raises and the witness does not.
     """
     witness: Engine = case.witness
     rng = case.rng("alone", *program.targets)
@@ -87,24 +90,28 @@ def _differs(case: Case, program: Program, values: Values, route: str) -> bool:
     tangents = _narrow(direction(rng, program, values), values)
     right = witness.hvp(program, values, cotangents, tangents)
     size = max((scale(h) for h in right.values() if h is not None), default=0.0)
-    if route == "ff":
-        others = _narrow(direction(rng, program, values), values)
-        ours, terms = contracted(
-            cotangents, case.engine.curvature(program, values, tangents, others)
-        )
-        theirs, total = inner(right, others)
-        return bool(abs(ours - theirs) > LOOSE * case.relative(case.dtype) * max(terms, total, 1.0))
     try:
+        if route == "ff":
+            others = _narrow(direction(rng, program, values), values)
+            moves = case.engine.curvature(program, values, tangents, others)
+            ours, terms = contracted(cotangents, moves)
+            theirs, total = inner(right, others)
+            allowed = LOOSE * case.relative(case.dtype) * max(terms, total, 1.0)
+            gap = abs(ours - theirs)
+            return None if gap <= allowed else float(np.nan_to_num(gap / allowed, nan=np.inf))
         left = case.engine.hvp(program, values, cotangents, tangents, route)
     except EngineError:
-        return True
+        return 0.0
+    worst: float | None = None
     for leaf in program.leaves:
         a, b = left.get(leaf.name), right.get(leaf.name)
         zeros = np.zeros(leaf.shape, leaf.dtype)
         a, b = zeros if a is None else a, zeros if b is None else b
-        if compare(a, b, relative=LOOSE * case.relative(leaf.dtype), floor=size) is not None:
-            return True
-    return False
+        found = compare(a, b, relative=LOOSE * case.relative(leaf.dtype), floor=size)
+        if found is not None:
+            excess = found.severity[1] if found.kind == "value" else np.inf
+            worst = max(worst or 0.0, excess)
+    return worst
 
 
 def _narrow(wide: Mapping[str, Array], values: Values) -> dict[str, Array]:

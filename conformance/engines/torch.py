@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ import torch
 
 from conformance.engines.base import Capabilities
 from conformance.engines.namespace import NamespaceEngine
+from conformance.errors import EngineError, Unsupported
 from conformance.program import Array, Call, Program, Values, layout
 
+_MISSING = re.compile(r"derivative for aten::\w+ is not implemented")
 _WIDER = {torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
 
 
@@ -83,6 +86,18 @@ class TorchEngine(NamespaceEngine):
         """Run every call; what makes a tensor of nothing makes it on the device."""
         with nullcontext() if self.device == "cpu" else torch.device(self.device):
             return super().execute(program, tensors, keeper, grad=grad)
+
+
+    @contextmanager
+    def failures(self) -> Iterator[None]:
+        """As of any engine; a derivative that torch does not have is unsupported."""
+        try:
+            with super().failures():
+                yield
+        except EngineError as error:
+            if _MISSING.search(str(error)):
+                raise Unsupported(str(error)) from error
+            raise
 
 
 def _placed(

@@ -120,8 +120,10 @@ _ONE = (
     *("gt", "le", "__getitem__", "gather", "take_along_dim", "index_select", "take"),
     *("masked_select", "index_fill", "exp_", "sin_", "tanh_", "neg_", "relu_", "clamp_", "zero_"),
     *("masked_fill_", "nn.functional.embedding", "nn.functional.cross_entropy"),
-    "nn.functional.nll_loss",
+    *("nn.functional.nll_loss", "nn.functional.avg_pool2d", "nn.functional.max_pool2d"),
+    *("linalg.det", "linalg.slogdet", "linalg.inv", "trace", "diag_embed"),
 )
+_SQUARE = ("linalg.det", "linalg.slogdet", "linalg.inv", "linalg.solve")
 _LOGARITHMIC = ("acosh", "log", "log2", "log10", "sqrt", "rsqrt", "logit", "lgamma", "digamma")
 _MATRICES = ("mm", "bmm", "mv", "dot", "outer", "addmm", "baddbmm", "addmv")
 _IMPOSSIBLE: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
@@ -140,22 +142,25 @@ _IMPOSSIBLE: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
         ("there is no dimension to divide, to cut or to join",
          ("unflatten", "narrow", "select", "split", "chunk", "unbind", "cat", "nn.functional.pad")),
         ("it takes matrices, or batches of them",
-         ("diagonal", "tril", "triu", *_MATRICES, "nn.functional.scaled_dot_product_attention")),
+         ("diagonal", "tril", "triu", *_MATRICES, "nn.functional.scaled_dot_product_attention",
+          *_SQUARE, "linalg.householder_product", "trace")),
         ("it takes vectors at least",
-         ("matmul", "nn.functional.linear", "nn.functional.layer_norm", "nn.functional.rms_norm")),
+         ("matmul", "nn.functional.linear", "nn.functional.layer_norm", "nn.functional.rms_norm",
+          "diag_embed")),
         ("it takes channels, classes, or the rows of a table",
          ("nn.functional.conv1d", "nn.functional.conv2d", "nn.functional.embedding",
-          "nn.functional.cross_entropy", "nn.functional.nll_loss")),
+          "nn.functional.cross_entropy", "nn.functional.nll_loss", "nn.functional.batch_norm",
+          "nn.functional.group_norm", "nn.functional.avg_pool2d", "nn.functional.max_pool2d")),
         ("torch takes no index of it", ("take_along_dim", "index_put")),
         ("one number has no spread", ("std",)),
     ),
     "rank 4+": (
         ("it takes fewer dimensions",
-         (*_MATRICES, "nn.functional.conv1d", "nn.functional.embedding")),
+         (*_MATRICES, "nn.functional.conv1d", "nn.functional.embedding", "trace", "diag_embed")),
     ),
     "same tensor twice": (
         ("it takes one tensor", _ONE),
-        ("a matrix and a vector", ("mv",)),
+        ("a matrix and a vector", ("mv", "linalg.householder_product")),
         ("what it saves would be written over", ("mul_", "div_")),
     ),
     "requires_grad mask": (

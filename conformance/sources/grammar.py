@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from conformance.sources import templates as t
 from conformance.sources import templates_index as ti
+from conformance.sources import templates_linalg as tl
 from conformance.sources import templates_write as tw
 from conformance.sources.templates import Op
 from conformance.sources.templates import elementwise as f
@@ -205,6 +206,15 @@ FAMILIES: dict[str, tuple[Op, ...]] = {
         Op("torch.einsum", ti.einsum),
         Op("torch.tensordot", ti.tensordot),
     ),
+    "matrices": (
+        Op("torch.linalg.det", tl.any_square),
+        Op("torch.linalg.slogdet", tl.regular),
+        Op("torch.linalg.inv", tl.regular),
+        Op("torch.linalg.solve", tl.solve),
+        Op("torch.linalg.householder_product", tl.householder),
+        Op("torch.trace", tl.trace),
+        Op("torch.diag_embed", tl.diag_embed),
+    ),
     "layers": (
         Op(F + "linear", ti.linear),
         Op(F + "conv1d", ti.convolution(1)),
@@ -212,6 +222,10 @@ FAMILIES: dict[str, tuple[Op, ...]] = {
         Op(F + "embedding", ti.embedding),
         Op(F + "layer_norm", ti.normalised(bias=True)),
         Op(F + "rms_norm", ti.normalised(bias=False)),
+        Op(F + "batch_norm", ti.batch_norm),
+        Op(F + "group_norm", ti.group_norm),
+        Op(F + "avg_pool2d", ti.pool),
+        Op(F + "max_pool2d", ti.pool),
         Op(F + "mse_loss", ti.loss),
         Op(F + "l1_loss", ti.loss),
         Op(F + "cross_entropy", ti.classify),

@@ -330,6 +330,37 @@ def normalised(bias: bool) -> Template:
     return draw
 
 
+def batch_norm(d: Draft) -> Arguments:
+    """In training, over two or more numbers a channel; with and without weight and bias."""
+    batch = d.choose.of(((3,), (2, 2), (2, 2, 3)) if d.focus != "rank 4+" else ((2, 2, 3),))
+    channels = d.size(1, 3)
+    x = d.fit((batch[0], channels, *batch[1:]))
+    shared = (d.fit((channels,)), d.fit((channels,))) if d.choose.flag(0.7) else (None, None)
+    return (x, None, None, *shared, True), {"eps": d.choose.of((1e-5, 0.1))}
+
+
+def group_norm(d: Draft) -> Arguments:
+    """Over groups of channels of two or more numbers each."""
+    groups = d.choose.integer(1, 2)
+    channels = groups * d.choose.integer(1, 2)
+    sizes = (2, 3) if d.focus == "rank 4+" else d.choose.of(((2,), (3,), (2, 2)))
+    x = d.fit((d.size(1, 2), channels, *sizes))
+    shared = (d.fit((channels,)), d.fit((channels,))) if d.choose.flag(0.7) else (None, None)
+    return (x, groups, *shared), {"eps": d.choose.of((1e-5, 0.1))}
+
+
+def pool(d: Draft) -> Arguments:
+    """Windows over the last two dimensions, overlapping and padded."""
+    batch = (d.size(1, 2),) if d.focus in ("empty", "rank 4+") or d.choose.flag() else ()
+    x = d.fit((*batch, d.choose.integer(1, 2), d.choose.integer(2, 4), d.choose.integer(2, 4)))
+    kernel = (d.choose.integer(1, 2), d.choose.integer(1, 2))
+    return (x, kernel), {
+        "stride": d.choose.integer(1, 2),
+        "padding": tuple(d.choose.integer(0, 1) if k == 2 else 0 for k in kernel),
+        "ceil_mode": d.choose.flag(0.3),
+    }
+
+
 def loss(d: Draft) -> Arguments:
     """f(input, target) of equal shapes, by each reduction."""
     x = d.operand()

@@ -289,7 +289,7 @@ def functional_batch_norm(
     """
     if input.ndim == 1 and not input.numel():
         return input.clone()
-    if training and input.ndim > 1 and math.prod(input.shape) == input.shape[1]:
+    if training and input.ndim > 1 and input.shape[0] * math.prod(input.shape[2:]) == 1:
         raise ValueError(
             f"Expected more than 1 value per channel when training, got input size {input.shape}"
         )
