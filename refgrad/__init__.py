@@ -1,6 +1,7 @@
 """refgrad: an autograd engine in plain NumPy with PyTorch's names and semantics.
 
-`import refgrad as torch` runs ordinary PyTorch code on the CPU. Nothing here imports torch.
+`import refgrad as torch` runs ordinary PyTorch code on the CPU, and on CUDA where CuPy is. Nothing
+here imports torch.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from math import nan as nan
 from math import pi as pi
 
 from refgrad import autograd as autograd
+from refgrad import cuda as cuda
 from refgrad import fft as fft
 from refgrad import func as func
 from refgrad import linalg as linalg

@@ -12,9 +12,9 @@ from typing import Any, Unpack
 import numpy as np
 
 from refgrad import dtypes, literals
-from refgrad.device import device, usable
+from refgrad.device import cpu, device, usable
 from refgrad.dtypes import dtype
-from refgrad.factory import Options, as_dtype, finish, pick_dtype
+from refgrad.factory import Options, as_dtype, beside_input, finish, pick_dtype
 from refgrad.tensor import Tensor
 
 __all__ = ["as_tensor", "asarray", "from_numpy", "frombuffer", "tensor"]
@@ -89,7 +89,8 @@ def recast(array: Any, wanted: dtype, *, copy: bool = False) -> Any:
 
 def new_tensor(self: Tensor, data: Any, **options: Unpack[Options]) -> Tensor:
     """A new leaf with a copy of `data`, in this tensor's dtype."""
-    return finish(_copied(data, pick_dtype("new_tensor", options, self.dtype)), options)
+    made = _copied(data, pick_dtype("new_tensor", options, self.dtype))
+    return finish(made, beside_input(self, options))
 
 
 def as_tensor(data: Any, *, dtype: Any = None, device: device | str | None = None) -> Tensor:
@@ -97,14 +98,15 @@ def as_tensor(data: Any, *, dtype: Any = None, device: device | str | None = Non
 
     Raises as `tensor` does.
     """
-    usable(device)
     wanted = as_dtype("as_tensor", dtype)
     if isinstance(data, Tensor):
-        made: Tensor = data if wanted is None else data.to(wanted)
+        made: Tensor = data.to(dtype=wanted, device=device)
         return made
     if _is_array(data) and not isinstance(data, np.generic):
-        return finish(recast(_checked(data), wanted or dtypes.from_numpy(data.dtype)), {})
-    return finish(_copied(data, wanted), {})
+        array = recast(_checked(data), wanted or dtypes.from_numpy(data.dtype))
+    else:
+        array = _copied(data, wanted)
+    return finish(array, {"device": device})
 
 
 def from_numpy(ndarray: np.ndarray) -> Tensor:
@@ -116,7 +118,7 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
     """
     if not isinstance(ndarray, np.ndarray):
         raise TypeError(f"expected np.ndarray (got {type(ndarray).__name__})")
-    return finish(_checked(np.asarray(ndarray)), {})
+    return finish(_checked(np.asarray(ndarray)), {"device": cpu})
 
 
 def asarray(
@@ -136,10 +138,14 @@ def asarray(
         ValueError: `copy=False` and the memory cannot be shared.
         RuntimeError: integers are to require grad.
     """
-    usable(device)
     wanted = as_dtype("asarray", dtype)
+    where = {} if device is None else {"device": usable(device)}
     if isinstance(obj, Tensor) or (_is_array(obj) and not isinstance(obj, np.generic)):
         made = as_tensor(obj)
+        if where and where["device"] != made.device:
+            if copy is False:
+                raise ValueError(f"can't alias tensor from device '{made.device}' to '{device}'.")
+            made, copy = made.to(**where), None
         if wanted is not None and wanted is not made.dtype:
             if copy is False:
                 raise ValueError(
@@ -152,16 +158,15 @@ def asarray(
         if requires_grad is False and made.requires_grad:
             return made.detach()
         if requires_grad and not made.requires_grad:
-            return finish(made._array, {"requires_grad": True})
+            return finish(made._array, {"requires_grad": True, "device": made.device})
         return made
     if isinstance(obj, (bytes, bytearray, memoryview, Buffer)):
         made = frombuffer(obj, dtype=wanted or dtypes.get_default_dtype())
-        return finish(
-            made._array.copy() if copy else made._array, {"requires_grad": bool(requires_grad)}
-        )
+        array = made._array.copy() if copy else made._array
+        return finish(array, {"requires_grad": bool(requires_grad), **where})
     if copy is False:
         raise ValueError("can't alias arbitrary sequence into a tensor.")
-    return finish(_copied(obj, wanted), {"requires_grad": bool(requires_grad)})
+    return finish(_copied(obj, wanted), {"requires_grad": bool(requires_grad), **where})
 
 
 def frombuffer(

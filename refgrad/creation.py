@@ -17,6 +17,7 @@ from refgrad.dtypes import dtype
 from refgrad.factory import (
     Options,
     SizedOptions,
+    beside_input,
     check_tensor,
     empty_array,
     empty_array_like,
@@ -27,6 +28,7 @@ from refgrad.factory import (
     pick_dtype,
     pick_size,
 )
+from refgrad.libraries import as_strided
 from refgrad.tensor import Tensor
 
 __all__ = [
@@ -114,7 +116,7 @@ def empty_strided(size: Any, stride: Any, **options: Unpack[Options]) -> Tensor:
     last = sum((n - 1) * s for n, s in zip(shape, stride, strict=True)) if 0 not in shape else -1
     memory = np.empty(last + 1, of)
     steps = [s * of.itemsize for s in stride]
-    return finish(np.lib.stride_tricks.as_strided(memory, shape, steps), options)
+    return finish(as_strided(memory, shape, steps), options)
 
 
 def eye(n: Any, m: Any = None, **options: Unpack[Options]) -> Tensor:
@@ -155,7 +157,7 @@ def full_like(input: Tensor, fill_value: Any, **options: Unpack[Options]) -> Ten
 def _made_like(name: str, input: Tensor, options: Any, value: Any) -> Tensor:
     wanted = pick_dtype(name, options, check_tensor(name, input).dtype)
     array = empty_array_like(input._array, wanted, options.get("memory_format"))
-    return _filled(array, value, options)
+    return _filled(array, value, beside_input(input, options))
 
 
 # --- sequences -----------------------------------------------------------------------------------
@@ -287,29 +289,29 @@ def _triangle(name: str, indices: Any, row: Any, col: Any, offset: int, options:
 
 def new_empty(self: Tensor, *sizes: Any, **options: Unpack[SizedOptions]) -> Tensor:
     """An uninitialised tensor of a size in this tensor's dtype."""
-    return _made("new_empty", sizes, options, None, self.dtype)
+    return _made("new_empty", sizes, beside_input(self, options), None, self.dtype)
 
 
 def new_zeros(self: Tensor, *sizes: Any, **options: Unpack[SizedOptions]) -> Tensor:
     """Zeros of a size in this tensor's dtype."""
-    return _made("new_zeros", sizes, options, 0, self.dtype)
+    return _made("new_zeros", sizes, beside_input(self, options), 0, self.dtype)
 
 
 def new_ones(self: Tensor, *sizes: Any, **options: Unpack[SizedOptions]) -> Tensor:
     """Ones of a size in this tensor's dtype."""
-    return _made("new_ones", sizes, options, 1, self.dtype)
+    return _made("new_ones", sizes, beside_input(self, options), 1, self.dtype)
 
 
 def new_full(self: Tensor, size: Any, fill_value: Any, **options: Unpack[Options]) -> Tensor:
     """One value in `size`, in this tensor's dtype."""
     options["dtype"] = pick_dtype("new_full", options, self.dtype)
-    return full(size, fill_value, **options)
+    return full(size, fill_value, **beside_input(self, options))
 
 
 def new_empty_strided(self: Tensor, size: Any, stride: Any, **options: Unpack[Options]) -> Tensor:
     """An uninitialised tensor with the strides given, in this tensor's dtype."""
     options["dtype"] = pick_dtype("new_empty_strided", options, self.dtype)
-    return empty_strided(size, stride, **options)
+    return empty_strided(size, stride, **beside_input(self, options))
 
 
 for _method in (new_tensor, new_empty, new_zeros, new_ones, new_full, new_empty_strided):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from refgrad import dtypes
-from refgrad.device import cpu, device
+from refgrad.device import device, device_of
+from refgrad.libraries import Loaded, on_device
 from refgrad.size import Size
 
 
@@ -51,17 +52,22 @@ class Described:
     @property
     def device(self) -> device:
         """Where its memory is."""
-        return cpu
+        return device_of(self._array)
 
     @property
     def is_cuda(self) -> bool:
         """Whether its memory is on a CUDA device."""
-        return False
+        return on_device(self._array)
 
     @property
     def is_cpu(self) -> bool:
         """Whether its memory is the host's."""
-        return True
+        return not on_device(self._array)
+
+    def get_device(self) -> int:
+        """The number of its CUDA device; -1 on the CPU."""
+        index = device_of(self._array).index
+        return -1 if index is None else index
 
     @property
     def is_sparse(self) -> bool:
@@ -101,4 +107,6 @@ class Described:
 
     def data_ptr(self) -> int:
         """The address of its first element."""
+        if Loaded.cuda is not None and on_device(self._array):
+            return Loaded.cuda.address(self._array)
         return int(self._array.__array_interface__["data"][0])

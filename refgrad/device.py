@@ -5,7 +5,9 @@ from __future__ import annotations
 import builtins
 import re
 from types import TracebackType
-from typing import NoReturn, final
+from typing import Any, NoReturn, final
+
+from refgrad import libraries
 
 TYPES = (
     "cpu", "cuda", "ipu", "xpu", "mkldnn", "opengl", "opencl", "ideep", "hip", "ve", "fpga",
@@ -69,7 +71,9 @@ class device:
         return device, (self.type, self.index)
 
     def __enter__(self) -> device:
-        return usable(self)
+        """Make it the device of new tensors that name none."""
+        _defaults.append(usable(self))
+        return self
 
     def __exit__(
         self,
@@ -77,7 +81,7 @@ class device:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        return None
+        _defaults.pop()
 
 
 def _parse(text: str, index: int | None) -> tuple[str, int | None]:
@@ -115,18 +119,57 @@ def _check_index(index: int) -> None:
 
 
 cpu = device("cpu")
+_cuda: list[device] = []  # those that arrays were found on, by index
+_defaults = [cpu]
 
 
 def usable(where: device | str | int | None = None) -> device:
-    """The device on which a new tensor is made; None means the CPU.
+    """The device on which a new tensor is made; None means the default one.
 
-    RuntimeError where arrays cannot be made on it: in this version, anywhere but the CPU.
+    RuntimeError where arrays cannot be made on it: neither the CPU nor a CUDA device in use.
     """
-    if where is None or where is cpu:
+    if where is None:
+        return _defaults[-1]
+    if where is cpu:
         return cpu
+    if isinstance(where, int) and not isinstance(where, bool) and where >= 0:
+        where = device("cuda", where)
     found = where if isinstance(where, device) else device(where)
-    if found.type != "cpu":
+    if found.type == "cpu":
+        return cpu
+    if found.type != "cuda":
         raise RuntimeError(
-            f"no array library for device {str(found)!r} is in use; only 'cpu' is available"
+            f"no array library for device {str(found)!r} is in use; there are 'cpu' and 'cuda'"
         )
-    return cpu
+    library = libraries.cuda()
+    current = library.current()
+    if found.index is not None and found.index >= library.count():
+        raise RuntimeError(
+            f"CUDA error: invalid device ordinal: {found.index} of {library.count()} devices"
+        )
+    if found.index not in (None, current):
+        raise RuntimeError(
+            f"refgrad uses one CUDA device at a time, now cuda:{current}; "
+            f"call refgrad.cuda.set_device({found.index}) first"
+        )
+    return cuda_device(current)
+
+
+def cuda_device(index: int) -> device:
+    """The CUDA device of that number."""
+    while len(_cuda) <= index:
+        _cuda.append(device("cuda", len(_cuda)))
+    return _cuda[index]
+
+
+def device_of(array: Any) -> device:
+    """Where an array lives."""
+    library = libraries.Loaded.cuda
+    if library is None or not isinstance(array, library.array):
+        return cpu
+    return cuda_device(library.index(array))
+
+
+def place(array: Any, where: device) -> Any:
+    """`array` on a usable device: itself, or a copy."""
+    return libraries.to_host(array) if where.type == "cpu" else libraries.to_device(array)

@@ -8,16 +8,18 @@ from typing import Any, TypedDict
 import numpy as np
 
 from refgrad import dtypes, layouts
-from refgrad.device import device, usable
+from refgrad.device import cpu, device, usable
+from refgrad.device import place as placed
 from refgrad.dtypes import dtype
+from refgrad.libraries import on_device
 from refgrad.tensor import Tensor, wrap
 
 
 class Options(TypedDict, total=False):
     """The keywords of a function that makes a tensor.
 
-    `layout`, `device`, `pin_memory` and `memory_format` are there for PyTorch's sake: only
-    strided tensors in the CPU's pageable memory can be made.
+    `layout`, `pin_memory` and `memory_format` are there for PyTorch's sake: only strided tensors
+    in pageable memory can be made.
     """
 
     dtype: dtype | type | None
@@ -52,7 +54,8 @@ def pick_dtype(name: str, options: Any, default: dtype | None = None) -> dtype:
     for key in options:
         if key not in Options.__annotations__:
             raise TypeError(f"{name}() got an unexpected keyword argument '{key}'")
-    usable(options.get("device"))
+    if options.get("device") is not None:
+        usable(options["device"])
     layout = options.get("layout")
     if layout is not None and not isinstance(layout, layouts.layout):
         raise TypeError(
@@ -76,11 +79,15 @@ def as_dtype(name: str, value: Any) -> dtype | None:
 
 
 def finish(array: Any, options: Any) -> Tensor:
-    """The tensor of a new array, requiring grad if the options say so.
+    """The tensor of a new array on the device wanted, requiring grad if the options say so.
 
     Raises:
         RuntimeError: it is to require grad and has an integer dtype.
     """
+    named = options.get("device")
+    where = usable(named)
+    if named is not None or where is not cpu:  # else it stays where it is
+        array = placed(array, where)
     made = wrap(array)
     if options.get("requires_grad"):
         if array.dtype.kind not in "fc":
@@ -89,6 +96,11 @@ def finish(array: Any, options: Any) -> Tensor:
             )
         made._requires_grad = True
     return made
+
+
+def beside_input(input: Tensor, options: Any) -> Any:
+    """The options, with the device of `input` where they name none."""
+    return {**options, "device": options.get("device") or input.device}
 
 
 def pick_size(name: str, size: tuple[Any, ...], options: Any) -> tuple[int, ...]:

@@ -23,6 +23,7 @@ from refgrad.draws import (
 )
 from refgrad.dtypes import dtype
 from refgrad.factory import (
+    beside_input,
     check_tensor,
     empty_array_like,
     finish,
@@ -42,6 +43,7 @@ from refgrad.generator import (
     seed,
     set_rng_state,
 )
+from refgrad.libraries import beside, to_host
 from refgrad.limits import iinfo
 from refgrad.ops.op import op
 from refgrad.tensor import Tensor
@@ -67,8 +69,8 @@ def fork_rng(devices: Any = (), enabled: bool = True) -> Iterator[None]:
 def _in_order_of(input: Tensor, of: dtype, drawn: Any, options: Any) -> Tensor:
     """The draws in the memory order of `input`."""
     array = empty_array_like(input._array, of, options.get("memory_format"))
-    array[...] = drawn
-    return finish(array, options)
+    array[...] = beside(drawn, array)
+    return finish(array, beside_input(input, options))
 
 
 # --- of a size -----------------------------------------------------------------------------------
@@ -190,11 +192,11 @@ def bernoulli(input: Tensor, p: Any = None, *, generator: Generator | None = Non
     array = check_tensor("bernoulli", input)._array
     if p is None:
         need_inexact("bernoulli", input.dtype)
-    chance = array if p is None else probability("bernoulli_", number("bernoulli", "p", p))
+    chance = to_host(array) if p is None else probability("bernoulli_", number("bernoulli", "p", p))
     if not np.all((chance >= 0) & (chance <= 1)):
         raise RuntimeError("Expected p_in >= 0 && p_in <= 1 to be true, but got false.")
     drawn = numpy_generator(generator).random(array.shape) < chance
-    made: Tensor = _bernoulli(input, np.asarray(drawn).astype(array.dtype))
+    made: Tensor = _bernoulli(input, beside(np.asarray(drawn).astype(array.dtype), array))
     return made
 
 
@@ -224,7 +226,7 @@ def normal(
     if size is not None or options:
         raise TypeError("normal() takes a size and options only with two numbers")
     of = mean.dtype if mean_tensor else std.dtype
-    means, deviations = (x._array if isinstance(x, Tensor) else x for x in (mean, std))
+    means, deviations = (to_host(x._array) if isinstance(x, Tensor) else x for x in (mean, std))
     try:
         shape = np.broadcast_shapes(np.shape(means), np.shape(deviations))
     except ValueError as error:
@@ -232,7 +234,7 @@ def normal(
             f"normal(): the shapes of mean and std do not broadcast: {error}"
         ) from error
     drawn = scaled_normal(rng, shape, of, means, deviations)
-    made: Tensor = _normal(mean, std, drawn)
+    made: Tensor = _normal(mean, std, beside(drawn, mean if mean_tensor else std))
     return made
 
 
@@ -247,8 +249,8 @@ def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
         raise NotImplementedError(f'"poisson" not implemented for {input.dtype!r}')
     if not np.all(array >= 0):
         raise RuntimeError("invalid Poisson rate, expected rate to be non-negative")
-    drawn = numpy_generator(generator).poisson(array)
-    made: Tensor = _poisson(input, np.asarray(drawn).astype(array.dtype))
+    drawn = np.asarray(numpy_generator(generator).poisson(to_host(array)))
+    made: Tensor = _poisson(input, beside(drawn.astype(array.dtype), array))
     return made
 
 
@@ -265,7 +267,7 @@ def multinomial(
         RuntimeError: weights are negative, not finite or all zero; more indices are wanted than
             there are, without replacement.
     """
-    weights = check_tensor("multinomial", input)._array
+    weights = to_host(check_tensor("multinomial", input)._array)
     if weights.ndim not in (1, 2):
         raise RuntimeError("prob_dist must be 1 or 2 dim")
     if weights.dtype.kind != "f":
@@ -289,10 +291,10 @@ def multinomial(
         with np.errstate(divide="ignore"):
             arrivals = rng.standard_exponential(weights.shape) / weights
         drawn = np.argsort(arrivals, axis=-1, kind="stable")[..., :num_samples]
-        return finish(drawn.astype(np.int64), {})
+        return finish(drawn.astype(np.int64), {"device": input.device})
     bounds = np.cumsum(weights / totals, axis=-1)
     bounds /= bounds[..., -1:]
     chances = rng.random((*weights.shape[:-1], num_samples))
     rows = zip(np.atleast_2d(bounds), np.atleast_2d(chances), strict=True)
     drawn = np.array([np.searchsorted(row, chance, side="right") for row, chance in rows])
-    return finish(drawn.reshape(chances.shape).astype(np.int64), {})
+    return finish(drawn.reshape(chances.shape).astype(np.int64), {"device": input.device})

@@ -13,6 +13,7 @@ import numpy as np
 from refgrad import dtypes
 from refgrad.draws import integers, need_inexact, probability, scaled_normal, uniform
 from refgrad.generator import Generator, numpy_generator
+from refgrad.libraries import beside
 from refgrad.limits import finfo, iinfo
 from refgrad.ops.op import op
 from refgrad.tensor import Tensor
@@ -33,7 +34,7 @@ for _name in ("Bernoulli", "Cauchy", "Exponential", "Geometric", "LogNormal", "N
 def _fill(self: Tensor, name: str, drawn: Any) -> Tensor:
     self.check_writable()
     with np.errstate(all="ignore"):
-        array = np.asarray(drawn).astype(self._array.dtype)
+        array = beside(np.asarray(drawn).astype(self._array.dtype), self)
     return self.become(_OVERWRITES[name](self.snapshot(), array))
 
 

@@ -17,6 +17,7 @@ from refgrad import dtypes
 from refgrad.description import Described
 from refgrad.graph import AccumulateGrad, Output, Writes, clock
 from refgrad.levels import Levels
+from refgrad.libraries import Loaded, on_device, to_host, writeable
 from refgrad.mode import state
 
 NON_LEAF_GRAD = (
@@ -111,10 +112,6 @@ class Tensor(Described):
 
     # --- reading ---------------------------------------------------------------------------------
 
-    def cpu(self) -> Tensor:
-        """Itself: its memory is the host's."""
-        return self
-
     def item(self) -> Any:
         """Its only element as a Python number.
 
@@ -136,13 +133,21 @@ class Tensor(Described):
 
         Raises:
             RuntimeError: it requires grad and `force` is not given.
+            TypeError: it lives on another device and `force` is not given.
         """
         if self._requires_grad and not force:
             raise RuntimeError(
                 "Can't call numpy() on Tensor that requires grad. "
                 "Use tensor.detach().numpy() instead."
             )
-        return self._array
+        if Loaded.cuda is None or not on_device(self._array):
+            return self._array
+        if not force:
+            raise TypeError(
+                f"can't convert {self.device} device type tensor to numpy. "
+                "Use Tensor.cpu() to copy the tensor to host memory first."
+            )
+        return to_host(self._array)
 
     def __bool__(self) -> bool:
         if self._array.size > 1:
@@ -171,8 +176,9 @@ class Tensor(Described):
 
         newest = list((tangents(self) or {}).values())[-1:]
         return printing.format(
-            self._array,
+            to_host(self._array),
             self.dtype,
+            device=self.device,
             requires_grad=self._requires_grad,
             grad_fn_name=None if self._node is None else self.grad_fn.name(),
             tangent=format(newest[0]) if newest else None,
@@ -246,6 +252,12 @@ class Tensor(Described):
                 raise RuntimeError(
                     f"attempting to assign a gradient with dtype '{value.dtype!r}' to a tensor "
                     f"with grad_dtype '{self.dtype!r}'. The gradient must have the tensor's dtype."
+                )
+            if value.device != self.device:
+                raise RuntimeError(
+                    f"attempting to assign a gradient with device type '{value.device.type}' to a "
+                    f"tensor with device type '{self.device.type}'. Please ensure that the "
+                    "gradient and the tensor are on the same device"
                 )
             if value._array.shape != self._array.shape:
                 raise RuntimeError(
@@ -445,7 +457,7 @@ class Tensor(Described):
                     f"{self.dtype!r}"
                 )
             made = made.to(self.dtype)
-        if 0 in self._array.strides or not self._array.flags.writeable:
+        if 0 in self._array.strides or not writeable(self._array):
             self._check_memory()
         np.copyto(self._array, made._array)
         self.mark_written()
@@ -466,7 +478,7 @@ class Tensor(Described):
                 "unsupported operation: more than one element of the written-to tensor refers to a "
                 "single memory location. Please clone() the tensor before performing the operation."
             )
-        if not array.flags.writeable:
+        if not writeable(array):
             raise RuntimeError("its memory is read-only. Please clone() the tensor first.")
 
     def _take_history(self, made: Tensor) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from refgrad.libraries import beside, to_host
 from refgrad.ops.joining import stack
 from refgrad.ops.op import composite, op
 from refgrad.ops.pooling import _batched, _greatest, deposit, pick
@@ -126,6 +127,7 @@ def fractional_maximum(input: Any, kernel: Any, sizes: Any, samples: Any) -> tup
     """The maxima over windows that `samples` (N, C, d) places, and where they are."""
     n, c, *spatial = input.shape
     d = len(kernel)
+    samples = to_host(samples)
     out: Any = np.zeros_like(input, shape=(n, c, *sizes))
     index: Any = np.zeros_like(input, shape=(n, c, *sizes), dtype=np.int64)
     for i, j in np.ndindex(n, c):
@@ -142,7 +144,7 @@ def fractional_maximum(input: Any, kernel: Any, sizes: Any, samples: Any) -> tup
         out[i, j] = np.take_along_axis(cut, which[..., None], -1)[..., 0]
         at: Any = 0
         for a, (k, span) in enumerate(zip(np.unravel_index(which, kernel), spans)):
-            start = np.reshape(span[:, 0], (-1, *(1,) * (d - 1 - a)))
+            start = np.reshape(beside(span[:, 0], input), (-1, *(1,) * (d - 1 - a)))
             at = at * spatial[a] + start + k
         index[i, j] = at
     return out, index
@@ -173,7 +175,7 @@ def _fractional(
             f"{list(x.shape[2:])}"
         )
     if samples is None:
-        samples = uniform_like(x, (*x.shape[:2], d))
+        samples = uniform_like(x, (*x.shape[:2], d)).to(x.device)
     out, index = fractional_maximum(x, kernel, sizes, samples)
     if bare:
         out, index = out.squeeze(0), index.squeeze(0)
@@ -217,14 +219,17 @@ def unpool(input: Any, indices: Any, size: Any) -> Any:
         raise RuntimeError(f"Found an invalid max index, output size is {list(size)}")
     n, c = input.shape[:2]
     out: Any = np.zeros_like(input, shape=(n, c, area))
-    rows = np.reshape(np.arange(n), (-1, 1, 1)), np.reshape(np.arange(c), (-1, 1))
+    rows = (
+        np.reshape(beside(np.arange(n), indices), (-1, 1, 1)),
+        np.reshape(beside(np.arange(c), indices), (-1, 1)),
+    )
     out[(*rows, np.reshape(indices, (n, c, -1)))] = np.reshape(input, (n, c, -1))
     return np.reshape(out, (n, c, *size))
 
 
 def _stays(indices: Any, size: Any) -> Any:
     """Whether an element is the one that stays of those at its index."""
-    own = np.reshape(np.arange(indices.size), indices.shape)
+    own = np.reshape(beside(np.arange(indices.size), indices), indices.shape)
     return pick(unpool(own, indices, size), indices) == own
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
 
+from refgrad.libraries import to_host
 from refgrad.ops.joining import cat
 from refgrad.ops.losses import check_reduction, raised, reduced
 from refgrad.ops.op import composite
+from refgrad.ops.placing import constant
 from refgrad.tensor import wrap
 
 __all__ = ["ctc_loss"]
@@ -17,14 +20,14 @@ _NEVER = -1e30  # the log of 0, but finite: from minus infinities logaddexp's de
 
 
 def _ints(lengths: Any) -> Any:
-    return np.asarray(getattr(lengths, "_array", lengths), dtype=np.int64).reshape(-1)
+    return np.asarray(to_host(getattr(lengths, "_array", lengths)), dtype=np.int64).reshape(-1)
 
 
 def _extended(targets: Any, lengths: Any, blank: int) -> Any:
     """The labels with a blank before, between and after them, (N, 2 S + 1), padded with blanks."""
     n, longest = len(lengths), int(lengths.max(initial=0))
     labels = np.full((n, 2 * longest + 1), blank, dtype=np.int64)
-    flat = targets._array
+    flat = to_host(targets._array)
     starts = np.cumsum(lengths) - lengths
     for i, (start, length) in enumerate(zip(starts, lengths)):
         own = flat[start : start + length] if flat.ndim == 1 else flat[i, :length]
@@ -60,16 +63,17 @@ def ctc_loss(
         raise RuntimeError(
             f"Expected input_lengths to have value at most {frames}, but got value {durations.max()}"
         )
+    on = functools.partial(constant, like=log_probs)
     labels = _extended(targets, lengths, blank)
     states = labels.shape[1]
     rows = np.arange(n)
     # a label may follow the one before the blank between them, unless it is the same
     skips = np.zeros(labels.shape, dtype=bool)
     skips[:, 3::2] = labels[:, 3::2] != labels[:, 1:-2:2]
-    no_skip, later = wrap(~skips), wrap(np.arange(states)[None] >= 2)
-    of_labels = raised(log_probs, _NEVER)[:, wrap(rows[:, None]), wrap(labels)]
-    never = wrap(np.full((n, 2), _NEVER, dtype=log_probs.dtype.numpy))
-    alpha = wrap(np.where(np.arange(states)[None] == 0, 0.0, _NEVER).repeat(n, 0)
+    no_skip, later = on(~skips), on(np.arange(states)[None] >= 2)
+    of_labels = raised(log_probs, _NEVER)[:, on(rows[:, None]), on(labels)]
+    never = on(np.full((n, 2), _NEVER, dtype=log_probs.dtype.numpy))
+    alpha = on(np.where(np.arange(states)[None] == 0, 0.0, _NEVER).repeat(n, 0)
                  .astype(log_probs.dtype.numpy))  # fmt: skip
     for t in range(int(durations.max(initial=0))):
         if t == 0:
@@ -78,15 +82,15 @@ def ctc_loss(
             padded = cat([never, alpha], 1)
             stay = np.logaddexp(alpha, padded[:, 1:-1])
             new = np.logaddexp(stay, padded[:, :-2].masked_fill(no_skip, _NEVER)) + of_labels[t]
-        alive = wrap((t < durations)[:, None])
+        alive = on((t < durations)[:, None])
         alpha = new.where(alive, alpha)
-    last = alpha[wrap(rows), wrap(2 * lengths)]
-    before = alpha[wrap(rows), wrap(np.maximum(2 * lengths - 1, 0))]
-    loss = -np.logaddexp(last, before.masked_fill(wrap(lengths == 0), _NEVER))
+    last = alpha[on(rows), on(2 * lengths)]
+    before = alpha[on(rows), on(np.maximum(2 * lengths - 1, 0))]
+    loss = -np.logaddexp(last, before.masked_fill(on(lengths == 0), _NEVER))
     impossible = wrap(loss._array > -_NEVER / 2)
     loss = loss.masked_fill(impossible, 0.0 if zero_infinity else np.inf)
     if check_reduction(reduction) == "mean":
-        loss = loss / wrap(np.maximum(lengths, 1).astype(log_probs.dtype.numpy))
+        loss = loss / on(np.maximum(lengths, 1).astype(log_probs.dtype.numpy))
     if single and reduction == "none":
         return loss.squeeze(0)
     return reduced(loss, reduction)

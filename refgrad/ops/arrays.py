@@ -9,11 +9,46 @@ from typing import Any
 import numpy as np
 
 from refgrad.dtypes import from_numpy
+from refgrad.libraries import Loaded, on_device
+
+_ATOMIC = "ilqILQefd"  # the dtypes that a device adds to one place from many threads
 
 
 def as_array(x: Any) -> Any:
     """`x` as an array: NumPy's scalar, which an operation on 0-d arrays returns, becomes 0-d."""
     return np.asarray(x) if isinstance(x, np.generic) else x
+
+
+def add_at(out: Any, index: Any, values: Any) -> None:
+    """`np.add.at(out, index, values)`, for every dtype on a device too."""
+    if Loaded.cuda is None or not on_device(out) or out.dtype.char in _ATOMIC:
+        np.add.at(out, index, values)
+    elif out.dtype.kind == "c":
+        np.add.at(out.real, index, values.real)
+        np.add.at(out.imag, index, values.imag)
+    else:
+        wide = out.astype(np.int32)
+        np.add.at(wide, index, values.astype(np.int32))
+        out[...] = wide.astype(out.dtype)
+
+
+def accumulate(ufunc: Any, x: Any, axis: int) -> Any:
+    """`ufunc.accumulate`, for an associative one, on a device too: there by doubling the reach."""
+    if Loaded.cuda is None or not on_device(x):
+        return ufunc.accumulate(x, axis=axis)
+    out, reach = np.moveaxis(np.copy(x, order="C"), axis, 0), 1
+    while reach < len(out):
+        out[reach:] = ufunc(out[:-reach], out[reach:])
+        reach *= 2
+    return np.moveaxis(out, 0, axis)
+
+
+def greatest(x: Any, least: Any, **options: Any) -> Any:
+    """The maximum along an axis, or `least`, which no element is below, where there are none."""
+    axis = options.get("axis")
+    if (x.size if axis is None else x.shape[axis]) == 0:
+        return np.full_like(np.sum(x, **options), least)
+    return np.max(x, **options)
 
 
 def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:

@@ -11,6 +11,7 @@ from refgrad.ops.dropping import dropout
 from refgrad.ops.joining import cat
 from refgrad.ops.linear import linear
 from refgrad.ops.op import composite
+from refgrad.ops.placing import constant
 from refgrad.tensor import wrap
 
 __all__: list[str] = []
@@ -54,10 +55,10 @@ def scaled_dot_product_attention(
         scale = 1 / math.sqrt(max(query.shape[-1], 1))
     scores = (query * scale).matmul(key.transpose(-2, -1))
     if is_causal:
-        attn_mask = wrap(np.tri(query.shape[-2], key.shape[-2], dtype=bool))
+        attn_mask = constant(np.tri(query.shape[-2], key.shape[-2], dtype=bool), query)
     if attn_mask is not None:
         if attn_mask.dtype.numpy.kind == "b":
-            blocked = np.where(attn_mask.numpy(), 0.0, -np.inf).astype(query.dtype.numpy)
+            blocked = np.where(attn_mask._array, 0.0, -np.inf).astype(query.dtype.numpy)
             attn_mask = wrap(blocked)
         scores = scores + attn_mask
     blind = None
@@ -90,7 +91,7 @@ def _additive(mask: Any, like: Any) -> Any:
     """A mask as numbers to add; of a bool one True blocks."""
     if mask is None or mask.dtype.numpy.kind != "b":
         return mask
-    return wrap(np.where(mask.numpy(), -np.inf, 0.0).astype(like.dtype.numpy))
+    return wrap(np.where(mask._array, -np.inf, 0.0).astype(like.dtype.numpy))
 
 
 @composite(method=False)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from refgrad import dtypes
-from refgrad.device import device, usable
+from refgrad.device import device, device_of, place, usable
 from refgrad.layouts import contiguous_format
 from refgrad.ops.arrays import unbroadcast
 from refgrad.ops.op import METHODS, composite, op
@@ -26,6 +26,20 @@ def to_dtype(input: Any, dtype: Any) -> Any:
 
 
 to_dtype.vjp(input=lambda g: g).linear("input")
+
+
+@op(node_name="ToCopyBackward0", method=False)
+def to_device(input: Any, device: Any) -> Any:
+    """A copy on another device; the backward pass takes the gradient back to where `input` lives."""
+    return place(input, device)
+
+
+def _back(g: Any, input: Any) -> Any:
+    where = device_of(getattr(input, "_array", input))
+    return to_device(g, where) if isinstance(g, Tensor) else place(g, where)
+
+
+to_device.vjp(input=_back).linear("input")
 
 
 @op
@@ -57,7 +71,7 @@ fill.vjp(input=lambda g: np.zeros_like(g), value=lambda g: g)
 @op(method=False, node_name="CopyBackwards")
 def _copy_over(input: Any, src: Any) -> Any:
     """The values of `src`, broadcast to the shape of `input`."""
-    return np.array(np.broadcast_to(src, input.shape))
+    return np.copy(np.broadcast_to(src, input.shape), order="C")
 
 
 _copy_over.vjp(input=lambda g: np.zeros_like(g), src=lambda g: g)
@@ -102,16 +116,28 @@ def to(input: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(arg, dtypes.dtype):
             target = arg
         elif isinstance(arg, Tensor):
-            target = arg.dtype
-        elif isinstance(arg, (str, device)):
+            target, where = arg.dtype, arg.device
+        elif isinstance(arg, (str, device)) or builtins.type(arg) is builtins.int:
             where = arg
         elif isinstance(arg, builtins.bool):
             copy = copy or (arg is True and arg is args[-1] and len(args) > 2)
-    if where is not None:
-        usable(where)
+    if where is not None and (wanted := usable(where)) is not input.device:
+        input, copy = to_device(input, wanted), False
     if target is None or target is input.dtype:
         return clone(input) if copy else input
     return to_dtype(input, target)
+
+
+@composite
+def cuda(input: Any, device: Any = None, non_blocking: builtins.bool = False, **kwargs: Any) -> Any:
+    """`input` on the CUDA device in use: itself where it lives there."""
+    return to(input, "cuda" if device is None else device)
+
+
+@composite
+def cpu(input: Any, **kwargs: Any) -> Any:
+    """`input` in the host's memory: itself where it lives there."""
+    return to(input, "cpu")
 
 
 def _cast(name: str, target: dtypes.dtype) -> Any:

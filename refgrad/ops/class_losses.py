@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from refgrad.libraries import beside
 from refgrad.ops.linear import linear
 from refgrad.ops.losses import check_reduction, legacy, reduced
 from refgrad.ops.op import composite
@@ -168,7 +169,7 @@ def multi_margin_loss(
     if t.size and (t.min() < 0 or t.max() >= classes):
         raise RuntimeError("target out of range")
     z = (margin - x.gather(1, wrap(t[:, None])) + x).relu()
-    z = (z if p == 1 else z * z).masked_fill(wrap(t[:, None] == np.arange(classes)), 0)
+    z = (z if p == 1 else z * z).masked_fill(wrap(t[:, None] == beside(np.arange(classes), t)), 0)
     if weight is not None:
         z = z * weight[wrap(t)].unsqueeze(1)
     loss = z.sum(1) / classes
@@ -196,8 +197,9 @@ def multilabel_margin_loss(
     n, classes = x.shape
     meant = np.cumsum(t < 0, axis=1) == 0
     t = np.where(meant, t, 0)
-    is_target = np.zeros((n, classes), dtype=bool)
-    np.logical_or.at(is_target, (np.arange(n)[:, None], t), meant)
+    counts = np.zeros_like(t, shape=(n, classes), dtype=np.int32)
+    np.add.at(counts, (beside(np.arange(n), t)[:, None], t), meant.astype(np.int32))
+    is_target = counts > 0
     z = (1 - x.gather(1, wrap(t)).unsqueeze(2) + x.unsqueeze(1)).relu()
     z = z.masked_fill(wrap(~meant[:, :, None] | is_target[:, None, :]), 0)
     loss = z.sum((1, 2)) / classes

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from refgrad.libraries import as_strided
 from refgrad.ops.op import FUNCTIONS, composite, op, unary
 from refgrad.tensor import Tensor
 
@@ -132,7 +133,7 @@ def view_as_real(input):
     if input.dtype.kind != "c":
         raise RuntimeError("view_as_real is only supported for complex tensors")
     real = input.real
-    return np.lib.stride_tricks.as_strided(real, real.shape + (2,), real.strides + (real.itemsize,))
+    return as_strided(real, real.shape + (2,), real.strides + (real.itemsize,))
 
 
 @op(view=True, method=False)

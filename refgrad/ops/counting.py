@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from refgrad.ops.arrays import wrap_dim
+from refgrad.libraries import beside
+from refgrad.ops.arrays import as_array, wrap_dim
 from refgrad.ops.op import composite, op
 from refgrad.tensor import Tensor, wrap
 
@@ -46,11 +47,11 @@ def unique_consecutive(
     x = input._array
     rows = np.reshape(x, (-1,)) if dim is None else np.moveaxis(x, wrap_dim(dim, x.ndim), 0)
     flat = np.reshape(rows, (len(rows), -1)) if rows.size else np.reshape(rows, (len(rows), 0))
-    starts = np.ones(len(rows), dtype=bool)
+    starts = np.ones_like(flat, shape=(len(rows),), dtype=bool)
     starts[1:] = np.any(flat[1:] != flat[:-1], axis=1)
     values = rows[starts]
     inverse = np.cumsum(starts) - 1
-    counts = np.diff(np.append(np.flatnonzero(starts), len(rows)))
+    counts = np.diff(np.append(np.flatnonzero(starts), beside(np.array([len(rows)]), starts)))
     if dim is None:
         inverse = np.reshape(inverse, x.shape)
     else:
@@ -100,12 +101,12 @@ def histc(input: Any, bins: Any = 100, min: Any = 0, max: Any = 0) -> Any:
 def _places(sequence: Any, values: Any, right: bool) -> Any:
     side = "right" if right else "left"
     if sequence.ndim == 1:
-        return np.asarray(np.searchsorted(sequence, values, side=side))
+        return as_array(np.searchsorted(sequence, values, side=side))
     n = math.prod(sequence.shape[:-1])
     rows = np.reshape(sequence, (n, sequence.shape[-1]))
     wanted = np.reshape(values, (n, values.shape[-1]))
     found = [np.searchsorted(r, v, side=side) for r, v in zip(rows, wanted, strict=True)]
-    return np.reshape(np.stack(found), values.shape) if found else np.zeros(values.shape, np.int64)
+    return np.reshape(np.stack(found), values.shape) if found else np.zeros_like(values, dtype=np.int64)
 
 
 def searchsorted(
@@ -124,7 +125,7 @@ def searchsorted(
     sequence = sorted_sequence._array
     if sorter is not None:
         sequence = np.take_along_axis(sequence, sorter._array, axis=-1)
-    values = input._array if isinstance(input, Tensor) else np.asarray(input)
+    values = input._array if isinstance(input, Tensor) else beside(np.asarray(input), sequence)
     if sequence.ndim != 1 and sequence.shape[:-1] != values.shape[:-1]:
         raise RuntimeError(
             "torch.searchsorted(): boundaries tensor should be 1 dimension or the first N-1 "
@@ -145,5 +146,9 @@ def isin(
     elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False
 ) -> Any:
     """Whether each of `elements` stands in `test_elements`."""
-    x, y = (e._array if isinstance(e, Tensor) else np.asarray(e) for e in (elements, test_elements))
-    return wrap(np.asarray(np.isin(x, y, invert=invert)))
+    like = elements if isinstance(elements, Tensor) else test_elements
+    x, y = (
+        e._array if isinstance(e, Tensor) else beside(np.asarray(e), like)
+        for e in (elements, test_elements)
+    )
+    return wrap(as_array(np.isin(x, y, invert=invert)))

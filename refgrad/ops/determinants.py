@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.linalg
 
+from refgrad.libraries import beside, on_host
 from refgrad.ops.matrices import check_matrix, cofactors, is_complex, turned, without_each
 from refgrad.ops.op import composite, op
 from refgrad.ops.solving import unchecked_inverse
@@ -50,7 +51,7 @@ def _cofactors(A: Any, directions: Any) -> Any:
     size, length = (np.linalg.norm(M, axis=(-2, -1), keepdims=True) for M in (A, X))
     radius = np.where(size > 0, size, 1.0) / np.where(length > 0, length, 1.0)
     made = np.zeros_like(A, dtype=np.result_type(A.dtype, np.complex64))
-    for turn in np.exp(2j * np.pi * np.arange(n) / n):
+    for turn in np.exp(2j * np.pi * np.arange(n) / n).tolist():
         made = made + _cofactors((A + (radius * turn) * X).astype(made.dtype), rest) / turn
     made = made / (n * radius)
     return (made if A.dtype.kind == "c" else made.real).astype(A.dtype)
@@ -74,7 +75,7 @@ def _hessian(A: Any, E: Any) -> Any:
     n = S.shape[-1]
     if n < 2:
         return np.zeros_like(A)
-    eye = np.eye(n, dtype=np.bool_)
+    eye = beside(np.eye(n, dtype=np.bool_), S)
     P = np.stack([without_each(np.where(eye[i], 1.0, S)) for i in range(n)], -2)
     P = np.where(eye, 0.0, P).astype(S.dtype)
     F = np.matmul(U.mT, np.matmul(E, Vh.mT))
@@ -115,11 +116,14 @@ def logdet(input: Any) -> Any:
     return logabsdet.masked_fill(sign < 0, float("nan"))
 
 
+_expm = on_host(scipy.linalg.expm)
+
+
 @op(node_name="LinalgMatrixExpBackward0")
 def matrix_exp(A: Any) -> Any:
     """The exponential of square matrices."""
     check_matrix("linalg.matrix_exp", A)
-    return scipy.linalg.expm(A) if A.size else np.copy(A)
+    return _expm(A) if A.size else np.copy(A)
 
 
 def _exp_back(g: Any, A: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from refgrad.dtypes import get_default_dtype
-from refgrad.ops.arrays import wrap_dim
+from refgrad.ops.arrays import as_array, wrap_dim
 from refgrad.ops.comparison import logical_xor
 from refgrad.ops.joining import cat
 from refgrad.ops.op import alias, composite
@@ -108,7 +108,7 @@ def _slopes(f: Any, h: Any, dim: int, edge_order: int) -> Any:
 
 
 def _as(constant: Any, like: Any) -> Any:
-    return wrap(np.asarray(constant).astype(like._array.real.dtype))
+    return wrap(as_array(constant).astype(like._array.real.dtype))
 
 
 def _edge(values: Any, h: Any, k: Any) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 
 from refgrad.ops.matrix_norms import length
 from refgrad.ops.op import composite
-from refgrad.tensor import wrap
+from refgrad.ops.placing import constant
 
 __all__ = ["pdist"]
 
@@ -25,4 +25,4 @@ def pdist(input: Any, p: float = 2.0) -> Any:
     if p < 0:
         raise RuntimeError("pdist only supports non-negative p values")
     i, j = np.triu_indices(input.shape[0], 1)
-    return length(input[wrap(i)] - input[wrap(j)], p)
+    return length(input[constant(i, input)] - input[constant(j, input)], p)

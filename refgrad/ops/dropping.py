@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from refgrad.generator import default_generator
+from refgrad.libraries import beside
 from refgrad.ops.op import composite
+from refgrad.ops.placing import constant
 from refgrad.tensor import wrap
 
 __all__ = ["alpha_dropout", "dropout", "feature_alpha_dropout", "feature_dropout", "native_dropout"]
@@ -28,7 +30,7 @@ def _kept(input: Any, p: float, features: bool) -> Any:
         if len(shape) < 2:
             raise RuntimeError("Feature dropout requires at least 2 dimensions in the input")
         shape = shape[:2] + (1,) * (len(shape) - 2)
-    return default_generator.numpy.random(shape) >= p
+    return beside(default_generator.numpy.random(shape) >= p, input)
 
 
 def _drop(input: Any, p: float, train: bool, features: bool, alpha: bool) -> Any:
@@ -37,7 +39,7 @@ def _drop(input: Any, p: float, train: bool, features: bool, alpha: bool) -> Any
     if p == 0 or not train or input.numel() == 0:
         return input
     if p == 1:
-        return input * wrap(np.zeros((), dtype=input.dtype.numpy))
+        return input * constant(np.zeros((), dtype=input.dtype.numpy), input)
     kept = _kept(input, p, features)
     dtype = input.dtype.numpy
     if not alpha:
@@ -127,9 +129,9 @@ def dropout3d(input: Any, p: float = 0.5, training: bool = True, inplace: bool =
 def native_dropout(input: Any, p: float, train: bool | None) -> Any:
     """Dropout, and the mask of what was kept."""
     if train is False or p == 0 or input.numel() == 0:
-        return input.clone(), wrap(np.ones(input.shape, dtype=bool))
+        return input.clone(), wrap(np.ones_like(input._array, dtype=bool))
     if p == 1:
-        return input * 0.0, wrap(np.zeros(input.shape, dtype=bool))
+        return input * 0.0, wrap(np.zeros_like(input._array, dtype=bool))
     kept = _kept(input, p, False)
     return input * wrap((kept / (1 - p)).astype(input.dtype.numpy)), wrap(kept)
 
@@ -140,7 +142,7 @@ def gumbel_softmax(
 ) -> Any:
     """softmax((logits + Gumbel noise) / tau); `hard` gives one-hot vectors with its gradient."""
     noise = -np.log(default_generator.numpy.standard_exponential(logits.shape))
-    soft = ((logits + wrap(noise.astype(logits.dtype.numpy))) / tau).softmax(dim)
+    soft = ((logits + constant(noise.astype(logits.dtype.numpy), logits)) / tau).softmax(dim)
     if not hard:
         return soft
     greatest = np.argmax(soft._array, axis=dim, keepdims=True)

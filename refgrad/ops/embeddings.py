@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from refgrad.libraries import beside, to_host
+from refgrad.ops.arrays import add_at
 from refgrad.ops.op import composite, op
+from refgrad.ops.placing import constant
 from refgrad.tensor import wrap
 
 __all__ = ["embedding", "embedding_bag"]
@@ -31,8 +34,8 @@ def add_rows(input: Any, index: Any, size: Any) -> Any:
     """Zeros (size, *) with the rows of `input`, (M, *), added at `index`, (M,)."""
     width = math.prod(input.shape[1:])
     out: Any = np.zeros_like(input, shape=(size * width,))  # flat: a reshape of it could be a copy
-    flat = np.reshape(index, (-1, 1)) * width + np.arange(width)  # ufunc.at is fast in one dimension
-    np.add.at(out, np.reshape(flat, (-1,)), np.reshape(input, (-1,)))
+    flat = np.reshape(index, (-1, 1)) * width + beside(np.arange(width), index)  # ufunc.at is fast in one dimension
+    add_at(out, np.reshape(flat, (-1,)), np.reshape(input, (-1,)))
     return np.reshape(out, (size, *input.shape[1:]))
 
 
@@ -112,20 +115,20 @@ def _bags(
             raise ValueError("if input is 2D, then offsets has to be None")
         n, length = input.shape
         flat = None if weights is None else weights.reshape(-1)
-        return input.reshape(-1), np.repeat(np.arange(n), length), n, flat
+        return input.reshape(-1), np.repeat(beside(np.arange(n), input), length), n, flat
     if input.ndim != 1:
         raise ValueError(f"input has to be 1D or 2D Tensor, but got Tensor of dimension {input.ndim}")
     if offsets is None:
         raise ValueError("offsets has to be a 1D Tensor but got None")
     if offsets.ndim != 1:
         raise ValueError("offsets has to be a 1D Tensor")
-    starts = offsets._array
+    starts = to_host(offsets._array)
     n = len(starts) - bool(include_last_offset)
     if starts.size and starts[0] != 0:
         raise RuntimeError("offsets[0] has to be 0, i.e., the first sequence in the mini-batch has to "
                            f"start from position 0. However, got {starts[0]}")  # fmt: skip
     ends = np.append(starts[1:n], len(input)) if not include_last_offset else starts[1:]
-    return input, np.repeat(np.arange(n), ends - starts[:n]), n, weights
+    return input, beside(np.repeat(np.arange(n), ends - starts[:n]), input), n, weights
 
 
 @composite(method=False)
@@ -174,13 +177,13 @@ def functional_embedding_bag(
 def _bag_maxima(weight: Any, index: Any, bag: Any, n: int) -> Any:
     """The maximum of each column over each bag; its gradient goes to the first that has it."""
     width = weight.shape[1]
-    at = np.zeros((n, width), dtype=np.int64)
-    empty = np.ones((n, 1), dtype=bool)
-    for b in np.unique(bag):
+    at = np.zeros_like(index, shape=(n, width))
+    empty = np.ones_like(index, shape=(n, 1), dtype=bool)
+    for b in map(int, np.unique(bag)):
         rows = index[bag == b]
         at[b] = rows[np.argmax(weight._array[rows], axis=0)]
         empty[b] = False
-    return weight[wrap(at), wrap(np.arange(width))].masked_fill(wrap(empty), 0.0)
+    return weight[wrap(at), constant(np.arange(width), weight)].masked_fill(wrap(empty), 0.0)
 
 
 def embedding_bag(
@@ -216,4 +219,4 @@ def one_hot(input: Any, num_classes: int = -1) -> Any:
         raise RuntimeError("num_classes should be positive")
     elif classes.max() >= num_classes:
         raise RuntimeError("Class values must be smaller than num_classes.")
-    return wrap((classes[..., None] == np.arange(num_classes)).astype(np.int64))
+    return wrap((classes[..., None] == beside(np.arange(num_classes), classes)).astype(np.int64))

@@ -102,7 +102,7 @@ def _where_best(name: str, function: Any) -> Any:
         if input.ndim == 0:
             if dim is not None:
                 wrap_dim(dim, 0)
-            return np.zeros((), dtype=np.int64)
+            return np.zeros_like(input, dtype=np.int64)
         return forward(input, dim, keepdim)
 
     at.__doc__ = f"The index of the first {name[3:]} along `dim`, or in the flattened tensor."

@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refgrad.errors import LinAlgError
+from refgrad.libraries import beside, on_host
 from refgrad.ops.matrices import adjoint, check_matrix, conj, lapack
 from refgrad.ops.op import composite, op
+from refgrad.ops.placing import constant
 from refgrad.ops.solving import _check_system, substitute
 from refgrad.tensor import wrap
 
@@ -55,6 +57,7 @@ class QR(NamedTuple):
 # --- Cholesky ------------------------------------------------------------------------------------
 
 
+@on_host
 def _not_positive(A: Any) -> Any:
     """For each matrix the order of the first leading minor that is not positive; 0 if none."""
     potrf = lapack("potrf", A)
@@ -65,10 +68,17 @@ def _not_positive(A: Any) -> Any:
     return info
 
 
+def _triangle(A: Any, upper: bool) -> Any:
+    """L, or U as the adjoint of the L of what the upper triangle says."""
+    if not upper:
+        return np.linalg.cholesky(A)
+    return np.conj(np.linalg.cholesky(np.conj(A.mT)).mT)
+
+
 @op(name="linalg.cholesky", method=False, node_name="LinalgCholeskyExBackward0")
 def _cholesky(A: Any, upper: Any, checked: Any) -> Any:
     try:
-        return np.linalg.cholesky(A, upper=upper)
+        return _triangle(A, upper)
     except np.linalg.LinAlgError:
         info = _not_positive(np.conj(A.mT) if upper else A)
         if checked:
@@ -78,8 +88,8 @@ def _cholesky(A: Any, upper: Any, checked: Any) -> Any:
                 "positive-definite)."
             ) from None
         bad = info[..., None, None] > 0
-        safe = np.where(bad, np.eye(A.shape[-1], dtype=A.dtype), A)
-        return np.where(bad, np.nan, np.linalg.cholesky(safe, upper=upper)).astype(A.dtype)
+        safe = np.where(bad, beside(np.eye(A.shape[-1], dtype=A.dtype), A), A)
+        return np.where(bad, np.nan, _triangle(safe, upper)).astype(A.dtype)
 
 
 def _half(X: Any) -> Any:
@@ -126,6 +136,7 @@ def cholesky_ex(A: Any, *, upper: bool = False, check_errors: bool = False) -> C
 
 
 @op(name="linalg.lu", method=False, node_name="LinalgLuFactorExBackward0")
+@on_host
 def _lu(A: Any) -> Any:
     """L and U in one matrix, LAPACK's pivots from 1, its info, and the permutation matrix."""
     batch, (m, n) = A.shape[:-2], A.shape[-2:]
@@ -141,6 +152,7 @@ def _lu(A: Any) -> Any:
     return packed, pivots, info, permutation(pivots, m, A.dtype)
 
 
+@on_host
 def permutation(pivots: Any, m: int, dtype: Any) -> Any:
     """The matrix P of A = P L U, from LAPACK's row swaps."""
     P = np.zeros((*pivots.shape[:-1], m, m), dtype=dtype)
@@ -179,7 +191,7 @@ def _lu_back(g: Any, out: Any) -> Any:
 
 def _unit_lower(L: Any) -> Any:
     """The lower triangle with ones on its diagonal."""
-    eye = np.eye(L.shape[-1], dtype=np.bool_)
+    eye = beside(np.eye(L.shape[-1], dtype=np.bool_), L)
     return np.where(eye, np.ones_like(L), np.tril(L))
 
 
@@ -245,7 +257,7 @@ def _unpack(packed: Any) -> tuple[Any, Any]:
     k = min(packed.shape[-2:])
     low = np.tril(packed[..., :k], -1)
     eye = np.eye(packed.shape[-2], k, dtype=packed._array.dtype)
-    return low + eye, np.triu(packed[..., :k, :])
+    return low + constant(eye, packed), np.triu(packed[..., :k, :])
 
 
 @composite(method=False)
@@ -254,7 +266,7 @@ def lu_unpack(
 ) -> LU:
     """P, L and U from what `linalg.lu_factor` gives; empty what is not asked for."""
     array = LU_data._array
-    none = wrap(np.zeros(0, dtype=array.dtype))
+    none = wrap(np.zeros_like(array, shape=(0,)))
     P = wrap(permutation(LU_pivots._array, array.shape[-2], array.dtype)) if unpack_pivots else none
     return LU(P, *(_unpack(LU_data) if unpack_data else (none, none)))
 
@@ -330,7 +342,7 @@ def linalg_qr(A: Any, mode: str = "reduced") -> QR:
             "or 'complete'"
         )
     if mode == "r":
-        return QR(wrap(np.zeros(0, dtype=A._array.dtype)), _qr(A, "reduced")[1])
+        return QR(wrap(np.zeros_like(A._array, shape=(0,))), _qr(A, "reduced")[1])
     return QR(*_qr(A, mode))
 
 

@@ -51,7 +51,7 @@ def _c2r(input: Any, dim: Any, norm: Any, n: Any) -> Any:
 
 def _c2r_back(g: Any, dim: int, norm: Any, n: int) -> Any:
     """out_j = sum_k w_k Re(x_k e^(2 pi i jk / n)) / n, w_k = 2 where the frequency n - k is implied."""
-    weight = np.full(n // 2 + 1, 2.0, dtype=values(g).dtype)
+    weight = np.full_like(values(g), 2.0, shape=(n // 2 + 1,))
     weight[0] = 1
     if n % 2 == 0:
         weight[-1] = 1

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from refgrad.ops.arrays import as_array
 from refgrad.ops.op import composite
+from refgrad.ops.placing import constant
 from refgrad.ops.pooling import pick
 from refgrad.ops.products import matmul
 from refgrad.ops.resizing import cubic
@@ -44,7 +46,7 @@ def affine_grid(theta: Any, size: Any, align_corners: bool | None = None) -> Any
         line = np.linspace(-1, 1, s) if s > 1 else np.zeros(s)
         axes.append(line if align else line * (s - 1) / s)
     points = np.stack([*np.meshgrid(*axes, indexing="ij")[::-1], np.ones(spatial)], axis=-1)
-    base = wrap(points.reshape(-1, d + 1).astype(theta.dtype.numpy))
+    base = constant(points.reshape(-1, d + 1).astype(theta.dtype.numpy), theta)
     return matmul(base, theta.transpose(1, 2)).reshape(n, *spatial, d)
 
 
@@ -58,19 +60,19 @@ def _reflect(x: Any, low: float, high: float) -> Any:
         return x * 0.0
     span = high - low
     x = (x - low).abs()
-    turns = np.floor(x.detach().numpy() / span)
+    turns = np.floor(x._array / span)
     rest = x - _constant(turns * span, x)
     odd = _constant(turns % 2, x)
     return (1 - 2 * odd) * rest + odd * span + low
 
 
 def _constant(array: Any, like: Any) -> Any:
-    return wrap(np.asarray(array, dtype=like.dtype.numpy))
+    return wrap(as_array(array).astype(like.dtype.numpy))
 
 
 def _clip(x: Any, size: int) -> Any:
     """x clipped to the image; as in PyTorch the gradient is zero at the borders themselves."""
-    array = x.detach().numpy()
+    array = x._array
     inside = (array > 0) & (array < size - 1)
     return x * _constant(inside, x) + _constant(np.where(inside, 0, np.clip(array, 0, size - 1)), x)
 
@@ -137,7 +139,7 @@ def grid_sample(
     if mode == "bicubic":
         return _grid_cubic(input, points, padding_mode, align)
     points = [_pad_grid(x, n, padding_mode, align) for x, n in zip(points, spatial)]
-    arrays = [x.detach().numpy() for x in points]
+    arrays = [x._array for x in points]
     if mode == "nearest":
         return _look_up(input, [np.rint(a) for a in arrays]) + 0.0 * grid.sum()
     floors = [np.floor(a) for a in arrays]
@@ -154,13 +156,13 @@ def grid_sample(
 
 def _grid_cubic(input: Any, points: list[Any], padding_mode: str, align: bool) -> Any:
     spatial = input.shape[2:]
-    floors = [np.floor(x.detach().numpy()) for x in points]
+    floors = [np.floor(x._array) for x in points]
     weights = [cubic(x - _constant(f, x)) for x, f in zip(points, floors)]
     out: Any = 0
     for i, wy in enumerate(weights[0]):
         for j, wx in enumerate(weights[1]):
             at = [
-                _pad_grid(_constant(f + k - 1, p), n, padding_mode, align).numpy()
+                _pad_grid(_constant(f + k - 1, p), n, padding_mode, align)._array
                 for f, k, p, n in zip(floors, (i, j), points, spatial)
             ]
             out = out + _look_up(input, [np.trunc(a) for a in at]) * (wy * wx).unsqueeze(1)

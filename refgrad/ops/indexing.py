@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from refgrad.ops.arrays import wrap_dim
+from refgrad.libraries import on_device
+from refgrad.ops.arrays import add_at, wrap_dim
 from refgrad.ops.op import composite, op
 from refgrad.tensor import Tensor, wrap
 
@@ -26,12 +27,12 @@ def normalize(index: Index, ndim: int) -> tuple[Index, tuple[Any, ...] | None]:
     """
     parts = list(index) if isinstance(index, tuple) else [index]
     parts = [_array_index(p) for p in parts]
-    if not any(isinstance(p, np.ndarray) for p in parts):
+    if not any(hasattr(p, "dtype") for p in parts):
         if not any(p is Ellipsis for p in parts):
             parts.append(Ellipsis)  # without it NumPy gives a scalar, no view, for a full index
         return tuple(parts), None
     used = sum(
-        p.ndim if isinstance(p, np.ndarray) and p.dtype == bool else p is not None
+        p.ndim if hasattr(p, "dtype") and p.dtype == bool else p is not None
         for p in parts
         if p is not Ellipsis
     )
@@ -42,7 +43,7 @@ def normalize(index: Index, ndim: int) -> tuple[Index, tuple[Any, ...] | None]:
     first: list[Any] = []
     second: list[Any] = []
     for p in parts:
-        if isinstance(p, np.ndarray):
+        if hasattr(p, "dtype"):
             first += [slice(None)] * (p.ndim if p.dtype == bool else 1)
             second.append(p)
         else:
@@ -63,7 +64,7 @@ def _array_index(p: Any) -> Any:
         return slice(*(v if v is None else int(v) for v in (p.start, p.stop, p.step)))
     if isinstance(p, range):
         p = list(p)
-    array = np.asarray(p)
+    array = p if on_device(p) else np.asarray(p)
     if array.size == 0 and isinstance(p, (list, tuple)):
         array = array.astype(np.int64)
     if array.dtype.kind not in "iub":
@@ -106,7 +107,7 @@ def put_at(input: Any, index: Any, values: Any) -> Any:
     if second is None:
         out[first] += values
     else:
-        np.add.at(out[first], second, values)
+        add_at(out[first], second, values)
     return out
 
 
@@ -184,7 +185,7 @@ def index_select(input: Any, dim: Any, index: Any) -> Any:
     if index.ndim > 1:
         raise IndexError("index_select(): Index is supposed to be a vector")
     if input.ndim == 0:
-        return np.array(np.broadcast_to(input, index.shape if index.size != 1 else ()))
+        return np.copy(np.broadcast_to(input, index.shape if index.size != 1 else ()), order="C")
     d = wrap_dim(dim, input.ndim)
     index = np.reshape(index, (-1,))
     _check_bounds(index, input.shape[d])
@@ -233,7 +234,7 @@ def nonzero(input: Any, *, as_tuple: bool = False) -> Any:
     if as_tuple:
         return tuple(wrap(i) for i in np.nonzero(np.atleast_1d(array)))
     if array.ndim == 0:
-        return wrap(np.empty((int(array != 0), 0), dtype=np.int64))
+        return wrap(np.empty_like(array, shape=(int(array != 0), 0), dtype=np.int64))
     return wrap(np.argwhere(array))
 
 

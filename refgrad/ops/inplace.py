@@ -75,7 +75,7 @@ def _set_(
     """
     self.check_writable()
     if source is None:
-        source = wrap(np.empty(0, dtype=self._array.dtype))
+        source = wrap(np.empty_like(self._array, shape=(0,)))
     if source.dtype is not self.dtype:
         raise RuntimeError(
             f"Could not set tensor of type {source.dtype!r} to a tensor of type {self.dtype!r}"

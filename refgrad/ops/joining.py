@@ -12,6 +12,7 @@ import numpy as np
 from refgrad.ops.arrays import wrap_dim
 from refgrad.ops.indexing import at_dim
 from refgrad.ops.op import composite, op
+from refgrad.ops.placing import constant
 from refgrad.ops.shaping import atleast_1d, atleast_2d, atleast_3d, expand, ints, reshape, unsqueeze
 from refgrad.tensor import Tensor, wrap
 
@@ -298,8 +299,8 @@ def combinations(input: Any, r: int = 2, with_replacement: bool = False) -> Any:
     pick = itertools.combinations_with_replacement if with_replacement else itertools.combinations
     rows = list(pick(range(input.numel()), r))
     if r == 0:
-        return wrap(np.empty(0, dtype=input._array.dtype))
-    return input[wrap(np.array(rows, dtype=np.int64).reshape(-1, r))]
+        return wrap(np.empty_like(input._array, shape=(0,)))
+    return input[constant(np.array(rows, dtype=np.int64).reshape(-1, r), input)]
 
 
 @composite(method=False)
@@ -313,8 +314,8 @@ def block_diag(*tensors: Any) -> Any:
     rows, before = [], 0
     for b in blocks:
         after = width - before - b.shape[1]
-        left = wrap(np.zeros((b.shape[0], before), dtype=b._array.dtype))
-        right = wrap(np.zeros((b.shape[0], after), dtype=b._array.dtype))
+        left = wrap(np.zeros_like(b._array, shape=(b.shape[0], before)))
+        right = wrap(np.zeros_like(b._array, shape=(b.shape[0], after)))
         rows.append(cat([left, b, right], 1))
         before += b.shape[1]
     return cat(rows, 0)

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from refgrad.libraries import beside
+from refgrad.ops.arrays import as_array, greatest
 from refgrad.ops.matrices import adjoint, check_inexact, check_matrix, conj
 from refgrad.ops.op import composite, op
 from refgrad.ops.solving import is_vector
@@ -27,10 +29,14 @@ def cutoff(S: Any, shape: Any, atol: Any, rtol: Any) -> Any:
     """Below which singular values count as zero: the larger of atol and rtol times the largest."""
     if rtol is None:
         small = np.finfo(S.dtype).eps * max(shape[-2:])
-        rtol = small if atol is None else np.where(np.asarray(atol) > 0, 0.0, small)
-    atol = np.asarray(0.0 if atol is None else atol)[..., None]
-    largest = np.max(S, axis=-1, keepdims=True, initial=0.0)
-    return np.maximum(atol, np.asarray(rtol)[..., None] * largest)
+        rtol = small if atol is None else np.where(_array(atol, S) > 0, 0.0, small)
+    atol = _array(0.0 if atol is None else atol, S)[..., None]
+    largest = greatest(S, 0.0, axis=-1, keepdims=True)
+    return np.maximum(atol, _array(rtol, S)[..., None] * largest)
+
+
+def _array(x: Any, like: Any) -> Any:
+    return x if hasattr(x, "dtype") else beside(np.asarray(x), like)
 
 
 @op(name="linalg.pinv", method=False, node_name="LinalgPinvBackward0")
@@ -83,7 +89,7 @@ def _lstsq(A: Any, B: Any, rcond: Any) -> Any:
     keep = cutoff(S, A.shape, None, rcond) < S
     inverse = np.where(keep, 1 / np.where(keep, S, 1), 0).astype(S.dtype)
     X = np.matmul(np.conj(Vh.mT), inverse[..., None] * np.matmul(np.conj(U.mT), B))
-    return X, np.asarray(np.sum(keep, axis=-1)), S
+    return X, as_array(np.sum(keep, axis=-1)), S
 
 
 _lstsq.vjp(  # X = P B with the pseudo-inverse P
@@ -112,7 +118,7 @@ def lstsq(A: Any, B: Any, rcond: float | None = None, *, driver: str | None = No
         raise RuntimeError("torch.linalg.lstsq: input.size(-2) should match other.size(-2)")
     X, rank, S = _lstsq(A, M, rcond)
     m, n = A.shape[-2:]
-    empty = np.zeros(0, dtype=S._array.dtype)
+    empty = np.zeros_like(S._array, shape=(0,))
     residuals = wrap(empty)
     if m > n and driver not in (None, "gelsy") and bool(np.all(rank._array == n)):
         rest = np.matmul(A, X) - M
@@ -120,6 +126,6 @@ def lstsq(A: Any, B: Any, rcond: float | None = None, *, driver: str | None = No
     return Lstsq(
         X[..., 0] if vector else X,
         residuals,
-        wrap(np.zeros(0, dtype=np.int64)) if driver == "gels" else rank,
+        wrap(np.zeros_like(empty, dtype=np.int64)) if driver == "gels" else rank,
         S if driver in ("gelsd", "gelss") else wrap(empty),
     )

@@ -124,7 +124,7 @@ def gaussian_nll_loss(
     elif var < 0:
         raise ValueError("var has negative entry/entries")
     else:
-        var = wrap(np.full(input.shape, var, dtype=input.dtype.numpy))
+        var = wrap(np.full_like(input._array, var))
     if var.shape != input.shape:
         if var.shape == input.shape[:-1]:
             var = var.unsqueeze(-1)

@@ -8,6 +8,7 @@ import numpy as np
 import scipy.linalg
 
 from refgrad import dtypes
+from refgrad.libraries import beside
 
 
 def values(x: Any) -> Any:
@@ -37,13 +38,13 @@ def ratio(num: Any, den: Any) -> Any:
 
 def on_diagonal(d: Any) -> Any:
     """Matrices with the last dimension of `d` on their diagonal."""
-    eye = np.eye(d.shape[-1], dtype=np.bool_)
+    eye = beside(np.eye(d.shape[-1], dtype=np.bool_), d)
     return np.where(eye, d[..., None, :], np.zeros_like(d)[..., None, :])
 
 
 def off_diagonal(x: Any) -> Any:
     """`x` with zeros on its diagonal."""
-    return np.where(np.eye(x.shape[-1], dtype=np.bool_), np.zeros_like(x), x)
+    return np.where(beside(np.eye(x.shape[-1], dtype=np.bool_), x), np.zeros_like(x), x)
 
 
 def differences(d: Any) -> Any:

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from refgrad.libraries import beside
 from refgrad.ops import products
-from refgrad.ops.arrays import wrap_dim
+from refgrad.ops.arrays import as_array, greatest, wrap_dim
 from refgrad.ops.least_squares import cutoff
 from refgrad.ops.matrices import check_inexact, check_matrix, conj
 from refgrad.ops.norms import vector_norm
@@ -110,7 +111,7 @@ def cond(A: Any, p: Any = None) -> Any:
     singular = zero_pivots(A._array) > 0
     if not np.any(singular):
         return matrix_norm(A, p) * matrix_norm(inv(A), p)
-    eye = np.eye(A.shape[-1], dtype=A._array.dtype)
+    eye = beside(np.eye(A.shape[-1], dtype=A._array.dtype), A)
     safe = np.where(singular[..., None, None], wrap(eye), A)
     made = matrix_norm(A, p) * matrix_norm(inv(safe), p)
     return made.masked_fill(wrap(singular), math.inf)
@@ -124,7 +125,7 @@ def matrix_rank(
     if tol is not None:
         atol, rtol = tol, 0.0
     S = np.abs((eigvalsh(A) if hermitian else svdvals(A)).detach()._array)
-    return wrap(np.asarray(np.sum(cutoff(S, A.shape, atol, rtol) < S, axis=-1)))
+    return wrap(as_array(np.sum(cutoff(S, A.shape, atol, rtol) < S, axis=-1)))
 
 
 # --- products ------------------------------------------------------------------------------------
@@ -224,7 +225,7 @@ def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
 @op(method=False)
 def _largest(input: Any) -> Any:
     """The largest absolute value along the last dimension."""
-    return np.max(np.abs(input), axis=-1, initial=0.0)
+    return greatest(np.abs(input), 0.0, axis=-1)
 
 
 _largest.vjp(  # of several that are largest each gets all of g, as PyTorch's distances have it

@@ -245,7 +245,7 @@ def native_batch_norm(
     rstd = (running_var + eps) ** -0.5
     scale = rstd if weight is None else rstd * weight
     x = (input - running_mean.reshape(shape)) * scale.reshape(shape)
-    empty = wrap(np.zeros((0,), dtype=input.dtype.numpy))
+    empty = wrap(np.zeros_like(input._array, shape=(0,)))
     return _affine(x, None, bias, shape), empty, empty
 
 

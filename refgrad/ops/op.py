@@ -25,9 +25,11 @@ import numpy as np
 from refgrad import dtypes
 from refgrad.graph import Node, Output, Rule
 from refgrad.levels import Levels
+from refgrad.libraries import Loaded, beside
 from refgrad.mode import state
 from refgrad.ops.arrays import as_array
 from refgrad.ops.forward import push
+from refgrad.ops.placing import together
 from refgrad.outputs import into
 from refgrad.tensor import Tensor, wrap
 from refgrad.views import make_view
@@ -149,6 +151,8 @@ class Op:
             out = kwargs.pop("out")
             return self(*args, **kwargs) if out is None else into(out, self, args, kwargs)
         values = self.bind(args, kwargs)
+        if Loaded.cuda is not None:
+            together(self, values)
         tensors = any(isinstance(v, Tensor) for v in values) or any(
             isinstance(e, Tensor) for v in values if type(v) in (list, tuple) for e in v
         )
@@ -557,12 +561,17 @@ def promote(operands: Sequence[Any], floats: bool = False) -> list[Any]:
     for v in values:
         if type(v) in _SCALARS:
             weak = not lonely and to.kind in "fc" and type(v) is not complex
-            made.append(v if weak else np.asarray(v).astype(to))
+            made.append(v if weak else beside(np.asarray(v).astype(to), _first(operands)))
         elif isinstance(v, Tensor):
             made.append(v if v._array.dtype == to else v.to(target))
         else:
             made.append(v if v.dtype == to else v.astype(to))
     return made
+
+
+def _first(operands: Sequence[Any]) -> Any:
+    """An operand that is no number; None where all are."""
+    return next((v for v in operands if type(v) not in _SCALARS), None)
 
 
 def explain(error: Exception, raws: Sequence[Any]) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from refgrad.libraries import beside
 from refgrad.ops.arrays import wrap_dim
 from refgrad.ops.op import composite, op
 from refgrad.ops.windows import pad_spatial
@@ -42,6 +43,7 @@ constant_pad_nd.vjp(  # the transpose of padding is cropping, and of cropping pa
 @op(method=False)
 def resample(input: Any, dim: Any, index: Any, weight: Any = None) -> Any:
     """out[.., j, ..] = sum over k of weight[k, j] input[.., index[k, j], ..] along `dim`."""
+    index, weight = beside(index, input), None if weight is None else beside(weight, input)
     if weight is None:
         return np.take(input, index[0], axis=dim)
     tail = (1,) * (input.ndim - 1 - dim)
@@ -61,12 +63,11 @@ def unsample(input: Any, dim: Any, index: Any, weight: Any, size: Any) -> Any:
     terms = np.take(input, order % max(n, 1), axis=dim)
     if weight is not None:
         tail = (1,) * (input.ndim - 1 - dim)
-        terms = terms * np.reshape(
-            np.reshape(weight, (-1,))[order].astype(input.dtype), (-1, *tail)
-        )
+        weight = np.reshape(np.reshape(weight, (-1,))[order].astype(input.dtype), (-1, *tail))
+        terms = terms * beside(weight, input)
     out = np.zeros_like(input, shape=(*input.shape[:dim], size, *input.shape[dim + 1 :]))
     if terms.size:
-        out[(slice(None),) * dim + (found,)] = np.add.reduceat(terms, starts, axis=dim)
+        out[(slice(None),) * dim + (found,)] = np.add.reduceat(terms, beside(starts, input), axis=dim)
     return out
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from refgrad.ops.arrays import greatest
 from refgrad.ops.op import op
 
 
@@ -20,7 +21,7 @@ def _polynomial(name: str, first: Any, step: Any, *, shifted: bool = False) -> A
         z = 2 * x - 1 if shifted else x
         before, here = np.ones_like(z), first(z)
         out = np.where(degree < 0, 0.0, np.where(degree < 1, before, here)).astype(x.dtype)
-        for k in range(1, int(np.max(degree, initial=0))):
+        for k in range(1, int(greatest(degree, 0))):
             factor, c = step(k, z)
             before, here = here, factor * here - c * before
             out = np.where(degree >= k + 1, here, out)

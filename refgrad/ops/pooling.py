@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from refgrad.libraries import beside
+from refgrad.ops.arrays import add_at
 from refgrad.ops.op import composite, op
 from refgrad.ops.windows import each, pad_spatial
 
@@ -101,9 +103,10 @@ def _divisor(
 
 def _share(x: Any, divisor: Any) -> Any:
     """x / divisor in the dtype of x; of integers the whole part."""
+    divisor = beside(divisor, x)
     if x.dtype.kind in "iu":
         return np.trunc(x / divisor).astype(x.dtype)
-    return x / (divisor.astype(x.dtype) if isinstance(divisor, np.ndarray) else float(divisor))
+    return x / (divisor.astype(x.dtype) if hasattr(divisor, "astype") else float(divisor))
 
 
 @op(method=False, node_name="AvgPool2DBackward0")
@@ -237,7 +240,7 @@ def lp_pool3d(
 def _flat(index: Any, size: int) -> Any:
     """Indices into the flattened spatial dimensions as indices into the whole flattened array."""
     n, c = index.shape[:2]
-    base = np.reshape(np.arange(n * c), (n, c, *(1,) * (index.ndim - 2)))
+    base = np.reshape(beside(np.arange(n * c), index), (n, c, *(1,) * (index.ndim - 2)))
     return index + base * size
 
 
@@ -253,7 +256,7 @@ def deposit(input: Any, index: Any, size: Any) -> Any:
     shape = (*input.shape[:2], *size)
     out: Any = np.zeros_like(input, shape=(math.prod(shape),))  # a reshape of it could be a copy
     flat = np.reshape(_flat(index, math.prod(size)), (-1,))
-    np.add.at(out, flat, np.reshape(input, (-1,)))
+    add_at(out, flat, np.reshape(input, (-1,)))
     return np.reshape(out, shape)
 
 
@@ -293,7 +296,7 @@ def maximum(
     index: Any = 0
     for i, k in enumerate(np.unravel_index(which, kernel)):
         n, o, s, p, r = spatial[i], places[i], stride[i], padding[i], dilation[i]
-        start = np.reshape(np.arange(o) * s - p, (-1, *(1,) * (len(kernel) - 1 - i)))
+        start = np.reshape(beside(np.arange(o) * s - p, which), (-1, *(1,) * (len(kernel) - 1 - i)))
         first = np.maximum(-(start // r), 0)  # where all is -inf the padding is not meant,
         at = start + np.maximum(k, first) * r
         index = index * n + np.minimum(at, n - 1)  # nor where a dilated window has nothing else

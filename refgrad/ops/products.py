@@ -12,9 +12,10 @@ import numpy as np
 from refgrad.ops.arrays import wrap_dim, wrap_dims
 from refgrad.ops.casting import fill
 from refgrad.ops.op import INPLACE, UFUNCS, composite, op
+from refgrad.ops.placing import constant
 from refgrad.ops.pointwise import mul
 from refgrad.ops.shaping import broadcast_tensors, permute, reshape, unsqueeze
-from refgrad.tensor import Tensor, wrap
+from refgrad.tensor import Tensor
 
 __all__ = [
     "addbmm", "addmm", "addmv", "addr", "baddbmm", "bmm", "chain_matmul", "cross", "dot", "einsum", "ger",
@@ -204,7 +205,7 @@ def matrix_power(input: Any, n: int) -> Any:
         return matrix_power(linalg.inv(input), -n)
     if n == 0:
         eye = np.eye(input.shape[-1], dtype=input._array.dtype)
-        return fill(input, 0) + wrap(eye)
+        return fill(input, 0) + constant(eye, input)
     result, square = None, input
     while n:
         if n & 1:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from refgrad.libraries import beside
 from refgrad.ops.arrays import keep_dims, wrap_dim, wrap_dims
 from refgrad.ops.op import composite, op
 
@@ -96,7 +97,7 @@ def nanmean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = 
 def _others(x: Any, dim: int) -> Any:
     """The product of all other elements along `dim`: of those before times those after."""
     n = x.shape[dim]
-    first = np.reshape(np.arange(n) == 0, (n,) + (1,) * (x.ndim - 1 - dim))
+    first = np.reshape(beside(np.arange(n) == 0, x), (n,) + (1,) * (x.ndim - 1 - dim))
     before = np.where(first, 1.0, np.roll(np.cumprod(x, axis=dim), 1, axis=dim))
     back = np.cumprod(np.flip(x, axis=dim), axis=dim)
     after = np.flip(np.where(first, 1.0, np.roll(back, 1, axis=dim)), axis=dim)

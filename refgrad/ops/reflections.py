@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refgrad.errors import LinAlgError
+from refgrad.libraries import on_host
 from refgrad.ops.matrices import adjoint, check_matrix, conj, lapack, without_derivative
 from refgrad.ops.op import composite, op
+from refgrad.ops.placing import constant
 from refgrad.tensor import wrap
 
 __all__ = ["geqrf", "orgqr", "ormqr"]
@@ -42,7 +44,7 @@ class LDLFactorEx(NamedTuple):
 def _reflectors(A: Any, tau: Any) -> list[tuple[Any, Any]]:
     """(v, tau) for each reflection 1 - tau v v^H; v has a one at its place and zeros above it."""
     m, k = A.shape[-2], tau.shape[-1]
-    V = np.tril(A[..., :k], -1) + np.eye(m, k, dtype=A._array.dtype)
+    V = np.tril(A[..., :k], -1) + constant(np.eye(m, k, dtype=A._array.dtype), A)
     return [(V[..., i : i + 1], tau[..., i, None, None]) for i in range(k)]
 
 
@@ -64,7 +66,7 @@ def householder_product(A: Any, tau: Any) -> Any:
             "torch.linalg.householder_product: input.shape[-1] must be greater than or equal to "
             "tau.shape[-1]"
         )
-    Q = wrap(np.eye(m, n, dtype=A._array.dtype)).expand(*A.shape[:-2], m, n)
+    Q = constant(np.eye(m, n, dtype=A._array.dtype), A).expand(*A.shape[:-2], m, n)
     for v, t in reversed(_reflectors(A, tau)):
         Q = _reflect(Q, v, t)
     return Q.clone() if not tau.shape[-1] else Q
@@ -92,6 +94,7 @@ def ormqr(input: Any, tau: Any, other: Any, left: bool = True, transpose: bool =
 
 
 @op(differentiable=2)
+@on_host
 def geqrf(input: Any) -> Geqrf:
     """R with the Householder vectors below it, and their scales, as LAPACK gives; no gradient."""
     A = input
@@ -111,6 +114,7 @@ geqrf.vjp(input=without_derivative("geqrf"))
 
 
 @op(method=False)
+@on_host
 def ldl_factor_ex(A: Any, *, hermitian: Any = False, check_errors: Any = False) -> LDLFactorEx:
     """L and D of a symmetric (or Hermitian) A in one matrix, as LAPACK gives; no gradient."""
     check_matrix("torch.linalg.ldl_factor_ex", A)
@@ -143,7 +147,11 @@ def ldl_factor(A: Any, *, hermitian: bool = False) -> LDLFactor:
 def ldl_solve(LD: Any, pivots: Any, B: Any, *, hermitian: bool = False) -> Any:
     """The X with A X = B, from `ldl_factor` of A; no gradient."""
     check_matrix("torch.linalg.ldl_solve", LD)
-    M, swaps, right = LD._array, pivots._array, B._array
+    return wrap(_ldl_solve(LD._array, pivots._array, B._array, hermitian))
+
+
+@on_host
+def _ldl_solve(M: Any, swaps: Any, right: Any, hermitian: bool) -> Any:
     batch = np.broadcast_shapes(M.shape[:-2], right.shape[:-2])
     X = np.zeros(batch + right.shape[-2:], dtype=M.dtype)
     if X.size:
@@ -155,4 +163,4 @@ def ldl_solve(LD: Any, pivots: Any, B: Any, *, hermitian: bool = False) -> Any:
         solver = lapack(_ldl_name("trs", M, hermitian), M)
         for i in np.ndindex(batch):
             X[i] = solver(M[i], swaps[i], right[i], lower=True)[0]
-    return wrap(X)
+    return X

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refgrad.ops.arrays import wrap_dim
+from refgrad.libraries import beside
+from refgrad.ops.arrays import accumulate, wrap_dim
 from refgrad.ops.elementary import logistic
 from refgrad.ops.op import FUNCTIONS, composite, op
 from refgrad.ops.scattering import gather
@@ -40,9 +41,10 @@ cumsum.vjp(input=lambda g, dim: _reversed_cumsum(g, dim))  # x_i is in all sums 
 # y_k = x_k + a_k y_{k-1}: what the backward pass of cumprod and logcumsumexp is, without a division
 
 
-def _first(n: int, dim: int, ndim: int) -> Any:
+def _first(x: Any, dim: int) -> Any:
     """True at the first place of `dim`, in a shape that broadcasts."""
-    return np.reshape(np.arange(n) == 0, (n,) + (1,) * (ndim - 1 - dim))
+    n = x.shape[dim]
+    return np.reshape(beside(np.arange(n) == 0, x), (n,) + (1,) * (x.ndim - 1 - dim))
 
 
 @op(method=False)
@@ -63,7 +65,7 @@ def back(g: Any, decay: Any, dim: int) -> Any:
 
 def _by_decay(g: Any, decay: Any, dim: int, out: Any) -> Any:
     """z_k y_{k-1}; the first decay is not read."""
-    first = _first(out.shape[dim], dim, out.ndim)
+    first = _first(out, dim)
     return back(g, decay, dim) * np.where(first, 0.0, np.roll(out, 1, axis=dim))
 
 
@@ -82,7 +84,7 @@ def _by_factor(g: Any, input: Any, dim: Any, out: Any) -> Any:
     if g.ndim == 0:
         return g
     dim = wrap_dim(dim, g.ndim)
-    first = _first(out.shape[dim], dim, out.ndim)
+    first = _first(out, dim)
     return back(g, input, dim) * np.where(first, 1.0, np.roll(out, 1, axis=dim))
 
 
@@ -109,7 +111,7 @@ def logcumsumexp(input, dim):
         for k in range(1, len(x)):
             out.append(_logaddexp(out[-1], x[k]))
         return np.moveaxis(np.stack(out), 0, dim)
-    return np.logaddexp.accumulate(input, axis=dim)
+    return accumulate(np.logaddexp, input, dim)
 
 
 def _by_term(g: Any, input: Any, dim: Any, out: Any) -> Any:
@@ -123,7 +125,7 @@ def _by_term(g: Any, input: Any, dim: Any, out: Any) -> Any:
     before = np.roll(out, 1, axis=dim)
     both = (input == before) & np.isinf(input)  # -inf and -inf: e^0 for either
     d = np.where(both, 0.0, input - before)
-    weight = np.where(both | _first(out.shape[dim], dim, out.ndim), 1.0, logistic(d))
+    weight = np.where(both | _first(out, dim), 1.0, logistic(d))
     return weight * back(g, np.where(both, 1.0, logistic(-d)), dim)
 
 
@@ -151,11 +153,12 @@ def _leaders(input, dim, largest):
     """The index of the running extreme: at a tie the last, and nan beats all."""
     dim = wrap_dim(dim, input.ndim)
     if input.ndim == 0:
-        return np.zeros((), dtype=np.int64)
-    best = (np.maximum if largest else np.minimum).accumulate(input, axis=dim)
+        return np.zeros_like(input, dtype=np.int64)
+    best = accumulate(np.maximum if largest else np.minimum, input, dim)
     places = np.arange(input.shape[dim]).reshape((-1,) + (1,) * (input.ndim - 1 - dim))
+    places = beside(places, input)
     leads = (input == best) | ((input != input) & (best != best))
-    return np.maximum.accumulate(np.where(leads, places, 0), axis=dim).astype(np.int64)
+    return accumulate(np.maximum, np.where(leads, places, 0), dim).astype(np.int64)
 
 
 @composite

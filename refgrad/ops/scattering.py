@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from refgrad.ops.arrays import wrap_dim
+from refgrad.libraries import beside
+from refgrad.ops.arrays import add_at, greatest, wrap_dim
 from refgrad.ops.indexing import _check_bounds, at_dim, put_at, setitem
 from refgrad.ops.op import INPLACE, METHODS, composite, op
 from refgrad.tensor import Tensor, wrap
@@ -21,7 +22,7 @@ def along(index: Any, dim: int) -> tuple[Any, ...]:
     """The index that reads element `index[i, j, k]` of dimension `dim` at place (i, j, k)."""
     n = index.ndim
     grid = [
-        np.reshape(np.arange(s), (1,) * i + (s,) + (1,) * (n - i - 1))
+        np.reshape(beside(np.arange(s), index), (1,) * i + (s,) + (1,) * (n - i - 1))
         for i, s in enumerate(index.shape)
     ]
     grid[dim] = index
@@ -41,7 +42,7 @@ def _prepared(input: Any, dim: Any, index: Any) -> tuple[int, Any]:
         raise RuntimeError("Index tensor must have the same number of dimensions as input tensor")
     n = input.shape[d] if input.ndim else 1
     if index.min() < 0 or index.max() >= n:
-        bad = index[(index < 0) | (index >= n)].flat[0]
+        bad = int(index[(index < 0) | (index >= n)][0])
         raise RuntimeError(f"index {bad} is out of bounds for dimension {d} with size {n}")
     if any(
         i != d and a > b for i, (a, b) in enumerate(zip(index.shape, input.shape, strict=False))
@@ -77,7 +78,7 @@ def scatter_add(input: Any, dim: Any, index: Any, src: Any) -> Any:
     flat = np.reshape(out, (-1,)) if out.ndim == 0 or index.ndim == 0 else out
     src = np.reshape(src, (-1,)) if src.ndim == 0 or index.ndim == 0 else src
     index = np.reshape(index, (-1,)) if index.ndim == 0 or out.ndim == 0 else index
-    np.add.at(flat, along(index, d), src[tuple(slice(n) for n in index.shape)])
+    add_at(flat, along(index, d), src[tuple(slice(n) for n in index.shape)])
     return np.reshape(flat, out.shape)
 
 
@@ -135,7 +136,7 @@ def scatter(
     if reduce not in ("add", "multiply"):
         raise RuntimeError("reduce argument must be either add or multiply.")
     if not isinstance(src, Tensor):
-        src = wrap(np.full(index._array.shape, src, dtype=input._array.dtype))
+        src = wrap(np.full_like(index._array, src, dtype=input._array.dtype))
     if reduce == "add":
         return scatter_add(input, dim, index, src)
     return scatter_reduce(input, dim, index, src, "prod")
@@ -161,7 +162,7 @@ def scatter_reduce(
         return whole.reshape(())
     d = wrap_dim(dim, input.ndim)
     src = src[tuple(slice(n) for n in index.shape)]
-    ones = wrap(np.ones(index._array.shape, dtype=input._array.dtype))
+    ones = wrap(np.ones_like(index._array, dtype=input._array.dtype))
     count = scatter_add(wrap(np.zeros_like(input._array)), d, index, ones)
     hit = count > 0
     if reduce in ("sum", "mean"):
@@ -187,12 +188,12 @@ def _reduce_slots(
     order = np.moveaxis(i, d, -1)
     same = order[..., :, None] == order[..., None, :]
     rank = np.moveaxis(np.sum(np.tril(same, -1), axis=-1), -1, d)
-    depth = int(rank.max(initial=-1)) + 2
+    depth = int(greatest(rank, -1)) + 2
     low, high = (
         (-np.inf, np.inf) if dtype.kind == "f" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
     )
     neutral = {"prod": 1, "amax": low, "amin": high}[reduce]
-    slots = wrap(np.full((*input.shape, depth), neutral, dtype=dtype))
+    slots = wrap(np.full_like(input._array, neutral, shape=(*input.shape, depth)))
     own = input if include_self else input.masked_fill(hit, neutral)
     slots = setitem(slots, (Ellipsis, 0), own)
     slots = setitem(slots, (*along(i, d), rank + 1), src)
@@ -230,9 +231,9 @@ def index_copy(input: Any, dim: int, index: Any, source: Any) -> Any:
 @composite
 def index_fill(input: Any, dim: int, index: Any, value: Any) -> Any:
     """`input` with `value` in the slices along `dim` where `index` points."""
-    mask = np.zeros(input._array.shape, dtype=np.bool_)
+    mask = np.zeros_like(input._array, dtype=np.bool_)
     if input.ndim == 0:
-        mask = np.asarray(index.numel() > 0)
+        mask[...] = index.numel() > 0
     else:
         mask[at_dim(wrap_dim(dim, input.ndim), np.reshape(index._array, (-1,)))] = True
     return input.masked_fill(wrap(mask), value)

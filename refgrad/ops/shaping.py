@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from refgrad.libraries import to_host
 from refgrad.ops.arrays import unbroadcast, wrap_dim, wrap_dims
 from refgrad.ops.op import METHODS, composite, op
 
@@ -71,7 +72,7 @@ def view(input: Any, *size: Any) -> Any:
     """
     out = reshape(input, *size)
     array = out._array
-    if array.size and isinstance(array, np.ndarray) and not np.may_share_memory(array, input._array):
+    if array.size and hasattr(array, "base") and not np.may_share_memory(array, input._array):
         raise RuntimeError(
             "view size is not compatible with input tensor's size and stride (at least one dimension "
             "spans across two contiguous subspaces). Use .reshape(...) instead."
@@ -421,19 +422,21 @@ def repeat_interleave(
 ) -> Any:
     """Each element (slice along `dim`) repeated `repeats` times in place."""
     from refgrad.ops.indexing import index_select
-    from refgrad.tensor import Tensor, wrap
+    from refgrad.ops.placing import constant
+    from refgrad.tensor import Tensor
 
     if dim is None:
         input, dim = flatten(input), 0
     if input.ndim == 0:
         input = reshape(input, (1,))
     dim = wrap_dim(dim, input.ndim)
-    counts = repeats._array if isinstance(repeats, Tensor) else np.asarray(repeats)
+    counts = to_host(repeats._array) if isinstance(repeats, Tensor) else np.asarray(repeats)
     if counts.ndim > 1 or (counts.ndim == 1 and counts.size not in (1, input.shape[dim])):
         raise RuntimeError("repeats must have the same size as input along dim")
     if (counts < 0).any():
         raise RuntimeError("repeats can not be negative")
-    return index_select(input, dim, wrap(np.repeat(np.arange(input.shape[dim]), counts)))
+    places = np.repeat(np.arange(input.shape[dim]), counts)
+    return index_select(input, dim, constant(places, input))
 
 
 @composite

@@ -9,8 +9,10 @@ import numpy as np
 import scipy.linalg
 
 from refgrad.errors import LinAlgError
+from refgrad.libraries import beside, on_host
 from refgrad.ops.matrices import adjoint, check_matrix, cofactors
 from refgrad.ops.op import composite, op
+from refgrad.ops.placing import constant
 from refgrad.tensor import wrap
 
 __all__ = ["cholesky_inverse", "cholesky_solve", "inverse", "triangular_solve"]
@@ -73,7 +75,7 @@ def unchecked_inverse(A: Any) -> Any:
         return np.linalg.inv(A)
     except np.linalg.LinAlgError:
         singular = zero_pivots(A)[..., None, None] > 0
-        safe = np.where(singular, np.eye(A.shape[-1], dtype=A.dtype), A)
+        safe = np.where(singular, beside(np.eye(A.shape[-1], dtype=A.dtype), A), A)
         with np.errstate(divide="ignore", invalid="ignore"):
             adjugate = cofactors(A).mT / 0.0
         return np.where(singular, adjugate, np.linalg.inv(safe)).astype(A.dtype)
@@ -82,6 +84,7 @@ def unchecked_inverse(A: Any) -> Any:
 unchecked_inverse.vjp(A=lambda g, out: _inverse_back(g, out))
 
 
+@on_host
 def zero_pivots(A: Any) -> Any:
     """For each matrix the place, from 1, of the first zero pivot of its LU factorisation; 0 if none."""
     (getrf,) = scipy.linalg.get_lapack_funcs(("getrf",), (A,))
@@ -187,7 +190,7 @@ def _solve_triangular(A: Any, B: Any, upper: Any, unitriangular: Any) -> Any:
     """The X with A X = B, A read as a triangle; a zero on its diagonal gives inf."""
     if type(A) is not np.ndarray or type(B) is not np.ndarray:  # trsm does not dispatch
         side = (np.triu if upper else np.tril)(A, (1 if upper else -1) * bool(unitriangular))
-        return np.linalg.solve(side + np.eye(A.shape[-1]) if unitriangular else side, B)
+        return np.linalg.solve(side + beside(np.eye(A.shape[-1]), A) if unitriangular else side, B)
     (trsm,) = scipy.linalg.get_blas_funcs(("trsm",), (A, B))
     batch = np.broadcast_shapes(A.shape[:-2], B.shape[:-2])
     X = np.empty(batch + B.shape[-2:], dtype=B.dtype)
@@ -262,7 +265,7 @@ def cholesky_solve(input: Any, L: Any, upper: bool = False) -> Any:
 def cholesky_inverse(input: Any, upper: bool = False) -> Any:
     """The inverse of A, from its Cholesky factor `input`."""
     check_matrix("cholesky_inverse", input)
-    return cholesky_solve(wrap(np.eye(input.shape[-1], dtype=input._array.dtype)), input, upper)
+    return cholesky_solve(constant(np.eye(input.shape[-1], dtype=input._array.dtype), input), input, upper)
 
 
 # --- tensors as matrices -------------------------------------------------------------------------

@@ -6,10 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from refgrad.libraries import beside
 from refgrad.ops.arrays import wrap_dim
 from refgrad.ops.extrema import pick, share
 from refgrad.ops.extremes import ceil, floor, round
 from refgrad.ops.op import composite, op
+from refgrad.ops.placing import constant
 from refgrad.ops.pointwise import lerp
 from refgrad.ops.scattering import gather
 from refgrad.ops.shaping import flatten, movedim, narrow, squeeze, unsqueeze
@@ -71,7 +73,7 @@ def order(input: Any, dim: Any, descending: Any) -> Any:
     """The indices that sort `input` along `dim`; stable, with nan as the largest."""
     dim = wrap_dim(dim, input.ndim)
     if input.ndim == 0:
-        return np.zeros((), dtype=np.int64)
+        return np.zeros_like(input, dtype=np.int64)
     if not descending:
         return np.argsort(input, axis=dim, kind="stable")
     last = input.shape[dim] - 1  # the reverse of an ascending order of the reverse is stable too
@@ -134,7 +136,7 @@ def _kth(input: Any, k: Any, dim: Any) -> Any:
     n = input.shape[dim] if input.ndim else 1
     if not 1 <= k <= n:
         raise RuntimeError("kthvalue(): selected number k out of range for dimension")
-    return np.take(order(input, dim, False), [k - 1], axis=dim) if input.ndim else np.zeros((), np.int64)
+    return np.take(order(input, dim, False), [k - 1], axis=dim) if input.ndim else np.zeros_like(input, dtype=np.int64)
 
 
 @composite
@@ -148,7 +150,7 @@ def _middle(input: Any, dim: Any, ignore_nan: Any) -> Any:
     """The index of the lower median along `dim`, which stays; nan if there is one, unless ignored."""
     dim = _checked("median", input, dim)
     if input.ndim == 0:
-        return np.zeros((), dtype=np.int64)
+        return np.zeros_like(input, dtype=np.int64)
     n, nans = input.shape[dim], _nans(input, dim)
     at = np.maximum(n - nans - 1, 0) // 2
     if not ignore_nan:
@@ -187,13 +189,13 @@ def _mode(input: Any, dim: Any) -> Any:
     """The index of the last of the most frequent values (of the smallest of these) along `dim`."""
     dim = _checked("mode", input, dim)
     if input.ndim == 0:
-        return np.zeros((), dtype=np.int64)
+        return np.zeros_like(input, dtype=np.int64)
     rows = np.moveaxis(input, dim, -1)
     found = []
     for row in np.reshape(rows, (-1, rows.shape[-1])):
         values, counts = np.unique(row, return_counts=True)
         found.append(np.flatnonzero(row == values[np.argmax(counts)])[-1])
-    at = np.reshape(np.array(found, dtype=np.int64), rows.shape[:-1] + (1,))
+    at = np.reshape(beside(np.array([int(f) for f in found], dtype=np.int64), input), rows.shape[:-1] + (1,))
     return np.moveaxis(at, -1, dim)
 
 
@@ -220,7 +222,7 @@ def _quantile(
             f"got {interpolation}"
         )
     if not isinstance(q, Tensor):
-        q = wrap(np.asarray(q, dtype=input._array.dtype))
+        q = constant(np.asarray(q, dtype=input._array.dtype), input)
     if q.dtype is not input.dtype:
         raise RuntimeError(f"{name}() q tensor must be same dtype as the input tensor")
     if not np.all((q._array >= 0) & (q._array <= 1)):

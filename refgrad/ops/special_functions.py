@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import scipy.special as sps
 
+from refgrad.libraries import on_host, theirs
 from refgrad.ops.op import INPLACE, UFUNCS, alias, binary, composite, op, unary
 from refgrad.ops.pointwise import add, mul, sub
 
@@ -15,6 +16,11 @@ __all__ = [
     "digamma", "erf", "erfc", "erfinv", "i0", "igamma", "igammac", "lgamma", "mvlgamma", "polygamma",
     "xlogy",
 ]  # fmt: skip
+
+# SciPy's functions that no device library runs by itself
+_hurwitz = theirs("special", "zeta", sps.zeta)
+_bessel_iv, _bessel_ive = on_host(sps.iv, "iv"), on_host(sps.ive, "ive")
+_airy = on_host(sps.airy, "airy")
 
 SQRT_PI = 1.7724538509055159
 SQRT_2PI = 2.5066282746310002
@@ -110,11 +116,11 @@ def _polygamma(n: Any, input: Any) -> Any:
         return sps.psi(input)
     if n == 1:  # psi_1(x) = (pi / sin(pi x))^2 - psi_1(1 - x)
         low = input < 0.5
-        upper = sps.zeta(2.0, np.where(low, 1 - input, input))
+        upper = _hurwitz(2.0, np.where(low, 1 - input, input))
         reflected = (np.pi / np.sin(np.pi * np.where(low, input, 0.5))) ** 2 - upper
         return np.where(low, reflected, upper).astype(input.dtype)
     sign = 1.0 if n % 2 else -1.0
-    return (sign * math.gamma(n + 1.0) * sps.zeta(n + 1.0, input)).astype(input.dtype)
+    return (sign * math.gamma(n + 1.0) * _hurwitz(n + 1.0, input)).astype(input.dtype)
 
 
 _polygamma.vjp(input=lambda g, n, input: g * _polygamma(n + 1, input))
@@ -168,7 +174,7 @@ gammainc, gammaincc = igamma, igammac
 @op(promote=("input", "other"), floats=True, method=False)
 def zeta(input, other):
     """The Hurwitz zeta function: the sum of (k + other)^-input."""
-    return sps.zeta(input, other) + 0.0 * input
+    return _hurwitz(input, other) + 0.0 * input
 
 
 zeta.vjp(other=lambda g, input, other: -g * input * zeta(input + 1, other))
@@ -198,14 +204,14 @@ entr = _special(
 @op(method=False)
 def _iv(input, n):
     """The modified Bessel function I_n, n an integer."""
-    return sps.iv(n, input).astype(input.dtype)
+    return _bessel_iv(n, input).astype(input.dtype)
 
 
 @op(method=False)
 def _ive(input, n):
     """exp(-|x|) I_n(x)."""
     far = np.abs(input) > 1e8  # SciPy gives up far out; there 1 - n^2 / 2x is exact
-    out = sps.ive(n, np.where(far, 1.0, input))
+    out = _bessel_ive(n, np.where(far, 1.0, input))
     tail = sps.i0e(input) * (1 - n * n / (2 * np.where(far, np.abs(input), 1.0)))
     return np.where(far, tail * np.sign(input) ** (n % 2), out).astype(input.dtype)
 
@@ -248,4 +254,4 @@ modified_bessel_k0, modified_bessel_k1 = (
 scaled_modified_bessel_k0 = _plain("scaled_modified_bessel_k0", sps.k0e)
 scaled_modified_bessel_k1 = _plain("scaled_modified_bessel_k1", sps.k1e)
 spherical_bessel_j0 = _plain("spherical_bessel_j0", lambda x: np.sinc(x / np.pi))
-airy_ai = _plain("airy_ai", lambda x: sps.airy(x)[0])
+airy_ai = _plain("airy_ai", lambda x: _airy(x)[0])

@@ -10,13 +10,14 @@ from refgrad.ops import fourier
 from refgrad.ops.complexes import view_as_complex, view_as_real
 from refgrad.ops.op import composite
 from refgrad.ops.padding import pad
+from refgrad.ops.placing import constant
 from refgrad.tensor import wrap
 
 __all__ = ["istft", "stft"]
 
 
 def _window(
-    name: str, window: Any, win_length: int | None, n_fft: int, dtype: Any
+    name: str, window: Any, win_length: int | None, n_fft: int, like: Any
 ) -> tuple[Any, int]:
     """The window of n_fft elements: the given one, or ones, with zeros on both sides.
 
@@ -27,7 +28,7 @@ def _window(
     if not 0 < length <= n_fft:
         raise RuntimeError(f"{name}: expected 0 < win_length <= n_fft, but got win_length={length}")
     if window is None:
-        window = wrap(np.ones(length, dtype=dtype))
+        window = constant(np.ones(length, dtype=like._array.real.dtype), like)
     elif window.ndim != 1 or window.shape[0] != length:
         raise RuntimeError(
             f"{name}: expected a 1D window tensor of size equal to win_length={length}, but got "
@@ -74,8 +75,7 @@ def stft(
         raise RuntimeError(f"stft: expected 0 < n_fft <= {x.shape[-1]}, but got n_fft={n_fft}")
     if hop <= 0:
         raise RuntimeError(f"stft: expected hop_length > 0, but got hop_length={hop}")
-    real = input._array.real.dtype
-    frames = x.unfold(-1, n_fft, hop) * _window("stft", window, win_length, n_fft, real)[0]
+    frames = x.unfold(-1, n_fft, hop) * _window("stft", window, win_length, n_fft, input)[0]
     onesided = not is_complex if onesided is None else onesided
     if onesided and is_complex:
         raise RuntimeError("Cannot have onesided output if window or input is complex")
@@ -116,8 +116,7 @@ def istft(
             f"istft: expected the frequency dimension (3rd to the last) of the input tensor to "
             f"match n_fft, but got {bins}"
         )
-    real = x._array.real.dtype
-    taper, size = _window("istft", window, win_length, n_fft, real)
+    taper, size = _window("istft", window, win_length, n_fft, x)
     if not 0 < hop <= size:
         raise RuntimeError(f"istft: expected 0 < hop_length <= win_length, but got {hop}")
     norm = "ortho" if normalized else None
@@ -129,11 +128,11 @@ def istft(
         half = x.mT if onesided else x.mT[..., : n_fft // 2 + 1]
         frames = fourier.irfft(half, n_fft, norm=norm)
     total = n_fft + hop * (count - 1)
-    places = wrap((np.arange(count)[:, None] * hop + np.arange(n_fft)).reshape(-1))
+    places = constant((np.arange(count)[:, None] * hop + np.arange(n_fft)).reshape(-1), x)
 
     def added(parts: Any) -> Any:
         flat = parts.reshape(parts.shape[0], count * n_fft)
-        zeros = wrap(np.zeros((parts.shape[0], total), dtype=flat._array.dtype))
+        zeros = wrap(np.zeros_like(flat._array, shape=(parts.shape[0], total)))
         return zeros.index_add(1, places, flat)
 
     signal = added(frames * taper)
@@ -141,7 +140,7 @@ def istft(
     start = n_fft // 2 if center else 0
     end = total - (n_fft // 2 if center else 0) if length is None else start + length
     signal, weight = signal[:, start:end], weight[:, start:end]
-    if np.min(np.abs(weight._array), initial=np.inf) < 1e-11:
+    if weight.numel() and np.min(np.abs(weight._array)) < 1e-11:
         raise RuntimeError("istft: window overlap add min: 1; the windows leave a gap")
     signal = signal / weight
     if signal.shape[-1] < end - start:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from refgrad.libraries import as_strided as strided
+from refgrad.libraries import beside, writeable
 from refgrad.ops.arrays import wrap_dim
 from refgrad.ops.complexes import view_as_real
 from refgrad.ops.indexing import at_dim, put_at
@@ -25,19 +27,19 @@ __all__ = [
 @op(inplace=True, contiguous=True)
 def tril(input: Any, diagonal: Any = 0) -> Any:
     """The lower triangle up to `diagonal`, zeros above."""
-    return np.where(_lower(input.shape, diagonal), input, np.zeros_like(input))
+    return np.where(_lower(input, diagonal), input, np.zeros_like(input))
 
 
 @op(inplace=True, contiguous=True)
 def triu(input: Any, diagonal: Any = 0) -> Any:
     """The upper triangle from `diagonal`, zeros below."""
-    return np.where(_lower(input.shape, diagonal - 1), np.zeros_like(input), input)
+    return np.where(_lower(input, diagonal - 1), np.zeros_like(input), input)
 
 
-def _lower(shape: tuple[int, ...], k: int) -> Any:
-    if len(shape) < 2:
+def _lower(x: Any, k: int) -> Any:
+    if x.ndim < 2:
         raise RuntimeError("tril and triu require a tensor with at least 2 dimensions")
-    return np.arange(shape[-2])[:, None] >= np.arange(shape[-1]) - k
+    return beside(np.arange(x.shape[-2])[:, None] >= np.arange(x.shape[-1]) - k, x)
 
 
 tril.vjp(input=lambda g, diagonal: tril(g, diagonal))
@@ -105,7 +107,7 @@ def diagonal_scatter(input: Any, src: Any, offset: int = 0, dim1: int = 0, dim2:
             f"expected src to have a size equal to the slice of self. src size = {list(src.shape)}, "
             f"slice size = {list(shape)}"
         )
-    mask = wrap(np.zeros(tuple(input.shape), dtype=np.bool_))
+    mask = wrap(np.zeros_like(input._array, dtype=np.bool_))
     moved = np.moveaxis(mask._array, (a, b), (-2, -1))
     moved[_on_diagonal(tuple(input.shape), offset, a, b)] = True
     return _put_diagonal(input.masked_fill(mask, 0), src, offset, dim1, dim2)
@@ -122,7 +124,7 @@ def diag_embed(input: Any, offset: int = 0, dim1: int = -2, dim2: int = -1) -> A
     shape = list(input.shape[:-1])
     for at in sorted((a, b)):
         shape.insert(at, n)
-    zeros = wrap(np.zeros(shape, dtype=input._array.dtype))
+    zeros = wrap(np.zeros_like(input._array, shape=tuple(shape)))
     return _put_diagonal(zeros, input, offset, a, b)
 
 
@@ -165,11 +167,9 @@ def _places(size: Any, stride: Any, offset: int) -> Any:
 def _strided(input: Any, size: Any, stride: Any, offset: Any) -> Any:
     """The elements at the strides given, counted in row-major order; a view where that is memory's."""
     flat = np.reshape(input, (-1,))
-    if isinstance(input, np.ndarray) and input.flags.c_contiguous:
+    if getattr(getattr(input, "flags", None), "c_contiguous", False):
         steps = tuple(s * input.itemsize for s in stride)
-        return np.lib.stride_tricks.as_strided(
-            flat[offset:], size, steps, writeable=input.flags.writeable
-        )
+        return strided(flat[offset:], size, steps, writeable=writeable(input))
     return flat[_places(size, stride, offset)]
 
 
@@ -255,8 +255,8 @@ def _unfold(input: Any, dimension: Any, size: Any, step: Any) -> Any:
         raise RuntimeError(f"step is {step} but must be > 0")
     if size == 0:
         return np.zeros_like(input, shape=(*input.shape[:d], n // step + 1, *input.shape[d + 1 :], 0))
-    writeable = isinstance(input, np.ndarray) and input.flags.writeable
-    windows: Any = sliding_window_view(input, size, axis=d, writeable=writeable)
+    options = {"writeable": input.flags.writeable} if isinstance(input, np.ndarray) else {}
+    windows: Any = sliding_window_view(input, size, axis=d, **options)
     return windows[at_dim(d, slice(None, None, step))]
 
 

@@ -7,21 +7,24 @@ The names come from `cupy.json`, which `cupy_surface` reads off the package. As 
 - never turns into a NumPy array by itself, nor computes with one; `get()` copies to the host;
 - returns arrays of no dimensions where NumPy returns scalars;
 - has no `__index__`, no `flags.writeable`, no `ctypes`; no dtype of objects;
-- does not say that a matrix is singular: the results are nan.
+- raises LinAlgError of a singular matrix, since refgrad asks CuPy to.
 
-`cupy` is a module-like object with what refgrad calls by name.
+Within `stand_in()` it is what refgrad uses for the device "cuda".
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
+import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
+from refgrad.libraries import Library, Loaded
 from tests.fakes.cupy_surface import DATA
 
 SURFACE = json.loads(DATA.read_text())
@@ -99,12 +102,9 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
             a, index, *values = inputs
             if not isinstance(a, DeviceArray):
                 raise TypeError(f"{name}.at into {type(a)} from the device")
-            atomic = "eifdIQL" if ufunc is np.add else "ifdIQL"
-            if ufunc in (np.add, np.maximum, np.minimum) and _is_advanced(index):
-                if a.dtype.char in "FD" and ufunc is np.add:
-                    pass  # real and imaginary part by themselves
-                elif a.dtype.char not in atomic:
-                    raise TypeError(f"scatter_{ufunc.__name__} does not support {a.dtype}")
+            atomic = "ilqILQfd" + "e" * (ufunc is np.add)
+            if _is_advanced(index) and a.dtype.char not in atomic:
+                raise TypeError(f"cupy.{ufunc.__name__}.at does not support {a.dtype}")
             ufunc.at(a._host, _indices(index), *[_host(v) for v in values])
             return None
         with np.errstate(all="ignore"):
@@ -250,7 +250,7 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
     def _view(self, host: Any) -> Any:
         host = np.asarray(host)
         shares = host.base is not None and np.may_share_memory(host, self._host)
-        return DeviceArray(host, (self._base or self) if shares else None)
+        return DeviceArray(host, (self if self._base is None else self._base) if shares else None)
 
     _base: Any
     _host: np.ndarray
@@ -352,12 +352,7 @@ def call(name: str, func: Any, known: Any, args: Any, kwargs: Any, owner: Any) -
     hosts = [_host_argument(name, a) for a in args]
     options = {k: _host_argument(name, v) for k, v in kwargs.items()}
     with np.errstate(all="ignore"):
-        try:
-            made = func(*hosts, **options)
-        except np.linalg.LinAlgError as error:
-            if "ingular" not in str(error) and "positive definite" not in str(error):
-                raise
-            return _not_a_number(name, func, hosts)
+        made = func(*hosts, **options)
     if name in _RETURNS_PYTHON:
         return made
     if name == "numpy.copyto":
@@ -368,14 +363,6 @@ def call(name: str, func: Any, known: Any, args: Any, kwargs: Any, owner: Any) -
         for m in made if isinstance(made, (tuple, list)) else (made,):
             m._base = owner
     return made
-
-
-def _not_a_number(name: str, func: Any, hosts: Any) -> Any:
-    """What CuPy returns for a singular matrix: no error."""
-    a = hosts[0]
-    made = a.copy() if len(hosts) == 1 else np.array(hosts[1])
-    dtype = np.result_type(*[h.dtype for h in hosts])
-    return DeviceArray(np.full(made.shape, np.nan, dtype))
 
 
 # --- where CuPy's functions take less than their parameters say ----------------------------------
@@ -401,14 +388,21 @@ def _sort(a: Any, axis: Any = -1, kind: Any = None) -> None:
 
 
 def _repeat(a: Any, repeats: Any, axis: Any = None) -> None:
-    if isinstance(repeats, DeviceArray):
-        raise ValueError("cupy.repeat does not take an array as repeats")
+    if isinstance(repeats, np.ndarray):
+        raise TypeError("'repeats' does not accept numpy.ndarray; convert with cupy.array() first")
 
 
 def _linalg(a: Any, *others: Any, **options: Any) -> None:
     for x in (a, *others):
         if isinstance(x, DeviceArray) and x.dtype.char == "e":
             raise TypeError("float16 is unsupported in linalg")
+
+
+def _windows(
+    x: Any, window_shape: Any, axis: Any = None, *, subok: bool = False, writeable: bool = False
+) -> None:
+    if writeable:
+        raise NotImplementedError("Writeable views are not supported.")
 
 
 def _bincount(x: Any, weights: Any = None, minlength: Any = None) -> None:
@@ -418,6 +412,7 @@ def _bincount(x: Any, weights: Any = None, minlength: Any = None) -> None:
 
 RULES: dict[str, Callable[..., None]] = {
     "numpy.lexsort": _lexsort,
+    "numpy.lib.stride_tricks.sliding_window_view": _windows,
     "numpy.searchsorted": _searchsorted,
     "numpy.sort": _sort,
     "numpy.argsort": _sort,
@@ -459,3 +454,55 @@ def _fits(x: Any, sources: str) -> bool:
 def put(host: Any) -> DeviceArray:
     """A copy of an array of the host on the device."""
     return DeviceArray(np.array(host, order="K", copy=True))
+
+
+def _zeta(x: Any, q: Any) -> Any:
+    """CuPy's ufunc of that name, which scipy.special.zeta, a function of Python, does not reach."""
+    import scipy.special
+
+    return _fresh(scipy.special.zeta(_host(x), _host(q)))
+
+
+def _strided(array: DeviceArray, shape: Any, strides: Any) -> DeviceArray:
+    return array._view(np.lib.stride_tricks.as_strided(array._host, shape, strides))
+
+
+class Clock:
+    """An event of a device that has always done all that it was told."""
+
+    at = 0.0
+    done = True
+
+    def record(self) -> None:
+        self.at = time.perf_counter()
+
+    def synchronize(self) -> None:
+        """There is nothing to wait for."""
+
+
+LIBRARY = Library(
+    array=DeviceArray,
+    put=put,
+    get=lambda array: array.get(),
+    strided=_strided,
+    address=lambda array: array.data.ptr,
+    index=lambda array: 0,
+    count=lambda: 1,
+    current=lambda: 0,
+    use=lambda index: None,
+    synchronize=lambda: None,
+    event=lambda blocking, untimed: Clock(),
+    elapsed=lambda start, end: (end.at - start.at) * 1e3,
+    empty_cache=lambda: None,
+    scipy=SimpleNamespace(special=SimpleNamespace(zeta=_zeta)),
+)
+
+
+@contextlib.contextmanager
+def stand_in() -> Iterator[None]:
+    """Within it refgrad's device "cuda" is this module."""
+    before, Loaded.cuda = Loaded.cuda, LIBRARY
+    try:
+        yield
+    finally:
+        Loaded.cuda = before

@@ -122,12 +122,7 @@ def gradients(
             seed = rng.standard_normal(tuple(o.shape))
             if o.is_complex():
                 seed = seed + 1j * rng.standard_normal(tuple(o.shape))
-            seed = np.asarray(
-                seed,
-                dtype=o.detach().resolve_conj().numpy().dtype
-                if module is torch
-                else o.detach().numpy().dtype,
-            )
+            seed = np.asarray(seed, dtype=str(o.dtype).rpartition(".")[2])
             seeds.append(module.from_numpy(seed))
         outputs = list(
             module.autograd.grad(
