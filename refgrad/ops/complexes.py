@@ -86,7 +86,7 @@ FUNCTIONS[np.iscomplexobj] = lambda x: x.is_complex()
 def _angle(x: Any) -> Any:
     if x.dtype.kind == "c":
         return np.arctan2(x.imag, x.real)
-    return np.where(np.isnan(x), x, PI * (x < 0)).astype(x.dtype)
+    return np.where(np.isnan(x), x, PI * (x < 0).astype(x.dtype))
 
 
 def _by_angle(g: Any, input: Any) -> Any:

@@ -90,7 +90,7 @@ def _slopes(f: Any, h: Any, dim: int, edge_order: int) -> Any:
             "torch.gradient expected each dimension size to be at least edge_order+1"
         )
     part = lambda start, length: narrow(f, dim, start, length)
-    if isinstance(h, np.ndarray):
+    if hasattr(h, "ndim"):
         h = h.reshape((-1,) + (1,) * (f.ndim - 1 - dim))
         a, b = h[:-1], h[1:]  # the steps before and after each inner place
         inner = (

@@ -46,7 +46,7 @@ def _drop(input: Any, p: float, train: bool, features: bool, alpha: bool) -> Any
         return input * wrap((kept / (1 - p)).astype(dtype))
     # what is dropped goes to SELU's saturation; a and b restore mean 0 and variance 1
     a = 1 / np.sqrt((_SATURATION**2 * p + 1) * (1 - p))
-    b = (kept - 1.0) * _SATURATION * a + _SATURATION * a * p
+    b = (kept.astype(dtype) - 1.0) * _SATURATION * a + _SATURATION * a * p
     return input * wrap((kept * a).astype(dtype)) + wrap(b.astype(dtype))
 
 

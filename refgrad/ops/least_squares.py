@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refgrad.libraries import beside
+from refgrad.libraries import beside, on_device
 from refgrad.ops.arrays import as_array, greatest
 from refgrad.ops.matrices import adjoint, check_inexact, check_matrix, conj
 from refgrad.ops.op import composite, op
@@ -36,7 +36,8 @@ def cutoff(S: Any, shape: Any, atol: Any, rtol: Any) -> Any:
 
 
 def _array(x: Any, like: Any) -> Any:
-    return x if hasattr(x, "dtype") else beside(np.asarray(x), like)
+    x = getattr(x, "_array", x)
+    return x if on_device(x) else beside(np.asarray(x), like)
 
 
 @op(name="linalg.pinv", method=False, node_name="LinalgPinvBackward0")

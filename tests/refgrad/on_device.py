@@ -28,12 +28,31 @@ DTYPES = (torch.float64, torch.float32, torch.int64, torch.complex128, torch.com
 TOLERANCE = {"float64": 1e-10, "float32": 2e-5, "complex128": 1e-10, "complex64": 2e-5}
 
 
+UNWRITTEN = {  # memory that nobody has written
+    "empty", "empty_like", "empty_permuted", "empty_strided", "new_empty", "new_empty_strided",
+}  # fmt: skip
+
+# The entries of which no sample can be run by refgrad on the CPU, with the reason.
+NOT_COMPARED = {
+    "T": "a property, which the sample calls",
+    "H": "a property, which the sample calls",
+    "mT": "a property, which the sample calls",
+    "mH": "a property, which the sample calls",
+    "einsum": "the sample's wrapper swaps the arguments",
+    "cholesky_inverse": "the sample's wrapper calls torch itself",
+    "normal.in_place": "the sample is one of the method normal_",
+    "zero_": "the sample's wrapper clones the leaf first",
+}
+
+
 @dataclass
 class Report:
-    """What one entry gave: how many samples agree, and what differs or failed."""
+    """What one entry gave: how many samples agree, what differs or failed on the device, and what
+    refgrad could not run on the CPU either, so that there was nothing to compare."""
 
     agree: int = 0
     failures: list[str] = field(default_factory=list)
+    on_neither: list[str] = field(default_factory=list)
 
 
 def label(entry: Any) -> str:
@@ -132,20 +151,30 @@ def run(
         given = [sample.input, sample.args, sample.kwargs]
         if sum(t.numel() for t in leaves(given, torch.Tensor)) > size:
             continue
+        host = convert(given)
+        there = moved(host, device)
         try:
-            found = [f for f in _sample(entry, function, sample, device, order, i) if f]
+            theirs = _results(entry, function, sample, host, i)
+        except Exception as error:
+            report.on_neither.append(f"[{i}] {_told(error)}")
+            continue
+        try:
+            ours = _results(entry, function, sample, there, i)
+            pairs = _compared(entry, ours, theirs, there, host, device, order, i)
+            found = [f for f in pairs if f]
         except Exception as error:  # every failure is one to show
-            found = [f"{type(error).__name__}: {str(error)[:200]} {_place(error)}"]
+            found = [_told(error)]
         report.agree += not found
         report.failures += [f"[{i}] {f}" for f in found[:2]]
     return report
 
 
-def _place(error: BaseException) -> str:
-    """The innermost line of refgrad that an error came through."""
+def _told(error: BaseException) -> str:
+    """An error, and the innermost line of refgrad that it came through."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if "/refgrad/" in f.filename and "/tests/" not in f.filename]
-    return f"({pathlib.Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
+    place = f" ({pathlib.Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
+    return f"{type(error).__name__}: {str(error)[:200]}{place}"
 
 
 def spread(count: int, limit: int | None) -> list[int]:
@@ -155,19 +184,21 @@ def spread(count: int, limit: int | None) -> list[int]:
     return [count * k // limit for k in range(limit)]
 
 
-def _sample(
-    entry: Any, function: Any, sample: Any, device: str, order: int, seed: int
+def _results(entry: Any, function: Any, sample: Any, given: Any, seed: int) -> list[Any]:
+    refgrad.manual_seed(seed)
+    input, args, kwargs = given
+    made = entry.gradcheck_wrapper(function, input, *args, **kwargs)
+    return leaves(sample.output_process_fn_grad(made), refgrad.Tensor)
+
+
+def _compared(
+    entry: Any, ours: Any, theirs: Any, there: Any, host: Any, device: str, order: int, seed: int
 ) -> Iterator[str | None]:
-    host = convert([sample.input, sample.args, sample.kwargs])
-    there = moved(host, device)
-    results = []
-    for input, args, kwargs in (host, there):
-        refgrad.manual_seed(seed)
-        made = entry.gradcheck_wrapper(function, input, *args, **kwargs)
-        results.append(leaves(sample.output_process_fn_grad(made), refgrad.Tensor))
-    theirs, ours = results
     if len(ours) != len(theirs):
         yield f"{len(ours)} results instead of {len(theirs)}"
+        return
+    if entry.name in UNWRITTEN:
+        yield from (f"lives on {t.device}" for t in ours if t.device.type != device)
         return
     for j, (a, b) in enumerate(zip(ours, theirs, strict=True)):
         yield differ(a, b, f"result {j}", device)
@@ -197,20 +228,26 @@ def main(arguments: list[str]) -> None:
             options[key] = int(arguments[at + 1])
             arguments = arguments[:at] + arguments[at + 2 :]
     warnings.simplefilter("ignore")
-    start, whole, samples, broken = time.perf_counter(), 0, 0, []
+    start, whole, samples = time.perf_counter(), 0, 0
+    broken: list[str] = []
+    neither: list[str] = []
     with stand_in():
         for entry in entries():
             if arguments and entry.name not in arguments:
                 continue
             report = run(entry, limit=options["--limit"], order=options["--order"] or 1)
-            whole += not report.failures
+            compared = not report.failures and report.agree
+            whole += bool(compared)
+            if not compared and not report.failures:
+                neither.append(label(entry))
             samples += report.agree
             if report.failures:
                 broken.append(label(entry))
                 n = len(report.failures)
                 print(f"{label(entry)} ({report.agree} agree, {n} not): {report.failures[0]}")
     print(
-        f"{whole} entries agree in all samples, {len(broken)} do not; {samples} samples agree; "
+        f"{whole} entries agree in all samples, {len(broken)} do not, {len(neither)} cannot be run "
+        f"on the CPU either ({', '.join(neither)}); {samples} samples agree; "
         f"{time.perf_counter() - start:.0f} s"
     )
 

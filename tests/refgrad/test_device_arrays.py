@@ -1,0 +1,43 @@
+"""refgrad on device arrays, by a stand-in for CuPy: PyTorch's samples against refgrad on the CPU.
+
+`python -m tests.refgrad.on_device` takes all samples, and counts.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+
+from refgrad.libraries import ON_HOST
+from tests.fakes.device_array import stand_in
+from tests.refgrad.on_device import NOT_COMPARED, entries, label, run
+
+THROUGH_THE_HOST = (  # as refgrad/libraries.py says; an addition costs transfers, so it is deliberate
+    "airy", "expm", "geqrf", "iv", "ive", "ldl_factor_ex", "ldl_solve", "lu", "not_positive", "permutation",
+    "zero_pivots",
+)  # fmt: skip
+SECOND_ORDER = {  # of those the rules run on Tensors too, whose arrays live on the device
+    "abs", "addmm", "cumprod", "exp", "gather", "index_put", "linalg.cholesky", "linalg.solve", "logsumexp",
+    "matmul", "max", "nn.functional.conv2d", "nn.functional.layer_norm", "nn.functional.max_pool2d",
+    "nn.functional.pad", "norm", "prod", "scatter_add", "softmax", "sum", "svd", "where",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("index", range(len(entries())), ids=[label(e) for e in entries()])
+def test_an_entry_of_op_db_runs_on_device_arrays(index: int) -> None:
+    entry = entries()[index]
+    with stand_in(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        report = run(entry, limit=2, order=2 if entry.name in SECOND_ORDER else 1)
+    assert not report.failures, "\n".join(report.failures)
+    compared = report.agree > 0
+    assert compared != (label(entry) in NOT_COMPARED), report.on_neither
+
+
+def test_the_list_of_what_is_not_compared_names_entries_alone() -> None:
+    assert set(NOT_COMPARED) <= {label(e) for e in entries()}
+
+
+def test_what_goes_through_the_host_is_known() -> None:
+    assert sorted(ON_HOST) == sorted(THROUGH_THE_HOST)
