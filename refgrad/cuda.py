@@ -99,7 +99,5 @@ class Event:
             ValueError: one of them was not made with `enable_timing`.
         """
         if not (self._timed and end_event._timed):
-            raise ValueError(
-                "Both events must be created with argument 'enable_timing=True'."
-            )
+            raise ValueError("Both events must be created with argument 'enable_timing=True'.")
         return float(libraries.cuda().elapsed(self._event, end_event._event))

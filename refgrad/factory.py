@@ -11,7 +11,6 @@ from refgrad import dtypes, layouts
 from refgrad.device import cpu, device, usable
 from refgrad.device import place as placed
 from refgrad.dtypes import dtype
-from refgrad.libraries import on_device
 from refgrad.tensor import Tensor, wrap
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from refgrad.autograd.hooks import shown, taken
+from refgrad.device import place
 from refgrad.graph import Node, Output
 from refgrad.mode import state
 from refgrad.tensor import Tensor, wrap
@@ -135,7 +136,8 @@ class FunctionNode(Node):
             spec = self.specs[index]
             if spec is None or not self.ctx.materialize_grads:
                 return None
-            return wrap(np.zeros(*spec))
+            shape, dtype, where = spec
+            return wrap(place(np.zeros(shape, dtype), where))
         return shown(p, record)
 
     def _taken(self, r: Any, index: int, shape: Any, dtype: Any, record: bool) -> Any:
@@ -225,7 +227,7 @@ def record(
     if node is not None:
         node.single = len(outputs) == 1
         node.specs = [
-            (o._array.shape, o._array.dtype) if isinstance(o, Tensor) else None for o in outputs
+            (o._array.shape, o._array.dtype, o.device) if isinstance(o, Tensor) else None for o in outputs
         ]
     made = []
     for i, o in enumerate(outputs):

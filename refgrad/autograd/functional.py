@@ -26,6 +26,7 @@ from refgrad.autograd.strictness import (
 from refgrad.levels import enter, leave
 from refgrad.mode import enable_grad, set_grad_enabled, state
 from refgrad.ops.forward import tangent
+from refgrad.ops.placing import constant
 from refgrad.tensor import Tensor, wrap
 
 __all__ = ["hessian", "hvp", "jacobian", "jvp", "vhp", "vjp"]
@@ -248,7 +249,7 @@ def _rows(i: int, y: Any, xs: Tensors, create_graph: bool, strict: bool) -> Tens
     return tuple(
         np.reshape(np.stack(gs), y._array.shape + x._array.shape)
         if gs
-        else wrap(np.zeros(y._array.shape + x._array.shape, dtype=x._array.dtype))
+        else wrap(np.zeros_like(x._array, shape=y._array.shape + x._array.shape))
         for gs, x in zip(made, xs, strict=True)
     )
 
@@ -265,7 +266,7 @@ def _by_columns(func: Function, inputs: Any) -> Any:
             e = (np.arange(x.numel()) == k).astype(x._array.dtype).reshape(x._array.shape)
             level = enter()
             try:
-                given = tuple(dual(t, wrap(e), level) if i == j else t for i, t in enumerate(xs))
+                given = tuple(dual(t, constant(e, x), level) if i == j else t for i, t in enumerate(xs))
                 several_out, ys = _tuple(func(*given), "outputs", "jacobian")
                 columns[j].append(tuple(tangent(y, level) for y in ys))
             finally:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from refgrad.tensor import Tensor, wrap
+from refgrad.ops.placing import constant
+from refgrad.tensor import Tensor
 from refgrad.trees import flatten
 
 Function = Callable[..., Any]
@@ -88,4 +89,4 @@ def check_real(api: str, tree: Any, which: str) -> None:
 def basis(t: Any) -> list[Any]:
     """The tensors like `t` with a single one and zeros else."""
     size, shape, dtype = t._array.size, t._array.shape, t._array.dtype
-    return [wrap((np.arange(size) == i).astype(dtype).reshape(shape)) for i in range(size)]
+    return [constant((np.arange(size) == i).astype(dtype).reshape(shape), t) for i in range(size)]

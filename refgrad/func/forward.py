@@ -149,7 +149,7 @@ def _columns(columns: list[Any], output: Any, input: Any) -> Any:
     """The tangents of `output` along each element of `input` as one tensor."""
     shape = output._array.shape + input._array.shape
     if not columns:
-        return wrap(np.zeros(shape, dtype=output._array.dtype))
+        return wrap(np.zeros_like(output._array, shape=shape))
     return np.reshape(np.stack(columns, -1), shape)
 
 

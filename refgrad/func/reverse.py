@@ -235,5 +235,5 @@ def _stacked(rows: list[Any], output: Any, input: Any) -> Any:
     """The gradients of each element of `output` as one tensor."""
     shape = output._array.shape + input._array.shape
     if not rows:
-        return wrap(np.zeros(shape, dtype=input._array.dtype))
+        return wrap(np.zeros_like(input._array, shape=shape))
     return np.reshape(np.stack(rows), shape)

@@ -85,7 +85,7 @@ def _zero_(self: Any) -> Any:
 def _copy_(self: Any, src: Any, non_blocking: bool = False) -> Any:
     """Take over the values of `src`, broadcast and cast, in place."""
     self.check_writable()
-    return self.become(_copy_over(self.snapshot(src), to(src, self.dtype)))
+    return self.become(_copy_over(self.snapshot(src), to(src, self.device, self.dtype)))
 
 
 METHODS.update(zero_=_zero_, copy_=_copy_)

@@ -92,9 +92,7 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
         return DeviceArray(made)
 
     @staticmethod
-    def _by_method(
-        name: str, ufunc: Any, method: str, entry: Any, inputs: Any, kwargs: Any
-    ) -> Any:
+    def _by_method(name: str, ufunc: Any, method: str, entry: Any, inputs: Any, kwargs: Any) -> Any:
         if method not in entry["methods"]:
             raise NotImplementedError(f"`{name}.{method}` is not supported yet")
         CALLS[f"{name}.{method}"] = CALLS.get(f"{name}.{method}", 0) + 1

@@ -14,18 +14,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.testing._internal.common_methods_invocations import op_db
 
 import refgrad
+from tests.refgrad.op_db import op_db
 
 TOLERANCE = 1e-11
 
 
 REORDERED = {  # the entries whose samples do not have the arguments in the function's order
-    "nn.functional.embedding": lambda weight, index, **options:
-        refgrad.nn.functional.embedding(index, weight, **options),
-    "nn.functional.embedding_bag": lambda weight, index, **options:
-        refgrad.nn.functional.embedding_bag(index, weight, **options),
+    "nn.functional.embedding": lambda weight, index, **options: refgrad.nn.functional.embedding(
+        index, weight, **options
+    ),
+    "nn.functional.embedding_bag": lambda weight, index, **options: (
+        refgrad.nn.functional.embedding_bag(index, weight, **options)
+    ),
     "where": lambda input, condition, other: refgrad.where(condition, input, other),
     "polygamma": lambda input, n: refgrad.polygamma(n, input),
     "special.polygamma": lambda input, n: refgrad.special.polygamma(n, input),

@@ -1,33 +1,54 @@
 """PyTorch's own samples, run by refgrad on the CPU and on a device: the two must agree.
 
-    python -m tests.refgrad.on_device [NAME ...] [--limit N] [--order N]
+    python -m tests.refgrad.on_device [NAME ...] [--limit N] [--order N] [--cupy]
 
-runs all samples of the entries named (all by default) on the stand-in of the tests; `test_cuda.py`
-runs some of each on CuPy. torch gives the samples and computes nothing.
+runs all samples of the entries named (all by default) on the stand-in of the tests, or on CuPy;
+`test_device_arrays.py` and `test_cuda.py` run some of each. torch gives the samples and computes
+nothing.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import pathlib
-import sys
 import time
 import traceback
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from torch.testing._internal.common_methods_invocations import op_db
 
 import refgrad
 from tests.refgrad.against_torch import convert, gradients, leaves, resolve
+from tests.refgrad.op_db import op_db
 
 DTYPES = (torch.float64, torch.float32, torch.int64, torch.complex128, torch.complex64, torch.bool)
 TOLERANCE = {"float64": 1e-10, "float32": 2e-5, "complex128": 1e-10, "complex64": 2e-5}
 
 
+FIRST = (  # what most programs use
+    "add", "sub", "mul", "div", "neg", "pow", "exp", "log", "sqrt", "rsqrt", "sin", "cos", "tanh", "sigmoid",
+    "sum", "mean", "var", "std", "max", "min", "amax", "argmax", "matmul", "mm", "bmm", "addmm", "baddbmm",
+    "nn.functional.linear", "reshape", "view", "transpose", "permute", "expand", "cat", "stack", "split",
+    "chunk", "unsqueeze", "squeeze", "__getitem__", "index_select", "gather", "scatter", "scatter_add",
+    "index_put", "index_add", "where", "masked_fill", "clamp", "nn.functional.relu", "nn.functional.gelu",
+    "nn.functional.silu", "softmax", "log_softmax", "logsumexp", "nn.functional.cross_entropy",
+    "nn.functional.nll_loss", "nn.functional.mse_loss", "nn.functional.layer_norm", "nn.functional.rms_norm",
+    "nn.functional.batch_norm", "nn.functional.group_norm", "nn.functional.conv2d", "nn.functional.conv1d",
+    "nn.functional.conv3d", "nn.functional.conv_transpose2d", "nn.functional.max_pool2d",
+    "nn.functional.avg_pool2d", "nn.functional.adaptive_avg_pool2d", "nn.functional.interpolate",
+    "nn.functional.pad", "nn.functional.embedding", "nn.functional.embedding_bag",
+    "nn.functional.scaled_dot_product_attention", "nn.functional.dropout", "cumsum", "cumprod", "prod", "norm",
+    "linalg.norm", "linalg.vector_norm", "linalg.cholesky", "linalg.inv", "linalg.solve", "linalg.det",
+    "linalg.slogdet", "linalg.svd", "linalg.eigh", "linalg.qr", "linalg.eig", "linalg.lu",
+    "linalg.solve_triangular", "sort", "argsort", "topk", "unique", "tril", "triu", "diagonal", "diag", "roll",
+    "flip", "abs", "sign", "floor", "round", "atan2", "erf", "lgamma", "digamma", "polygamma", "fft.fft",
+    "fft.rfft", "fft.irfft", "to", "clone", "zeros_like", "as_strided", "unfold", "logcumsumexp", "cummax",
+)  # fmt: skip
 UNWRITTEN = {  # memory that nobody has written
     "empty", "empty_like", "empty_permuted", "empty_strided", "new_empty", "new_empty_strided",
 }  # fmt: skip
@@ -217,40 +238,61 @@ def _compared(
             yield differ(p, q, f"gradient {j % n} of order {j // n + 1}", device)
 
 
-def main(arguments: list[str]) -> None:
-    """Print what differs, entry by entry, and the count."""
+def in_order() -> list[Any]:
+    """The entries, those that most programs use first."""
+    rank = {name: i for i, name in enumerate(FIRST)}
+    return sorted(entries(), key=lambda e: rank.get(e.name, len(FIRST)))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print what differs, entry by entry, and the count; or with --json each entry's report."""
+    parser = argparse.ArgumentParser(prog="python -m tests.refgrad.on_device")
+    parser.add_argument("names", nargs="*", help="entries of op_db, all by default")
+    parser.add_argument("--limit", type=int, help="samples an entry, all by default")
+    parser.add_argument("--order", type=int, default=1, help="order of the derivatives")
+    parser.add_argument("--cupy", action="store_true", help="on CuPy instead of the stand-in")
+    parser.add_argument("--part", default="0/1", help="K/N: every N-th entry from the K-th")
+    parser.add_argument("--json", action="store_true", help="a line of JSON an entry")
+    options = parser.parse_args(arguments)
+    warnings.simplefilter("ignore")
+    part, of = map(int, options.part.split("/"))
+    chosen = [e for e in in_order() if not options.names or e.name in options.names][part::of]
+    if options.cupy:
+        _run_all(chosen, options)
+        return
     from tests.fakes.device_array import stand_in
 
-    options = {"--limit": None, "--order": 1}
-    for key in tuple(options):
-        if key in arguments:
-            at = arguments.index(key)
-            options[key] = int(arguments[at + 1])
-            arguments = arguments[:at] + arguments[at + 2 :]
-    warnings.simplefilter("ignore")
+    with stand_in():
+        _run_all(chosen, options)
+
+
+def _run_all(chosen: list[Any], options: Any) -> None:
     start, whole, samples = time.perf_counter(), 0, 0
     broken: list[str] = []
     neither: list[str] = []
-    with stand_in():
-        for entry in entries():
-            if arguments and entry.name not in arguments:
-                continue
-            report = run(entry, limit=options["--limit"], order=options["--order"] or 1)
-            compared = not report.failures and report.agree
-            whole += bool(compared)
-            if not compared and not report.failures:
-                neither.append(label(entry))
-            samples += report.agree
-            if report.failures:
-                broken.append(label(entry))
+    for entry in chosen:
+        began, name = time.perf_counter(), label(entry)
+        report = run(entry, limit=options.limit, order=options.order)
+        seconds = time.perf_counter() - began
+        if options.json:
+            print(json.dumps({"entry": name, "seconds": seconds, **asdict(report)}), flush=True)
+        samples += report.agree
+        if report.failures:
+            broken.append(name)
+            if not options.json:
                 n = len(report.failures)
-                print(f"{label(entry)} ({report.agree} agree, {n} not): {report.failures[0]}")
-    print(
-        f"{whole} entries agree in all samples, {len(broken)} do not, {len(neither)} cannot be run "
-        f"on the CPU either ({', '.join(neither)}); {samples} samples agree; "
-        f"{time.perf_counter() - start:.0f} s"
-    )
+                print(f"{name} ({report.agree} agree, {n} not): {report.failures[0]}", flush=True)
+        elif report.agree:
+            whole += 1
+        else:
+            neither.append(name)
+    if not options.json:
+        print(
+            f"{whole} entries agree in all samples, {len(broken)} do not, {len(neither)} cannot be "
+            f"run on the CPU either ({', '.join(neither)}); {samples} samples agree; "
+            f"{time.perf_counter() - start:.0f} s"
+        )
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
