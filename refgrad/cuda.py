@@ -1,4 +1,7 @@
-"""CUDA devices, as `torch.cuda`: CuPy's arrays inside (`pip install 'refgrad-conformance[cuda]'`)."""
+"""CUDA devices, as `torch.cuda`: CuPy's arrays inside.
+
+`pip install 'refgrad-conformance[cuda]'` gets CuPy.
+"""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def to_device(array: Any) -> Any:
 
 
 def _moved(array: Any, move: Callable[[Any], Any]) -> Any:
-    """`array` copied by `move`, which keeps row-major order alone: so in the order of the strides."""
+    """`array` copied by `move`, which keeps row-major order alone, in its own order."""
     if array.flags.c_contiguous:
         return move(array)
     order = sorted(range(array.ndim), key=lambda d: -array.strides[d])

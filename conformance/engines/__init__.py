@@ -41,7 +41,7 @@ def load(name: str, device: str = "cpu") -> Engine:
     if not hasattr(found, attribute):
         raise UsageError(f"engine {name!r}: module {module} has no {attribute!r}")
     made = getattr(found, attribute)
-    if name == "torch" and device != "cpu":
+    if name in _BUILT_IN and device != "cpu":
         made = functools.partial(made, device)
     engine = _as_engine(name, made)
     if device != "cpu" and device not in (devices := engine.describe().devices):

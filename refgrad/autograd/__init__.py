@@ -271,6 +271,11 @@ def _starts(roots: Sequence[Tensor], cotangents: Any, record: bool) -> list[tupl
                     f"Mismatch in shape: grad_output[{i}] has a shape of {cotangent.shape} and "
                     f"output[{i}] has a shape of {root.shape}."
                 )
+            if cotangent.device != root.device:
+                raise RuntimeError(
+                    f"Mismatch in device: grad_output[{i}] is on {cotangent.device} and "
+                    f"output[{i}] is on {root.device}."
+                )
             if cotangent._array.dtype.kind == "c" and array.dtype.kind != "c":
                 raise RuntimeError(
                     f"For complex Tensors, both grad_output and output are required to have the "

@@ -73,7 +73,7 @@ class FunctionNode(Node):
         super().__init__(_CALL, links, (), None, None)
         self.function = function
         self.ctx = ctx
-        self.specs: list[Any] = []  # shape and dtype of each output; None where it is no Tensor
+        self.specs: list[Any] = []  # shape, dtype, device of each output; or None
         self.single = True  # one output, which hangs on this node itself
         self.outputs: dict[int, Any] = {}  # otherwise: weak references to the `Output`s
         ctx._node = weakref.ref(self)
@@ -227,7 +227,8 @@ def record(
     if node is not None:
         node.single = len(outputs) == 1
         node.specs = [
-            (o._array.shape, o._array.dtype, o.device) if isinstance(o, Tensor) else None for o in outputs
+            (o._array.shape, o._array.dtype, o.device) if isinstance(o, Tensor) else None
+            for o in outputs
         ]
     made = []
     for i, o in enumerate(outputs):

@@ -263,10 +263,11 @@ def _by_columns(func: Function, inputs: Any) -> Any:
     for j, x in enumerate(xs):
         columns.append([])
         for k in range(x.numel()):
-            e = (np.arange(x.numel()) == k).astype(x._array.dtype).reshape(x._array.shape)
+            one = (np.arange(x.numel()) == k).astype(x._array.dtype).reshape(x._array.shape)
+            e = constant(one, x)
             level = enter()
             try:
-                given = tuple(dual(t, constant(e, x), level) if i == j else t for i, t in enumerate(xs))
+                given = tuple(dual(t, e, level) if i == j else t for i, t in enumerate(xs))
                 several_out, ys = _tuple(func(*given), "outputs", "jacobian")
                 columns[j].append(tuple(tangent(y, level) for y in ys))
             finally:

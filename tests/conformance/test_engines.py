@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 
+import refgrad
 from conformance import engines
 from conformance.engines.base import ALL, Engine
 from conformance.engines.namespace import NamespaceEngine, allowed, resolve
+from conformance.engines.refgrad import RefgradEngine
 from conformance.engines.torch import TorchEngine
 from conformance.errors import EngineError, ProgramError, Unsupported, UsageError
 from conformance.program import Call, Input, Program, Ref, Symbol, layout
+from tests.fakes.device_array import stand_in
 
 torch = pytest.importorskip("torch")
 
@@ -184,9 +189,21 @@ def test_what_cannot_load_says_why(name: str, says: str) -> None:
 ELSEWHERE = "cpu:0"
 
 
-def test_another_device_gives_the_same_in_both_modes_and_orders() -> None:
-    here, there = TorchEngine(), TorchEngine(ELSEWHERE)
-    assert there.name == "torch on cpu:0"
+@pytest.fixture(params=["torch", "refgrad"])
+def pair(request: pytest.FixtureRequest) -> Iterator[tuple[Engine, Engine]]:
+    """The engine on the CPU and on another device: for refgrad a stand-in for CuPy."""
+    if request.param == "torch":
+        yield TorchEngine(), TorchEngine(ELSEWHERE)
+        return
+    with stand_in():
+        yield RefgradEngine(), RefgradEngine("cuda")
+
+
+def test_another_device_gives_the_same_in_both_modes_and_orders(
+    pair: tuple[Engine, Engine],
+) -> None:
+    here, there = pair
+    assert there.name in ("torch on cpu:0", "refgrad on cuda")
     one, t = np.ones(3), np.array([1.0, 2.0, 3.0])
     values, tangents = {"x0": X}, {"x0": t}
     for got, want in (
@@ -201,15 +218,17 @@ def test_another_device_gives_the_same_in_both_modes_and_orders() -> None:
         assert np.array_equal(got_one, want_one)
 
 
-def test_inputs_keep_strides_and_sharing_on_another_device() -> None:
-    inputs = (
+def test_inputs_keep_strides_and_sharing_on_another_device(pair: tuple[Engine, Engine]) -> None:
+    engine: Any = pair[1]
+    inputs: tuple[Input, ...] = (
         Input("x0", "float64", (2, 2), (2, 1), storage="s"),
         Input("x1", "float64", (2,), (1,), offset=2, storage="s"),
         Input("x2", "float64", (3, 2), (0, 1)),
         Input("x3", "float64", (2, 3), (1, 2), requires_grad=True),
         Input("x4", "float32", (0, 3), (3, 1)),
-        Input("x5", "bfloat16", (), ()),
     )
+    if engine.name.startswith("torch"):
+        inputs += (Input("x5", "bfloat16", (), ()),)
     values = {
         "x0": np.arange(4.0).reshape(2, 2),
         "x1": np.array([2.0, 3.0]),
@@ -218,7 +237,6 @@ def test_inputs_keep_strides_and_sharing_on_another_device() -> None:
         "x4": np.zeros((0, 3), np.float32),
         "x5": np.float32(1.5),
     }
-    engine = TorchEngine(ELSEWHERE)
     program = Program(inputs, (), ())
     made = engine.inputs(program, values, grad=True)
     for i in inputs:
@@ -238,6 +256,13 @@ def test_inputs_keep_strides_and_sharing_on_another_device() -> None:
 def test_tensors_made_of_nothing_are_made_on_the_device() -> None:
     calls = (Call("v0", "torch.ones", ((3,),)), Call("v1", "torch.mul", (Ref("v0"), Ref("x0"))))
     program = Program((Input.of("x0", X),), calls, Ref("v0"))
+    with stand_in():
+        results: list[str] = []
+        x0 = refgrad.zeros(3, device="cuda", dtype=refgrad.float64)
+        RefgradEngine("cuda").execute(
+            program, {"x0": x0}, lambda call, result: results.append(str(result.device))
+        )
+        assert results == ["cuda:0", "cuda:0"]
     met: list[str] = []
     engine = TorchEngine("meta")  # a device that nothing can be fetched from
     tensors = {"x0": torch.empty(3, device="meta", dtype=torch.float64)}
@@ -249,8 +274,12 @@ def test_a_device_that_is_not_there_is_a_usage_error(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UsageError, match="'torch' cannot run on cuda here, but on cpu"):
         engines.load("torch", "cuda")
+    monkeypatch.setattr(refgrad.cuda, "is_available", lambda: False)
     with pytest.raises(UsageError, match="'refgrad' cannot run on cuda here, but on cpu"):
         engines.load("refgrad", "cuda")
+    with stand_in():
+        monkeypatch.setattr(refgrad.cuda, "is_available", lambda: True)
+        assert engines.load("refgrad", "cuda").name == "refgrad on cuda"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     engine = engines.load("torch", "cuda")
     assert isinstance(engine, TorchEngine)

@@ -31,23 +31,26 @@ TOLERANCE = {"float64": 1e-10, "float32": 2e-5, "complex128": 1e-10, "complex64"
 
 
 FIRST = (  # what most programs use
-    "add", "sub", "mul", "div", "neg", "pow", "exp", "log", "sqrt", "rsqrt", "sin", "cos", "tanh", "sigmoid",
-    "sum", "mean", "var", "std", "max", "min", "amax", "argmax", "matmul", "mm", "bmm", "addmm", "baddbmm",
-    "nn.functional.linear", "reshape", "view", "transpose", "permute", "expand", "cat", "stack", "split",
-    "chunk", "unsqueeze", "squeeze", "__getitem__", "index_select", "gather", "scatter", "scatter_add",
-    "index_put", "index_add", "where", "masked_fill", "clamp", "nn.functional.relu", "nn.functional.gelu",
+    "add", "sub", "mul", "div", "neg", "pow", "exp", "log", "sqrt", "rsqrt", "sin", "cos",
+    "tanh", "sigmoid", "sum", "mean", "var", "std", "max", "min", "amax", "argmax", "matmul",
+    "mm", "bmm", "addmm", "baddbmm", "nn.functional.linear", "reshape", "view", "transpose",
+    "permute", "expand", "cat", "stack", "split", "chunk", "unsqueeze", "squeeze",
+    "__getitem__", "index_select", "gather", "scatter", "scatter_add", "index_put", "index_add",
+    "where", "masked_fill", "clamp", "nn.functional.relu", "nn.functional.gelu",
     "nn.functional.silu", "softmax", "log_softmax", "logsumexp", "nn.functional.cross_entropy",
-    "nn.functional.nll_loss", "nn.functional.mse_loss", "nn.functional.layer_norm", "nn.functional.rms_norm",
-    "nn.functional.batch_norm", "nn.functional.group_norm", "nn.functional.conv2d", "nn.functional.conv1d",
-    "nn.functional.conv3d", "nn.functional.conv_transpose2d", "nn.functional.max_pool2d",
-    "nn.functional.avg_pool2d", "nn.functional.adaptive_avg_pool2d", "nn.functional.interpolate",
-    "nn.functional.pad", "nn.functional.embedding", "nn.functional.embedding_bag",
-    "nn.functional.scaled_dot_product_attention", "nn.functional.dropout", "cumsum", "cumprod", "prod", "norm",
-    "linalg.norm", "linalg.vector_norm", "linalg.cholesky", "linalg.inv", "linalg.solve", "linalg.det",
-    "linalg.slogdet", "linalg.svd", "linalg.eigh", "linalg.qr", "linalg.eig", "linalg.lu",
-    "linalg.solve_triangular", "sort", "argsort", "topk", "unique", "tril", "triu", "diagonal", "diag", "roll",
-    "flip", "abs", "sign", "floor", "round", "atan2", "erf", "lgamma", "digamma", "polygamma", "fft.fft",
-    "fft.rfft", "fft.irfft", "to", "clone", "zeros_like", "as_strided", "unfold", "logcumsumexp", "cummax",
+    "nn.functional.nll_loss", "nn.functional.mse_loss", "nn.functional.layer_norm",
+    "nn.functional.rms_norm", "nn.functional.batch_norm", "nn.functional.group_norm",
+    "nn.functional.conv2d", "nn.functional.conv1d", "nn.functional.conv3d",
+    "nn.functional.conv_transpose2d", "nn.functional.max_pool2d", "nn.functional.avg_pool2d",
+    "nn.functional.adaptive_avg_pool2d", "nn.functional.interpolate", "nn.functional.pad",
+    "nn.functional.embedding", "nn.functional.embedding_bag",
+    "nn.functional.scaled_dot_product_attention", "nn.functional.dropout", "cumsum", "cumprod",
+    "prod", "norm", "linalg.norm", "linalg.vector_norm", "linalg.cholesky", "linalg.inv",
+    "linalg.solve", "linalg.det", "linalg.slogdet", "linalg.svd", "linalg.eigh", "linalg.qr",
+    "linalg.eig", "linalg.lu", "linalg.solve_triangular", "sort", "argsort", "topk", "unique",
+    "tril", "triu", "diagonal", "diag", "roll", "flip", "abs", "sign", "floor", "round",
+    "atan2", "erf", "lgamma", "digamma", "polygamma", "fft.fft", "fft.rfft", "fft.irfft", "to",
+    "clone", "zeros_like", "as_strided", "unfold", "logcumsumexp", "cummax",
 )  # fmt: skip
 UNWRITTEN = {  # memory that nobody has written
     "empty", "empty_like", "empty_permuted", "empty_strided", "new_empty", "new_empty_strided",
@@ -104,7 +107,7 @@ def moved(x: Any, device: str) -> Any:
 
 
 class _Seeds:
-    """refgrad, whose from_numpy makes tensors on the device: what `gradients` takes for a module."""
+    """refgrad, whose from_numpy makes tensors on the device, for `gradients`."""
 
     def __init__(self, device: str) -> None:
         self.device = device

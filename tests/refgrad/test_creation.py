@@ -161,8 +161,8 @@ def test_bfloat16_says_that_numpy_lacks_it():
 
 
 def test_a_device_that_is_not_there_is_refused():
-    with pytest.raises(RuntimeError, match="only 'cpu' is available"):
-        refgrad.zeros(2, device="cuda")
+    with pytest.raises(RuntimeError, match="no array library for device 'mps'"):
+        refgrad.zeros(2, device="mps")
 
 
 def test_layouts_print_as_torchs():

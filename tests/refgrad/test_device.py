@@ -2,11 +2,14 @@
 
 import copy
 import pickle
+import sys
 
 import pytest
 import torch
 
+from refgrad import cuda
 from refgrad.device import cpu, device, usable
+from refgrad.libraries import Loaded
 
 NAMED = ["cpu", "cpu:0", "cpu:3", "cuda", "cuda:0", "cuda:11", "meta", "mps", "xla:2", "hpu"]
 WRONG = [
@@ -68,14 +71,21 @@ def test_copies_are_equal(name):
     assert copy.deepcopy(device(name)) == device(name)
 
 
-def test_only_the_cpu_is_usable():
+def test_only_the_cpu_is_usable_without_cupy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)  # importing it fails
+    monkeypatch.setattr(Loaded, "cuda", None)
     assert usable() is usable("cpu") is usable("cpu:0") is usable(device("cpu")) is cpu
-    for name in ("cuda", "cuda:0", "mps", "meta"):
-        with pytest.raises(RuntimeError, match="only 'cpu' is available"):
+    for name in ("mps", "meta"):
+        with pytest.raises(RuntimeError, match="there are 'cpu' and 'cuda'"):
             usable(name)
+    for name in ("cuda", "cuda:0", 0):
+        with pytest.raises(RuntimeError, match="uses CuPy for CUDA"):
+            usable(name)
+    assert not cuda.is_available()
+    assert cuda.device_count() == 0
     with pytest.raises(RuntimeError, match="at start of device string"):
         usable("gpu")
     with device("cpu") as entered:
         assert entered == cpu
-    with pytest.raises(RuntimeError, match="only 'cpu'"), device("cuda"):
+    with pytest.raises(RuntimeError, match="uses CuPy"), device("cuda"):
         pass

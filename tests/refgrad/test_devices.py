@@ -86,11 +86,25 @@ def test_a_device_is_a_context_for_what_names_none(name: str) -> None:
 def test_what_is_made_like_a_tensor_lives_where_it_does() -> None:
     x = refgrad.ones(2, 3, device="cuda")
     for made in (
-        refgrad.zeros_like(x), refgrad.ones_like(x), refgrad.full_like(x, 2.0), refgrad.empty_like(x),
-        refgrad.rand_like(x), refgrad.randn_like(x), refgrad.randint_like(x, 5), x.new_zeros(4),
-        x.new_ones(4), x.new_full((2,), 1.0), x.new_empty(3), x.new_tensor([1.0]), x.clone(), x.detach(),
-        refgrad.bernoulli(x * 0.5), refgrad.poisson(x), refgrad.multinomial(x, 2), refgrad.normal(x),
-    ):  # fmt: skip
+        refgrad.zeros_like(x),
+        refgrad.ones_like(x),
+        refgrad.full_like(x, 2.0),
+        refgrad.empty_like(x),
+        refgrad.rand_like(x),
+        refgrad.randn_like(x),
+        refgrad.randint_like(x, 5),
+        x.new_zeros(4),
+        x.new_ones(4),
+        x.new_full((2,), 1.0),
+        x.new_empty(3),
+        x.new_tensor([1.0]),
+        x.clone(),
+        x.detach(),
+        refgrad.bernoulli(x * 0.5),
+        refgrad.poisson(x),
+        refgrad.multinomial(x, 2),
+        refgrad.normal(x),
+    ):
         assert made.is_cuda
     assert refgrad.zeros_like(x, device="cpu").is_cpu
     with refgrad.device("cuda"):
