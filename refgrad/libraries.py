@@ -27,6 +27,7 @@ class Library:
         array: the type of its arrays.
         put: a copy of an array of the host on the current device.
         get: a copy of one of its arrays on the host.
+        add_at: `np.add.at`, which CuPy dispatches for one array as the index alone.
         strided: another shape and other strides, in bytes, on the memory of an array.
         address: where the memory of an array begins.
         index: the number of the device that holds an array.
@@ -43,6 +44,7 @@ class Library:
     array: type
     put: Callable[[np.ndarray], Any]
     get: Callable[[Any], np.ndarray]
+    add_at: Callable[[Any, Any, Any], None]
     strided: Callable[[Any, Sequence[int], Sequence[int]], Any]
     address: Callable[[Any], int]
     index: Callable[[Any], int]
@@ -95,6 +97,7 @@ def _cupy() -> Library:
         array=cupy.ndarray,
         put=cupy.array,
         get=cupy.asnumpy,
+        add_at=cupyx.scatter_add,
         strided=cupy.lib.stride_tricks.as_strided,
         address=lambda array: int(array.data.ptr),
         index=lambda array: int(array.device.id),

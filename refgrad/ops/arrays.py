@@ -21,14 +21,18 @@ def as_array(x: Any) -> Any:
 
 def add_at(out: Any, index: Any, values: Any) -> None:
     """`np.add.at(out, index, values)`, for every dtype on a device too."""
-    if Loaded.cuda is None or not on_device(out) or out.dtype.char in _ATOMIC:
+    if Loaded.cuda is None or not on_device(out):
         np.add.at(out, index, values)
+        return
+    add = Loaded.cuda.add_at
+    if out.dtype.char in _ATOMIC:
+        add(out, index, values)
     elif out.dtype.kind == "c":
-        np.add.at(out.real, index, values.real)
-        np.add.at(out.imag, index, values.imag)
+        add(out.real, index, values.real)
+        add(out.imag, index, values.imag)
     else:
         wide = out.astype(np.int32)
-        np.add.at(wide, index, values.astype(np.int32))
+        add(wide, index, values.astype(np.int32))
         out[...] = wide.astype(out.dtype)
 
 

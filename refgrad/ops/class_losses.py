@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from refgrad.libraries import beside
+from refgrad.ops.arrays import add_at
 from refgrad.ops.linear import linear
 from refgrad.ops.losses import check_reduction, legacy, reduced
 from refgrad.ops.op import composite
@@ -198,7 +199,7 @@ def multilabel_margin_loss(
     meant = np.cumsum(t < 0, axis=1) == 0
     t = np.where(meant, t, 0)
     counts = np.zeros_like(t, shape=(n, classes), dtype=np.int32)
-    np.add.at(counts, (beside(np.arange(n), t)[:, None], t), meant.astype(np.int32))
+    add_at(counts, (beside(np.arange(n), t)[:, None], t), meant.astype(np.int32))
     is_target = counts > 0
     z = (1 - x.gather(1, wrap(t)).unsqueeze(2) + x.unsqueeze(1)).relu()
     z = z.masked_fill(wrap(~meant[:, :, None] | is_target[:, None, :]), 0)

@@ -110,7 +110,7 @@ def complex(real, imag):
     if real.dtype != imag.dtype or real.dtype.kind != "f":
         raise RuntimeError("Expected both inputs to be Half, Float or Double tensors of one dtype")
     a, b = np.broadcast_arrays(real, imag)
-    out = np.empty_like(a, dtype=np.result_type(real.dtype, np.complex64), order="C", subok=False)
+    out = np.empty_like(a, dtype=np.result_type(real.dtype, np.complex64), order="C")
     out.real, out.imag = a, b  # a + 1j * b makes nan of an infinite b
     return out
 

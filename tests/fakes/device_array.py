@@ -29,6 +29,7 @@ from tests.fakes.cupy_surface import DATA
 
 SURFACE = json.loads(DATA.read_text())
 SCALARS = (bool, int, float, complex, np.generic)
+ATOMIC = "ilqILQefd"  # the dtypes that CuPy adds to one place from many threads
 CALLS: dict[str, int] = {}
 """How often each function of NumPy was called on a device array."""
 
@@ -66,7 +67,7 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
         for x in (*inputs, *out):
             if isinstance(x, np.ndarray):
                 raise TypeError(f"Unsupported type {type(x)}")
-            if x is not None and not isinstance(x, (DeviceArray, *SCALARS)) and method != "at":
+            if x is not None and not isinstance(x, (DeviceArray, *SCALARS)):
                 return NotImplemented
         if method != "__call__":
             return self._by_method(name, ufunc, method, entry, inputs, kwargs)
@@ -100,8 +101,9 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
             a, index, *values = inputs
             if not isinstance(a, DeviceArray):
                 raise TypeError(f"{name}.at into {type(a)} from the device")
-            atomic = "ilqILQfd" + "e" * (ufunc is np.add)
-            if _is_advanced(index) and a.dtype.char not in atomic:
+            if _is_advanced(index) and a.dtype.char not in ATOMIC.replace(
+                "e", "e" * (ufunc is np.add)
+            ):
                 raise TypeError(f"cupy.{ufunc.__name__}.at does not support {a.dtype}")
             ufunc.at(a._host, _indices(index), *[_host(v) for v in values])
             return None
@@ -403,13 +405,21 @@ def _windows(
         raise NotImplementedError("Writeable views are not supported.")
 
 
+def _like(a: Any, dtype: Any = None, order: Any = "K", subok: Any = None, **rest: Any) -> None:
+    if subok is not None:
+        raise TypeError("subok is not supported yet")
+
+
 def _bincount(x: Any, weights: Any = None, minlength: Any = None) -> None:
     if weights is not None and weights.dtype.kind == "c":
         raise TypeError("Cannot cast complex weights to float64")
 
 
 RULES: dict[str, Callable[..., None]] = {
+    "numpy.empty_like": _like,
     "numpy.lexsort": _lexsort,
+    "numpy.ones_like": _like,
+    "numpy.zeros_like": _like,
     "numpy.lib.stride_tricks.sliding_window_view": _windows,
     "numpy.searchsorted": _searchsorted,
     "numpy.sort": _sort,
@@ -461,6 +471,13 @@ def _zeta(x: Any, q: Any) -> Any:
     return _fresh(scipy.special.zeta(_host(x), _host(q)))
 
 
+def _add_at(array: DeviceArray, index: Any, values: Any) -> None:
+    """cupyx.scatter_add, which takes every kind of index."""
+    if _is_advanced(index) and array.dtype.char not in ATOMIC:
+        raise TypeError(f"cupy.add.at does not support {array.dtype}")
+    np.add.at(array._host, _indices(index), _host(values))
+
+
 def _strided(array: DeviceArray, shape: Any, strides: Any) -> DeviceArray:
     return array._view(np.lib.stride_tricks.as_strided(array._host, shape, strides))
 
@@ -482,6 +499,7 @@ LIBRARY = Library(
     array=DeviceArray,
     put=put,
     get=lambda array: array.get(),
+    add_at=_add_at,
     strided=_strided,
     address=lambda array: array.data.ptr,
     index=lambda array: 0,
