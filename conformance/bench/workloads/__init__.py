@@ -1,0 +1,14 @@
+"""All workloads by name, in the order of the report: one module a family."""
+
+from __future__ import annotations
+
+from conformance.bench.workload import Workload
+from conformance.bench.workloads import products, small
+
+_FAMILIES = (small, products)
+
+WORKLOADS: dict[str, Workload] = {
+    workload.name: workload for family in _FAMILIES for workload in family.WORKLOADS
+}
+
+__all__ = ["WORKLOADS"]
