@@ -78,14 +78,18 @@ _TOLERANCE = {"float32": 1e-3, "float64": 1e-8}
 def agree(prepared: Prepared, reference: dict[str, Array], dtype: str) -> str | None:
     """None if one step gives the reference's gradients, else what is wrong in words.
 
-    A leaf's entries may differ by 1e-3 (float32) or 1e-8 (float64) of its largest one. A gradient
-    that is left out counts as zero; one of another shape is wrong. Runs `clear` and `step`.
+    A leaf's entries may differ by 1e-3 (float32) or 1e-8 (float64) of its largest one, and by eight
+    epsilons of the largest of all: a gradient that is zero but for rounding (a bias before a
+    softmax) has no scale of its own. One that is left out counts as zero; one of another shape is
+    wrong. Runs `clear` and `step`.
     """
     prepared.clear()
     prepared.step()
     prepared.synchronize()
     found = prepared.gradients()
     prepared.clear()
+    largest = max((float(np.abs(g).max(initial=0.0)) for g in reference.values()), default=0.0)
+    rounding = 8 * float(np.finfo(dtype).eps) * largest
     for name, expected in reference.items():
         got = found.get(name)
         if got is None:
@@ -94,7 +98,7 @@ def agree(prepared: Prepared, reference: dict[str, Array], dtype: str) -> str | 
             return f"the gradient of {name} has shape {got.shape}, not {expected.shape}"
         scale = float(np.abs(expected).max(initial=0.0))
         error = float(np.abs(got - expected).max(initial=0.0))
-        if not error <= _TOLERANCE[dtype] * scale:
+        if not error <= _TOLERANCE[dtype] * scale + rounding:
             return f"the gradient of {name} is off by {error:.3g}, where its largest is {scale:.3g}"
     extra = sorted(set(found) - set(reference))
     return f"gradients that the reference has not: {', '.join(extra)}" if extra else None

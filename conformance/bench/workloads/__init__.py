@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 from conformance.bench.workload import Workload
-from conformance.bench.workloads import products, small
+from conformance.bench.workloads import (
+    convolutions,
+    elementwise,
+    indexing,
+    models,
+    normalisation,
+    products,
+    second,
+    sequences,
+    small,
+    solving,
+)
 
-_FAMILIES = (small, products)
+_FAMILIES = (
+    *(small, elementwise, products, convolutions, normalisation),
+    *(indexing, sequences, solving, models, second),
+)
 
 WORKLOADS: dict[str, Workload] = {
     workload.name: workload for family in _FAMILIES for workload in family.WORKLOADS
