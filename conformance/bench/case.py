@@ -102,9 +102,28 @@ class Entry:
         self.outcome, self.reason, self.timer = outcome, reason, None
 
 
+@dataclasses.dataclass(frozen=True)
+class Costs:
+    """What a case costs by formula."""
+
+    nodes: int
+    flops: Mapping[str, float]
+    bytes: Mapping[str, float]
+
+
+def costs(workload: Workload, size: int) -> Costs:
+    """The costs of a case; a model is built for it, so this may take a while, or raise."""
+    return Costs(
+        workload.nodes(size),
+        {phase: float(workload.flops(size, phase)) for phase in COSTED},
+        {phase: float(workload.bytes(size, phase)) for phase in COSTED},
+    )
+
+
 def run(
     workload: Workload,
     size: int,
+    nodes: int,
     engines: list[Engine],
     budget: float,
     tools: Tools,
@@ -137,13 +156,21 @@ def run(
         gc.freeze()
         _rounds(entries, budget, tools)
         for entry in entries:
-            _afterwards(entry, workload.nodes(size), tools)
+            _afterwards(entry, nodes, tools)
     finally:
         for entry in entries:
             entry.timer = None
         gc.unfreeze()
         gc.collect()
         tools.place.release()
+    return entries
+
+
+def cannot(engines: list[Engine], error: Exception) -> list[Entry]:
+    """Entries for a workload that cannot be made at all."""
+    entries = [Entry(engine.name, engine) for engine in engines]
+    for entry in entries:
+        entry.fail(*_outcome(error))
     return entries
 
 
@@ -181,16 +208,21 @@ def _outcome_of(entry: Entry, tools: Tools) -> Iterator[None]:
     """What an engine raises is its outcome; the others go on."""
     try:
         yield
-    except Unsupported as error:
-        entry.fail(UNSUPPORTED, str(error))
     except Exception as error:
-        text = " ".join(str(error).split())[:LONGEST_REASON]
-        lost = _is_out_of_memory(error)
-        entry.fail(OUT_OF_MEMORY if lost else ERRORED, f"{type(error).__name__}: {text}")
+        entry.fail(*_outcome(error))
         del error  # its traceback holds the arrays
         gc.collect()
-        if lost:
+        if entry.outcome == OUT_OF_MEMORY:
             tools.place.release()
+
+
+def _outcome(error: Exception) -> tuple[str, str]:
+    """The outcome that an exception is, and the reason in words."""
+    text = " ".join(str(error).split())[:LONGEST_REASON]
+    if isinstance(error, Unsupported):
+        return UNSUPPORTED, text
+    kind = OUT_OF_MEMORY if _is_out_of_memory(error) else ERRORED
+    return kind, f"{type(error).__name__}: {text}"
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -265,11 +297,10 @@ def _fresh_step(prepared: Prepared) -> Any:
     return prepared.step()
 
 
-def results(entries: list[Entry], workload: Workload, size: int, device: str) -> list[Result]:
+def results(
+    entries: list[Entry], workload: Workload, size: int, cost: Costs, device: str
+) -> list[Result]:
     """What the journal keeps of a case."""
-    nodes = workload.nodes(size)
-    flops: dict[str, float] = {p: float(workload.flops(size, p)) for p in COSTED}
-    moved: dict[str, float] = {p: float(workload.bytes(size, p)) for p in COSTED}
     return [
         Result(
             workload=workload.name,
@@ -283,9 +314,9 @@ def results(entries: list[Entry], workload: Workload, size: int, device: str) ->
             outcome=entry.outcome,
             reason=entry.reason,
             clock=entry.clock,
-            nodes=nodes,
-            flops=flops,
-            bytes=moved,
+            nodes=cost.nodes,
+            flops=cost.flops,
+            bytes=cost.bytes,
             phases=_phases(entry, entries[0]) if entry.outcome == TIMED else {},
             missing=dict(entry.missing),
             left_out=entry.counts.left_out / max(1, entry.counts.calls),

@@ -21,6 +21,7 @@ from conformance.bench.journal import BASELINE, SCHEMA, TIMED, Result
 from conformance.bench.places import Place
 from conformance.bench.statistics import Interval
 from conformance.bench.timing import BACKWARD, STEP
+from conformance.bench.watch import Overrun
 from conformance.bench.workload import Workload
 from conformance.errors import UsageError
 from conformance.expression import Expression, did_you_mean
@@ -156,7 +157,11 @@ class Session:
                     stopped = "budget"
                     break
                 self.progress.case(number, f"{workload.name}/{size}")
-                results = self._case(workload, size, len(cases) - number, tools)
+                try:
+                    results = self._case(workload, size, len(cases) - number, tools)
+                except Overrun:
+                    stopped = "budget"
+                    break
                 if results[0].outcome == TIMED and not results[0].phases:
                     stopped = "budget"
                     break
@@ -189,17 +194,24 @@ class Session:
     ) -> list[Result]:
         most = QUICK_CASE_SECONDS if self.settings.quick else CASE_SECONDS
         share = min(most, max(LEAST_CASE_SECONDS, 0.5 * tools.left() / cases_left))
-        work = _work(workload, size)
+        engines = list(self.engines)
+        try:
+            with tools.limited(tools.left()):
+                cost = case.costs(workload, size)
+        except Exception as error:  # a model whose package is not there
+            entries = case.cannot(engines, error)
+            return case.results(entries, workload, size, case.Costs(0, {}, {}), self.place.device)
+        work = max(cost.flops[STEP], float(cost.nodes), 1.0)
 
         def predict(label: str) -> float | None:
             known = self.costs.get((workload.name, label))
             return None if known is None or known[0] >= work else known[1] * work / known[0]
 
-        entries = case.run(workload, size, list(self.engines), share, tools, predict)
+        entries = case.run(workload, size, cost.nodes, engines, share, tools, predict)
         for entry in entries:
             if entry.first > 0:
                 self.costs[workload.name, entry.label] = (work, entry.first)
-        return case.results(entries, workload, size, self.place.device)
+        return case.results(entries, workload, size, cost, self.place.device)
 
     def _keep(self, results: Sequence[Result], controls: dict[str, list[Interval]]) -> None:
         for result in results:
@@ -219,11 +231,6 @@ class Session:
 
     def _roofs(self, when: str) -> None:
         self.writer.write({"kind": "roofs", "when": when, **self.place.roofs()})
-
-
-def _work(workload: Workload, size: int) -> float:
-    """A measure that grows with the size, to guess what a larger one takes."""
-    return float(max(workload.flops(size), workload.nodes(size), 1))
 
 
 def header(
