@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from conformance.bench.journal import BASELINE
 from conformance.bench.report import words
-from conformance.bench.report.summary import Case, Dot, Line, Summary
+from conformance.bench.report.summary import MEANT, Case, Dot, Line, Summary
 from conformance.bench.report.svg import Log, drawing, element, polyline, text, title
 
 WIDTH = 1090.0
@@ -21,21 +21,25 @@ def colours(summary: Summary) -> dict[str, str]:
     return {BASELINE: "e-torch"} | {e: f"e{i}" for i, e in enumerate(summary.engines)}
 
 
-def ratios(summary: Summary, cases: Sequence[Case], phase: str) -> str:
+def ratio_scale(summary: Summary) -> Log:
+    """One axis for all plots of ratios: what they hold, within `SPREAD_OUT`, and 1."""
+    ends = [1.0]
+    for case in summary.cases:
+        for engine in summary.engines:
+            for ratio in (case.ratio(engine, phase) for phase in MEANT):
+                if ratio is not None:
+                    ends += [v for v in (ratio.low, ratio.median, ratio.high) if v is not None]
+    low, high = SPREAD_OUT
+    return Log.over([min(max(v, low), high) for v in ends], LABELS, WIDTH - 12)
+
+
+def ratios(summary: Summary, cases: Sequence[Case], phase: str, scale: Log) -> str:
     """A dot and an interval for each engine and case, on a logarithmic axis with a line at 1."""
     classes = colours(summary)
     shown = [(c, [e for e in summary.engines if c.ratio(e, phase)]) for c in cases]
     shown = [(case, engines) for case, engines in shown if engines]
     if not shown:
         return ""
-    ends = [1.0]
-    for case, engines in shown:
-        for engine in engines:
-            ratio = case.ratio(engine, phase)
-            assert ratio is not None
-            ends += [v for v in (ratio.low, ratio.median, ratio.high) if v is not None]
-    low, high = SPREAD_OUT
-    scale = Log.over([min(max(v, low), high) for v in ends], LABELS, WIDTH - 12)
     parts, y = [], 26.0
     for case, engines in shown:
         lanes = len(engines)

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from conformance.bench.journal import BASELINE, Result
 from conformance.bench.report import aims, charts, words
-from conformance.bench.report.summary import Case, Dot, Line, Summary, per_node
+from conformance.bench.report.summary import MEANT, Case, Dot, Line, Summary, per_node
 from conformance.bench.timing import BACKWARD, PHASES, STEP
 from conformance.report.html import duration
 
@@ -72,7 +72,7 @@ def render(summary: Summary) -> str:
         words=words,
         colours=charts.colours(summary),
         ratio_plots=_ratio_plots(summary),
-        panels={phase: _panels(summary, phase) for phase in (BACKWARD, STEP)},
+        panels={phase: _panels(summary, phase) for phase in MEANT},
         rooflines=_rooflines(summary),
         rows=_rows(summary),
         phases=PHASES,
@@ -89,9 +89,13 @@ def _ratio_plots(summary: Summary) -> list[tuple[str, list[tuple[str, Markup]]]]
     groups: dict[str, list[Case]] = {}
     for case in summary.cases:
         groups.setdefault(case.group, []).append(case)
+    scale = charts.ratio_scale(summary)
     found = []
-    for phase in (BACKWARD, STEP):
-        plots = [(g, Markup(charts.ratios(summary, cases, phase))) for g, cases in groups.items()]
+    for phase in MEANT:
+        plots = [
+            (group, Markup(charts.ratios(summary, cases, phase, scale)))
+            for group, cases in groups.items()
+        ]
         found.append((phase, [(group, plot) for group, plot in plots if plot]))
     return found
 

@@ -31,7 +31,7 @@ def render(summary: Summary, phase: str) -> str:
     if summary.device == "cpu":
         out += ["", "## Aims", "", "| aim | at most | found | | |", "|---|---|---|---|---|"]
         for one in aims.standings(summary):
-            cells = (one.title, f"{one.at_most:g}", words.standing(one), one.verdict)
+            cells = (one.title, f"{one.at_most:.2f}", words.standing(one), one.verdict)
             row = (*cells, words.beside(one))
             out.append(f"| {' | '.join(escaped(cell) for cell in row)} |")
     names = ("torch", *summary.engines, "torch against itself")

@@ -117,7 +117,7 @@ def _aims(summary: Summary) -> Table:
         table.add_column(name)
     for one in aims.standings(summary):
         verdict = Text(one.verdict, _STANDINGS[one.verdict])
-        at_most = f"{one.at_most:g}"
+        at_most = f"{one.at_most:.2f}"
         table.add_row(one.title, at_most, words.standing(one), verdict, words.beside(one))
     return table
 

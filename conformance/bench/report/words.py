@@ -5,10 +5,11 @@ from __future__ import annotations
 from conformance.bench.report.aims import Standing
 from conformance.bench.report.summary import Summary
 from conformance.bench.statistics import Interval
+from conformance.bench.timing import BACKWARD, STEP
 
 _TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _BYTES = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
-_RATES = ((1e12, "T"), (1e9, "G"), (1e6, "M"))
+_RATES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def seconds(value: float) -> str:
@@ -37,17 +38,21 @@ def rate(value: float, what: str) -> str:
 
 def ratio(interval: Interval) -> str:
     """ "0.43 [0.41, 0.45]"; without its interval where there is none."""
-    text = f"{interval.median:.2f}"
     if interval.low is None or interval.high is None:
-        return text
-    return f"{text} [{interval.low:.2f}, {interval.high:.2f}]"
+        return factor(interval.median)
+    return f"{factor(interval.median)} [{factor(interval.low)}, {factor(interval.high)}]"
+
+
+def factor(value: float) -> str:
+    """ "0.43": two decimals near 1, three digits elsewhere."""
+    return f"{value:.2f}" if 0.1 <= value < 10 else f"{value:.3g}"
 
 
 def standing(one: Standing) -> str:
     """An aim's value with its interval, or a dash."""
     if one.value is None:
         return "–"
-    return ratio(one.interval) if one.interval is not None else f"{one.value:.2f}"
+    return ratio(one.interval) if one.interval is not None else factor(one.value)
 
 
 def beside(one: Standing) -> str:
@@ -62,16 +67,14 @@ def headline(summary: Summary) -> str:
     ours = summary.means.get(summary.ours, {})
     if not ours:
         return f"{len(summary.cases)} cases, in none of which {summary.ours} was timed"
-    parts = []
-    for phase, name in (("backward", "Backward"), ("step", "forward + backward")):
-        if phase in ours:
-            parts.append(f"{name} takes {ours[phase].value:.2f}")
     n = max(mean.n for mean in ours.values())
-    return f"{parts[0]} of torch eager's time{_rest(parts[1:])}, over {n} cases"
-
-
-def _rest(parts: list[str]) -> str:
-    return "".join(f", {part}" for part in parts)
+    said = []
+    if BACKWARD in ours:
+        said.append(f"backward {factor(ours[BACKWARD].value)}")
+    if STEP in ours:
+        said.append(f"forward + backward {factor(ours[STEP].value)}")
+    cases = f"{n} case{'s' if n > 1 else ''}"
+    return f"{summary.ours}'s time over torch eager's: {', '.join(said)}, over {cases}"
 
 
 def _three(value: float) -> str:
