@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from conformance.bench.engine import Engine
+from conformance.bench.engines.autograd import Autograd
+from conformance.bench.engines.jax import Jax, JaxJit
+from conformance.bench.engines.mygrad import MyGrad
 from conformance.bench.engines.refgrad import Refgrad
-from conformance.bench.engines.torch import TorchEager
+from conformance.bench.engines.tinygrad import Tinygrad
+from conformance.bench.engines.torch import TorchCompile, TorchEager
 from conformance.errors import UsageError
 from conformance.expression import did_you_mean
 
-ENGINES: dict[str, Engine] = {engine.name: engine for engine in (Refgrad(), TorchEager())}
+_ALL: tuple[Engine, ...] = (
+    *(Refgrad(), TorchEager(), TorchCompile()),
+    *(Jax(), JaxJit(), Autograd(), MyGrad(), Tinygrad()),
+)
+ENGINES: dict[str, Engine] = {engine.name: engine for engine in _ALL}
 
 
 def engines(

@@ -1,9 +1,17 @@
-"""What is installed: without importing it."""
+"""What engines share: what is installed, how long a Program may be, and a first call."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import time
+from typing import TypeVar
+
+from conformance.bench.engine import Prepared
+from conformance.bench.workload import Workload
+from conformance.errors import Unsupported
+
+P = TypeVar("P", bound=Prepared)
 
 
 def missing(package: str) -> str | None:
@@ -20,3 +28,33 @@ def version(*packages: str) -> dict[str, str]:
 
 def nothing() -> None:
     """How to wait for the CPU: its work is done when a call returns."""
+
+
+def on_cpu(device: str) -> str | None:
+    """None for the CPU; else why an engine that knows no other device cannot run."""
+    return None if device == "cpu" else f"it runs on the CPU alone, not on {device}"
+
+
+def within(workload: Workload, size: int, most: int) -> None:
+    """Unsupported where the workload has more nodes than the engine is given."""
+    nodes = workload.nodes(size)
+    if nodes > most:
+        raise Unsupported(f"{nodes:,} nodes would take too long; it is given at most {most:,}")
+
+
+def warmed(prepared: P) -> P:
+    """The same after one step, which compiles: how long that took is kept.
+
+    What the engine raises on the way is why it cannot express the workload.
+    """
+    start = time.perf_counter()
+    try:
+        prepared.step()
+        prepared.synchronize()
+    except (Unsupported, MemoryError):
+        raise
+    except Exception as error:
+        raise Unsupported(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
+    prepared.compile_seconds = time.perf_counter() - start
+    prepared.clear()
+    return prepared

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
@@ -130,7 +129,7 @@ def prepare(
 ) -> Eager:
     """The workload on a module that has torch's names; raises Unsupported for what it lacks.
 
-    `compiler` wraps the function; its first step then is run and timed here.
+    `compiler` wraps the function.
     """
     program, values = workload.make(size)
 
@@ -152,20 +151,11 @@ def prepare(
     if compiler is not None:
         function = compiler(function)
     args = (function, inputs, leaves, seed, synchronize)
-    prepared: Eager
     if workload.order == 2:
-        prepared = Twice(namespace.autograd.grad, *args)
-    elif workload.create_graph:
-        prepared = Differentiable(namespace.autograd.grad, *args)
-    else:
-        prepared = Eager(*args)
-    if compiler is not None:
-        start = time.perf_counter()
-        prepared.step()
-        synchronize()
-        prepared.compile_seconds = time.perf_counter() - start
-        prepared.clear()
-    return prepared
+        return Twice(namespace.autograd.grad, *args)
+    if workload.create_graph:
+        return Differentiable(namespace.autograd.grad, *args)
+    return Eager(*args)
 
 
 def _placed(namespace: Any, program: Program, values: Values, device: str) -> list[Any]:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import os
+import shutil
 from collections.abc import Callable
 
 from conformance.bench.engine import Prepared
-from conformance.bench.engines.found import missing, nothing, version
+from conformance.bench.engines.found import missing, nothing, version, warmed, within
 from conformance.bench.workload import Workload
+from conformance.errors import Unsupported
+
+MOST_COMPILED = 400  # nodes: Inductor takes some 0.1 s for each
 
 
 class TorchEager:
@@ -38,6 +44,43 @@ class TorchEager:
         from conformance.bench.engines import namespace
 
         return namespace.prepare(torch, workload, size, device, synchronize=_waits(device))
+
+
+class TorchCompile(TorchEager):
+    """torch.compile: TorchDynamo and Inductor, with their defaults; the backward is compiled too."""
+
+    name = "torch.compile"
+
+    def available(self, device: str) -> str | None:
+        """None where torch is, and Inductor finds a compiler: C++ on the CPU, Triton on CUDA."""
+        reason = super().available(device)
+        if reason is not None:
+            return reason
+        if device == "cpu":
+            compilers = (os.environ.get("CXX", "g++"), "clang++")
+            if not any(map(shutil.which, compilers)):
+                return "torch.compile needs a C++ compiler on the CPU: install g++, or set CXX"
+            return None
+        return missing("triton")
+
+    def prepare(self, workload: Workload, size: int, device: str) -> Prepared:
+        """As eager, compiled by a first step; Unsupported for what autograd of it cannot do."""
+        if workload.order == 2 or workload.create_graph:
+            raise Unsupported("a compiled backward pass cannot be differentiated")
+        within(workload, size, MOST_COMPILED)
+        import torch
+
+        from conformance.bench.engines import namespace
+
+        prepared = namespace.prepare(
+            torch,
+            workload,
+            size,
+            device,
+            synchronize=_waits(device),
+            compiler=functools.partial(torch.compile, dynamic=False),
+        )
+        return warmed(prepared)
 
 
 def _waits(device: str) -> Callable[[], None]:

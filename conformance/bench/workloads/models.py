@@ -1,7 +1,7 @@
 """One block of each of five models of transformers, captured: embedding, block, head and loss.
 
-Random weights, float32, eval mode, 2 sequences of 64 tokens (ViT: 2 images of 64 patches). The size
-is the width of the residual stream.
+Random weights, float32, eval mode, 2 sequences of 64 tokens (ViT: 2 images of 64 patches; Mamba: 16
+tokens, since its scan is a loop in Python). The size is the width of the residual stream.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from conformance.sources.models import MODELS, Model, assemble
 if TYPE_CHECKING:
     import torch
 
-_SEQUENCES, _TOKENS, _VOCABULARY = 2, 64, 512
+_SEQUENCES, _TOKENS, _SCANNED, _VOCABULARY = 2, 64, 16, 512
 _HEAD = 16  # floats in a head
 _PATCH = 4  # pixels on a patch's side
 
@@ -42,15 +42,15 @@ def _spec(key: str, width: int) -> Model:
     }
     model = MODELS[key]
     known = {name: value for name, value in wide.items() if name in model.sizes}
-    batch = _image if key == "vit" else _tokens
+    batch = {"vit": _image, "mamba": lambda: _tokens(_SCANNED)}.get(key, _tokens)
     return replace(model, sizes=model.sizes | known | own.get(key, {}), batch=batch)
 
 
-def _tokens() -> dict[str, torch.Tensor]:
+def _tokens(length: int = _TOKENS) -> dict[str, torch.Tensor]:
     import torch
 
     generator = torch.Generator().manual_seed(1)
-    ids = torch.randint(0, _VOCABULARY, (_SEQUENCES, _TOKENS), generator=generator)
+    ids = torch.randint(0, _VOCABULARY, (_SEQUENCES, length), generator=generator)
     return {"input_ids": ids, "labels": ids.clone()}
 
 

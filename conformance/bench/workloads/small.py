@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from conformance.bench.workload import Cost, Made, Workload, Writer
 from conformance.program import Ref
 
@@ -24,9 +26,14 @@ def _product_cost(size: int) -> Cost:
 
 
 def chain(size: int) -> Made:
-    """sin, mul, add, neg and exp one after another, and their sum."""
+    """sin, mul, add, neg and exp one after another, and their sum.
+
+    A link contracts, since its slope is at most 0.5; one that expands would overflow in a long
+    chain.
+    """
     w = Writer("float64")
-    x, c = w.leaf("x", FLOATS), w.leaf("c", FLOATS)
+    x = w.given("x", np.linspace(0.5, 1.5, FLOATS), requires_grad=True)
+    c = w.given("c", np.linspace(0.1, 0.5, FLOATS), requires_grad=True)
     y = x
     for _ in range(size // LINK):
         y = w.call("mul", w.call("sin", y), c)
