@@ -53,12 +53,12 @@ def _terms(name: str, call: Call, arrays: dict[str, tuple[Array, ...]]) -> int:
     """How many terms each element of a product sums."""
     shapes = [_operand(arrays, ref).shape for ref in call.refs]
     if name == "addmm":
-        return shapes[1][-1]
+        return int(shapes[1][-1])
     if "conv" in name:
         return math.prod(shapes[1][1:])
     if "attention" in name:
-        return 2 * shapes[1][-2]  # scores, and values weighed by them: as many operations
-    return shapes[0][-1]
+        return 2 * int(shapes[1][-2])  # scores, and values weighed by them: as many operations
+    return int(shapes[0][-1])
 
 
 __all__ = ["counted"]

@@ -40,7 +40,8 @@ class Workload:
     tensor. `size_means` says what is counted ("nodes", "floats", "rows and columns"). `quick` is
     the size for tests and a first look, `cuda_sizes` are worth a GPU, `extra_sizes` are run only
     where asked for. `order` 2 asks for the gradient of the squared norm of the gradient;
-    `create_graph` for a first gradient that can be differentiated again.
+    `create_graph` for a first gradient that can be differentiated again; `check` for one gradient
+    check of the harness in place of a gradient.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Workload:
     dtype: str = "float32"
     order: int = 1
     create_graph: bool = False
+    check: bool = False
     cuda_sizes: tuple[int, ...] = ()
     extra_sizes: tuple[int, ...] = ()
     tags: frozenset[str] = field(default_factory=frozenset)

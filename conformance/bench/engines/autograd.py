@@ -65,7 +65,7 @@ def _functions() -> dict[str, Callable[..., Any]]:
         y = y[(slice(None), slice(None), *(slice(None, None, n) for n in steps))]
         return y if bias is None else y + xp.reshape(bias, (1, -1) + (1,) * dims)
 
-    own = {
+    own: dict[str, Callable[..., Any]] = {
         "torch.no_grad": nullcontext,
         "torch.nn.functional.gelu": lambda x: x * (0.5 + 0.5 * erf(x * np.float32(0.5**0.5))),
         "torch.nn.functional.conv1d": convolved,
@@ -74,4 +74,3 @@ def _functions() -> dict[str, Callable[..., Any]]:
         "torch.nn.functional.avg_pool2d": lambda x, side: numpy_names.pooled(xp, x, side, xp.mean),
     }
     return numpy_names.functions(xp) | own
-

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from conformance.bench.engine import Prepared
@@ -42,19 +44,36 @@ def within(workload: Workload, size: int, most: int) -> None:
         raise Unsupported(f"{nodes:,} nodes would take too long; it is given at most {most:,}")
 
 
-def warmed(prepared: P) -> P:
-    """The same after one step, which compiles: how long that took is kept.
+def plain(workload: Workload, *, order: int = 1) -> None:
+    """Unsupported for what an engine whose gradients are plain ones cannot be asked for."""
+    if workload.check:
+        raise Unsupported(
+            "the harness knows no engine of this name, so it checks no gradient on it"
+        )
+    if workload.create_graph:
+        raise Unsupported("it has no create_graph")
+    if workload.order > order:
+        raise Unsupported("it has no second order")
 
-    What the engine raises on the way is why it cannot express the workload.
-    """
+
+def warmed(prepared: P) -> P:
+    """The same after one step, which compiles: how long that took is kept."""
     start = time.perf_counter()
-    try:
+    with expressing():
         prepared.step()
         prepared.synchronize()
-    except (Unsupported, MemoryError):
-        raise
-    except Exception as error:
-        raise Unsupported(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
     prepared.compile_seconds = time.perf_counter() - start
     prepared.clear()
     return prepared
+
+
+@contextmanager
+def expressing() -> Iterator[None]:
+    """A first call: what the engine raises in it is why it cannot express the workload."""
+    try:
+        yield
+    except (Unsupported, MemoryError):
+        raise
+    except Exception as error:
+        said = next(iter(str(error).splitlines()), "")
+        raise Unsupported(f"it raises {type(error).__name__}: {said}") from error

@@ -10,6 +10,7 @@ import numpy as np
 
 from conformance.bench.compiled import compile_program
 from conformance.bench.engine import cotangent
+from conformance.bench.engines.found import expressing, plain
 from conformance.bench.workload import Workload
 from conformance.errors import Unsupported
 from conformance.program import Array
@@ -84,15 +85,15 @@ def problem(
     """The workload in the words of a table, its arrays placed.
 
     At order 2 the function is the squared norm of the gradient. Raises Unsupported for what the
-    table has not, and for create_graph.
+    table has not, for create_graph and for a check.
     """
-    if workload.create_graph:
-        raise Unsupported("it has no create_graph: its gradients are functions as any other")
+    plain(workload, order=2)
     program, values = workload.make(size)
     compiled = compile_program(program, looked_up(table), methods=False).function
     leaves = {i.name: place(values[i.name]) for i in program.leaves}
     constants = {n: place(value) for n, value in values.items() if n not in leaves}
-    output = compiled(**constants, **leaves)
+    with expressing():
+        output = compiled(**constants, **leaves)
     weights = cotangent(tuple(output.shape), workload.dtype)
     one = place(np.ones((), workload.dtype))
     seed = one if weights is None else place(weights)

@@ -12,8 +12,8 @@ import numpy as np
 
 from conformance.bench.engine import Prepared
 from conformance.bench.engines import numpy_names
-from conformance.bench.engines.functional import Functional, Problem, problem
 from conformance.bench.engines.found import missing, version, warmed, within
+from conformance.bench.engines.functional import Functional, Problem, problem
 from conformance.bench.workload import Workload
 from conformance.errors import Unsupported
 from conformance.program import Array

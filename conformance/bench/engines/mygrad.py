@@ -7,12 +7,10 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
-import numpy as np
-
 from conformance.bench.compiled import compile_program
 from conformance.bench.engine import Prepared, cotangent
 from conformance.bench.engines import numpy_names
-from conformance.bench.engines.found import missing, on_cpu, version, within
+from conformance.bench.engines.found import expressing, missing, on_cpu, plain, version, within
 from conformance.bench.engines.functional import looked_up
 from conformance.bench.workload import Workload
 from conformance.errors import Unsupported
@@ -36,8 +34,7 @@ class MyGrad:
 
     def prepare(self, workload: Workload, size: int, device: str) -> Prepared:
         """The Program in MyGrad's words; Unsupported at order 2, which it has not."""
-        if workload.order == 2 or workload.create_graph:
-            raise Unsupported("it has no second order")
+        plain(workload)
         within(workload, size, MOST_NODES)
         mg = importlib.import_module("mygrad")
         program, values = workload.make(size)
@@ -45,14 +42,8 @@ class MyGrad:
         function = compile_program(program, resolve, methods=False).function
         leaves = {i.name: mg.tensor(values[i.name]) for i in program.leaves}
         inputs = values | leaves
-        try:
-            with mg.no_autodiff:
-                shape = function(**inputs).shape
-        except Unsupported:
-            raise
-        except Exception as error:
-            text = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-            raise Unsupported(text) from error
+        with expressing(), mg.no_autodiff:
+            shape = function(**inputs).shape
         return _Prepared(function, inputs, leaves, cotangent(shape, workload.dtype))
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from conformance.bench.engine import Prepared
 from conformance.bench.engines.found import missing, nothing, version
 from conformance.bench.workload import Workload
+from conformance.errors import Unsupported
 
 
 class Refgrad:
@@ -37,8 +38,14 @@ class Refgrad:
     def prepare(self, workload: Workload, size: int, device: str) -> Prepared:
         """Tensors on the device and the Program as a function of them."""
         import refgrad
-        from conformance.bench.engines import namespace
+        from conformance.bench.engines import check, namespace
 
+        if workload.check:
+            if device != "cpu":
+                raise Unsupported("the harness runs refgrad on the CPU alone")
+            from conformance.engines.refgrad import RefgradEngine
+
+            return check.Check(RefgradEngine(), workload, size)
         return namespace.prepare(refgrad, workload, size, device, synchronize=_waits(device))
 
 

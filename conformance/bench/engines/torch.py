@@ -8,9 +8,8 @@ import shutil
 from collections.abc import Callable
 
 from conformance.bench.engine import Prepared
-from conformance.bench.engines.found import missing, nothing, version, warmed, within
+from conformance.bench.engines.found import missing, nothing, plain, version, warmed, within
 from conformance.bench.workload import Workload
-from conformance.errors import Unsupported
 
 MOST_COMPILED = 400  # nodes: Inductor takes some 0.1 s for each
 
@@ -41,13 +40,17 @@ class TorchEager:
         """Tensors on the device and the Program as a function of them."""
         import torch
 
-        from conformance.bench.engines import namespace
+        from conformance.bench.engines import check, namespace
 
+        if workload.check:
+            from conformance.engines.torch import TorchEngine
+
+            return check.Check(TorchEngine(device), workload, size)
         return namespace.prepare(torch, workload, size, device, synchronize=_waits(device))
 
 
 class TorchCompile(TorchEager):
-    """torch.compile: TorchDynamo and Inductor, with their defaults; the backward is compiled too."""
+    """torch.compile: Inductor with its defaults; the backward pass is compiled too."""
 
     name = "torch.compile"
 
@@ -64,9 +67,8 @@ class TorchCompile(TorchEager):
         return missing("triton")
 
     def prepare(self, workload: Workload, size: int, device: str) -> Prepared:
-        """As eager, compiled by a first step; Unsupported for what autograd of it cannot do."""
-        if workload.order == 2 or workload.create_graph:
-            raise Unsupported("a compiled backward pass cannot be differentiated")
+        """As eager, compiled by a first step; Unsupported beyond a first gradient."""
+        plain(workload)
         within(workload, size, MOST_COMPILED)
         import torch
 

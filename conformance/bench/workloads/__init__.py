@@ -6,6 +6,7 @@ from conformance.bench.workload import Workload
 from conformance.bench.workloads import (
     convolutions,
     elementwise,
+    harness,
     indexing,
     models,
     normalisation,
@@ -18,7 +19,7 @@ from conformance.bench.workloads import (
 
 _FAMILIES = (
     *(small, elementwise, products, convolutions, normalisation),
-    *(indexing, sequences, solving, models, second),
+    *(indexing, sequences, solving, models, second, harness),
 )
 
 WORKLOADS: dict[str, Workload] = {

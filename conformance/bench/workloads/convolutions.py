@@ -28,7 +28,7 @@ class _Conv:
     def positions(self, size: int) -> int:
         """Positions of the output, padded by half the kernel."""
         side = (size + 2 * (self.kernel // 2) - self.kernel) // self.stride + 1
-        return side**self.dimensions
+        return int(side**self.dimensions)
 
     def make(self, size: int) -> Made:
         w = Writer("float32")

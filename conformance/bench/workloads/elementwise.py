@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 from conformance.bench.workload import Cost, Made, Workload, Writer
@@ -76,8 +77,8 @@ WORKLOADS = (
             name=name,
             group="elementwise",
             title=f"elementwise chain, {dtype}",
-            make=lambda n, dtype=dtype: _chain(n, dtype),
-            cost=lambda n, width=width: _chain_cost(n, width),
+            make=functools.partial(_chain, dtype=dtype),
+            cost=functools.partial(_chain_cost, width=width),
             sizes=_LADDER,
             quick=1_000,
             size_means="floats",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from conformance.bench.workload import Cost, Made, Workload, Writer
 from conformance.program import Ref
 
@@ -88,7 +90,7 @@ WORKLOADS = (
             group="sequences",
             title=title,
             make=make,
-            cost=lambda n, nodes=nodes: _attention_cost(n, nodes),
+            cost=functools.partial(_attention_cost, nodes=nodes),
             sizes=(16, 128, 512),
             quick=16,
             size_means="tokens",
