@@ -2,6 +2,8 @@
 # make test          the tests
 # make lint          ruff and mypy
 # make report        all pages that are published, from the journal
+# make bench         the backward pass of every workload, engines side by side (pytest-benchmark)
+# make peers         install the engines that refgrad is timed against: jax, mygrad, autograd, tinygrad
 # make clean         remove .venv and caches
 #
 # The environment is made from nothing on the first call. Options for pip: make test PIP_ARGS='--index-url ...'
@@ -19,7 +21,7 @@ JOURNAL := reports/conformance.jsonl
 PAGE    := reports/conformance.html
 
 .DEFAULT_GOAL := help
-.PHONY: help install conformance report test lint clean
+.PHONY: help install conformance report test lint bench peers clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -51,6 +53,13 @@ lint: $(STAMP)
 	$(BIN)/ruff check . || status=1; \
 	$(BIN)/mypy || status=1; \
 	exit $$status
+
+bench: $(STAMP)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/benchmarks -p no:xdist --benchmark-only --benchmark-group-by=group \
+		--benchmark-sort=name --benchmark-columns=min,median,iqr,rounds $(ARGS)
+
+peers: $(STAMP)
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[peers]'
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .benchmarks build dist
