@@ -41,16 +41,18 @@ from conformance.bench.timing import (
     Counts,
     Timer,
     collector_share,
+    preemptions,
 )
 from conformance.bench.watch import Overrun, limited
 from conformance.bench.workload import Workload
 from conformance.errors import Unsupported
 
-ROUNDS, QUICK_ROUNDS = 40, 20
+ROUNDS = 60
 FEW_ROUNDS = 6  # the fewest at which an interval covers 95 %
 LEAST_ROUNDS = 3  # of an engine that sits out most of them
 WARM_UP = 2
-PREPARING = 5.0  # seconds in which an engine may be prepared and compared, whatever the budget
+PREPARING = 5.0  # seconds in which an engine may be prepared and compared, whatever the budget,
+PATIENCE = 4  # and so many times what torch took
 LONGEST_REASON = 300  # characters
 LONG_CHAIN = 10_000  # nodes: from here on the collector's share is measured
 
@@ -69,6 +71,8 @@ class Tools:
     deadline: float  # by `now`
     rounds: int = ROUNDS
     now: Callable[[], float] = time.perf_counter
+    preempted: Callable[[], int] = preemptions
+    processor: Callable[[], float] | None = None
     limited: Callable[[float], contextlib.AbstractContextManager[None]] = limited
 
     def left(self) -> float:
@@ -142,7 +146,9 @@ def run(
                 entry.fail(ERRORED, f"torch has no gradients to hold it to: {entries[0].reason}")
                 continue
             likely = predict(entry.label)
-            allowed = min(max(PREPARING, budget), tools.left())
+            allowed = tools.left()
+            if entry is not entries[0]:
+                allowed = min(allowed, max(PREPARING, budget, PATIENCE * entries[0].first))
             if likely is not None and likely > allowed:
                 entry.fail(SLOW, f"would take {likely:.2g} s to prepare, by a smaller size")
                 continue
@@ -152,7 +158,6 @@ def run(
                         reference = _enter(entry, workload, size, reference, tools)
                 except Overrun:
                     entry.fail(SLOW, f"took more than {allowed:.2g} s to prepare and compare")
-        gc.collect()
         gc.freeze()
         _rounds(entries, budget, tools)
         for entry in entries:
@@ -194,7 +199,8 @@ def _enter(
     entry.compile_seconds = prepared.compile_seconds
     entry.first = tools.now() - began
     device_clock = tools.place.clock(entry.engine.name, prepared)
-    timer = Timer(prepared, device_clock, tools.place.check(entry.engine.name, prepared))
+    check = tools.place.check(entry.engine.name, prepared)
+    timer = Timer(prepared, device_clock, check, tools.preempted, tools.now, tools.processor)
     timer.warm_up(WARM_UP)
     entry.cost = timer.calibrate()
     entry.timer, entry.clock = timer, device_clock.name
@@ -319,7 +325,7 @@ def results(
             bytes=cost.bytes,
             phases=_phases(entry, entries[0]) if entry.outcome == TIMED else {},
             missing=dict(entry.missing),
-            left_out=entry.counts.left_out / max(1, entry.counts.calls),
+            disturbed=entry.counts.disturbed / max(1, entry.counts.calls),
             memory=entry.memory,
             collector=entry.collector,
             compile_seconds=entry.compile_seconds,

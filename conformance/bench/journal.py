@@ -93,8 +93,8 @@ class Result:
 
     `flops` and `bytes` are those of a phase; `missing` says why a phase was not timed; `memory`
     holds peak and held bytes by the way of counting; `collector` the seconds of a step with the
-    garbage collector and without it, on long chains; `left_out` is the share of calls in which the
-    kernel took the processor away.
+    garbage collector and without it, on long chains; `disturbed` is the share of calls in which
+    the kernel took the processor away.
     """
 
     workload: str
@@ -116,7 +116,7 @@ class Result:
     memory: Mapping[str, Mapping[str, int | None]] = dataclasses.field(default_factory=dict)
     collector: Mapping[str, float] | None = None
     compile_seconds: float | None = None
-    left_out: float = 0.0
+    disturbed: float = 0.0
 
     @property
     def case(self) -> tuple[str, int]:

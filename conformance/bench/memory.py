@@ -15,6 +15,7 @@ part of the peak. Each figure is kept under the way in which it was counted:
 from __future__ import annotations
 
 import ctypes
+import functools
 import gc
 import importlib
 import tracemalloc
@@ -62,13 +63,21 @@ def run_counted(prepared: Prepared, in_use: Callable[[], int]) -> int | None:
         return None
     prepared.synchronize()
     held = in_use() - before
-    try:
-        prepared.backward(made)
-    except Unsupported:
-        del made
+    apart = _runs(functools.partial(prepared.backward, made))
+    del made
+    if not apart:
         prepared.step()
     prepared.synchronize()
     return max(0, held)
+
+
+def _runs(call: Callable[[], object]) -> bool:
+    """Whether a call is supported; when this returns, nothing holds what it was given."""
+    try:
+        call()
+    except Unsupported:
+        return False
+    return True
 
 
 def _resident(prepared: Prepared) -> Figures | None:

@@ -55,6 +55,8 @@ def run(settings: Settings, path: Path | None, progress: Progress) -> Finished:
     path = path or _new_journal(device)
     with Writer(path) as writer:
         session = Session(settings, place, chosen, agree, writer, progress, began=began)
+        if device == "cpu" and settings.threads == 1:
+            session.processor = time.process_time
         verdict = session.run(cases, header(settings, place, absent, chosen, threads, note))
     return Finished(path, verdict.name, note)
 

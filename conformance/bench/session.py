@@ -20,7 +20,7 @@ from conformance.bench.engine import Engine
 from conformance.bench.journal import BASELINE, SCHEMA, TIMED, Result
 from conformance.bench.places import Place
 from conformance.bench.statistics import Interval
-from conformance.bench.timing import BACKWARD, STEP
+from conformance.bench.timing import BACKWARD, STEP, preemptions
 from conformance.bench.watch import Overrun
 from conformance.bench.workload import Workload
 from conformance.errors import UsageError
@@ -115,7 +115,8 @@ class Session:
     """Runs planned cases and writes their journal.
 
     `engines` are those that can run on the place, torch eager first. `now` is a clock in seconds,
-    and `began` the time by it from which the budget counts.
+    and `began` the time by it from which the budget counts; `processor` is the process's own time,
+    where one thread does all the work.
     """
 
     settings: Settings
@@ -125,6 +126,8 @@ class Session:
     writer: Writer
     progress: Progress = dataclasses.field(default_factory=Progress)
     now: Callable[[], float] = time.perf_counter
+    preempted: Callable[[], int] = preemptions
+    processor: Callable[[], float] | None = None
     began: float | None = None
     costs: dict[tuple[str, str], tuple[float, float]] = dataclasses.field(default_factory=dict)
 
@@ -143,8 +146,9 @@ class Session:
             self.agree,
             random.Random(settings.seed),
             began + budget,
-            case.QUICK_ROUNDS if settings.quick else case.ROUNDS,
-            self.now,
+            now=self.now,
+            preempted=self.preempted,
+            processor=self.processor,
         )
         controls: dict[str, list[Interval]] = {phase: [] for phase in JUDGED}
         reached: set[tuple[str, int]] = set()

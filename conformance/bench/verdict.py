@@ -4,8 +4,8 @@ A second torch eager, prepared on its own, takes its turns as an engine like any
 session that can be believed its ratio is 1. Of each phase looked at (backward, step) and all cases:
 
 - noisy: more intervals leave out 1 than chance explains (at the coverage of each, less than one
-  session in a hundred), or the geometric mean is over 1 % from 1, or the median half-width is over
-  5 %.
+  session in a hundred); or the geometric mean is over 1 % from 1, and over three standard errors (a
+  half-width is about two of one case); or the median half-width is over 5 %.
 - invalid: the geometric mean is over 5 % from 1, the median half-width is over 25 %, or more than
   half of at least 6 intervals leave out 1 by more than 2 %; or there is no control at all.
 - valid: none of these.
@@ -17,6 +17,7 @@ out 1 by more than 2 %. A noisy session can be shown; only a valid one is a base
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -25,6 +26,7 @@ from conformance.bench.statistics import Interval, binomial_tail, geometric_mean
 VALID, NOISY, INVALID = "valid", "noisy", "invalid"
 CHANCE = 0.01
 CENTRE, CENTRE_AT_MOST = 0.01, 0.05
+ERRORS = 3
 HALF_WIDTH, HALF_WIDTH_AT_MOST = 0.05, 0.25
 APART = 0.02
 FEW = 6
@@ -66,7 +68,8 @@ def _judge_phase(phase: str, intervals: Sequence[Interval]) -> Verdict:
             f"{phase}: {len(apart)} of {len(intervals)} intervals of torch against itself leave "
             "out 1, more than chance explains"
         )
-    if abs(centre - 1) > CENTRE:
+    errors = ERRORS * half / 2 / math.sqrt(len(intervals))
+    if abs(centre - 1) > max(CENTRE, errors):
         reasons.append(f"{phase}: torch against itself has the geometric mean {centre:.3f}")
     if half > HALF_WIDTH:
         reasons.append(f"{phase}: the median half-width of torch against itself is {half:.1%}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import threading
 from collections.abc import Iterator
@@ -21,11 +22,15 @@ class Overrun(BaseException):
 def limited(seconds: float) -> Iterator[None]:
     """Raise Overrun in the block after so many seconds of real time.
 
-    The alarm waits for the end of a call into compiled code. Outside of the main thread, and where
-    there are no alarms, nothing is limited.
+    Infinity is no limit. The alarm waits for the end of a call into compiled code. Outside of the
+    main thread, and where there are no alarms, nothing is limited.
     """
     alarms = hasattr(signal, "setitimer")
-    if not alarms or threading.current_thread() is not threading.main_thread():
+    if (
+        not alarms
+        or math.isinf(seconds)
+        or threading.current_thread() is not threading.main_thread()
+    ):
         yield
         return
 

@@ -80,7 +80,8 @@ def render(summary: Summary) -> str:
         collected=[r for r in journal.results if r.collector],
         checked=[r for r in journal.results if r.phases.get(STEP) and r.phases[STEP].host],
         clocks=dict.fromkeys((r.engine, r.clock) for r in journal.results if r.clock),
-        failures=[r for r in journal.results if r.outcome not in ("timed", "unsupported")],
+        disturbed=summary.disturbed,
+        failures=summary.failures,
     )
 
 

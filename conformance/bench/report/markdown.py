@@ -38,6 +38,13 @@ def render(summary: Summary, phase: str) -> str:
     out += ["", f"## Ratios to torch eager, {phase}", ""]
     out += [f"| case | {' | '.join(escaped(n) for n in names)} |", "|---" * (len(names) + 1) + "|"]
     out += [_row(case, summary.engines, phase) for case in summary.cases]
+    out += ["", "## Not timed", ""]
+    for name, engine in summary.journal.header["engines"].items():
+        if engine["absent"]:
+            out.append(f"- {escaped(name)}: {escaped(engine['absent'])}")
+    for result in summary.failures:
+        named = f"{result.workload}/{result.size} on {result.engine}"
+        out.append(f"- {escaped(named)}: {result.outcome}: {escaped(result.reason)}")
     out += ["", f"## {escaped(summary.ours)} is slower in", ""]
     for loss in summary.losses:
         ratio = escaped(words.ratio(loss.ratio))

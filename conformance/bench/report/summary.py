@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from conformance.bench import roofs
-from conformance.bench.journal import BASELINE, CONTROL, TIMED, Journal, Result
+from conformance.bench.journal import BASELINE, TIMED, UNSUPPORTED, Journal, Result
 from conformance.bench.statistics import Interval, geometric_mean, interval, paired, slope
-from conformance.bench.timing import BACKWARD, FORWARD, STEP
+from conformance.bench.timing import BACKWARD, STEP
 from conformance.bench.verdict import is_noisy
 
 OURS = "refgrad"
@@ -136,6 +136,18 @@ class Summary:
         """Those in which torch against itself was noisy."""
         return tuple(case for case in self.cases if case.noisy)
 
+    @property
+    def failures(self) -> tuple[Result, ...]:
+        """What was not timed, but for what an engine cannot express."""
+        fine = (TIMED, UNSUPPORTED)
+        return tuple(r for r in self.journal.results if r.outcome not in fine)
+
+    @property
+    def disturbed(self) -> float:
+        """The mean share of calls in which the kernel took the processor away."""
+        shares = [r.disturbed for r in self.journal.results if r.phases]
+        return sum(shares) / len(shares) if shares else 0.0
+
     def roof(self, dtype: str) -> dict[str, float]:
         """The roofs of a dtype, as measured in the session."""
         return roofs.best(self.journal.roofs, dtype)
@@ -251,11 +263,3 @@ def peak_ratio(case: Case, engine: str) -> float | None:
     if ours is None or theirs is None or theirs < LARGE_PEAK:
         return None
     return ours / theirs
-
-
-def select(cases: Iterable[Case], wanted: Callable[[Case], bool]) -> tuple[Case, ...]:
-    """The cases that are wanted."""
-    return tuple(case for case in cases if wanted(case))
-
-
-__all__ = ["BACKWARD", "BASELINE", "CONTROL", "FORWARD", "STEP", "Case", "Summary", "summarise"]

@@ -79,10 +79,8 @@ def _control(case: Case, ratio: Interval | None) -> Text:
 
 
 def _outcomes(summary: Summary) -> Iterable[Text]:
-    for case in summary.cases:
-        for engine, result in (("torch", case.baseline), *case.engines.items()):
-            if result.outcome not in (TIMED, "unsupported"):
-                yield Text(f"{case.name} on {engine}: {result.outcome}: {result.reason}", "yellow")
+    for r in summary.failures:
+        yield Text(f"{r.workload}/{r.size} on {r.engine}: {r.outcome}: {r.reason}", "yellow")
 
 
 def _means(summary: Summary) -> Table:
