@@ -37,9 +37,7 @@ def test_backward(benchmark: BenchmarkFixture, workload: Workload, engine: str) 
     backward, setup = _phase(prepared)
     benchmark.group = workload.name if setup else f"{workload.name}, forward and backward"
     benchmark.extra_info["nodes"] = workload.nodes(workload.quick)
-    benchmark.pedantic(
-        backward, setup=setup or prepared.clear, rounds=ROUNDS, warmup_rounds=WARMUP
-    )
+    benchmark.pedantic(backward, setup=setup or prepared.clear, rounds=ROUNDS, warmup_rounds=WARMUP)
 
 
 def _prepared(engine: str, workload: Workload) -> Prepared:

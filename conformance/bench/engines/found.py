@@ -16,11 +16,11 @@ from conformance.errors import Unsupported
 P = TypeVar("P", bound=Prepared)
 
 
-def missing(package: str) -> str | None:
-    """None where the package can be imported; else what to do."""
+def missing(package: str, what: str = "'.[peers]'") -> str | None:
+    """None where the package can be imported; else what to install."""
     if importlib.util.find_spec(package) is not None:
         return None
-    return f"{package} is not installed; pip install '.[peers]'"
+    return f"{package} is not installed; pip install {what}"
 
 
 def version(*packages: str) -> dict[str, str]:

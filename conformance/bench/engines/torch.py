@@ -6,6 +6,7 @@ import functools
 import os
 import shutil
 from collections.abc import Callable
+from typing import Any
 
 from conformance.bench.engine import Prepared
 from conformance.bench.engines.found import missing, nothing, plain, version, warmed, within
@@ -37,16 +38,14 @@ class TorchEager:
         return version("torch") | cuda
 
     def prepare(self, workload: Workload, size: int, device: str) -> Prepared:
-        """Tensors on the device and the Program as a function of them."""
-        import torch
-
+        """Tensors on the device and the Program as a function of them; float32 is not TF32."""
         from conformance.bench.engines import check, namespace
 
         if workload.check:
             from conformance.engines.torch import TorchEngine
 
             return check.Check(TorchEngine(device), workload, size)
-        return namespace.prepare(torch, workload, size, device, synchronize=_waits(device))
+        return namespace.prepare(_torch(), workload, size, device, synchronize=_waits(device))
 
 
 class TorchCompile(TorchEager):
@@ -64,16 +63,15 @@ class TorchCompile(TorchEager):
             if not any(map(shutil.which, compilers)):
                 return "torch.compile needs a C++ compiler on the CPU: install g++, or set CXX"
             return None
-        return missing("triton")
+        return missing("triton", "triton")
 
     def prepare(self, workload: Workload, size: int, device: str) -> Prepared:
         """As eager, compiled by a first step; Unsupported beyond a first gradient."""
         plain(workload)
         within(workload, size, MOST_COMPILED)
-        import torch
-
         from conformance.bench.engines import namespace
 
+        torch = _torch()
         prepared = namespace.prepare(
             torch,
             workload,
@@ -83,6 +81,15 @@ class TorchCompile(TorchEager):
             compiler=functools.partial(torch.compile, dynamic=False),
         )
         return warmed(prepared)
+
+
+def _torch() -> Any:
+    """The module, told not to round float32 to TF32 on a GPU: by default its convolutions do."""
+    import torch
+
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    return torch
 
 
 def _waits(device: str) -> Callable[[], None]:
