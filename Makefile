@@ -2,6 +2,8 @@
 # make test          the tests
 # make lint          ruff and mypy
 # make report        all pages that are published, from the journal
+# make bench         the backward pass of every workload, engines side by side (pytest-benchmark)
+# make peers         install the engines that refgrad is timed against: jax, mygrad, autograd, tinygrad
 # make clean         remove .venv and caches
 #
 # Long ones, of a quarter of an hour to an hour on two cores, each with a verdict of its own:
@@ -28,7 +30,7 @@ JOURNAL := reports/conformance.jsonl
 PAGE    := reports/conformance.html
 
 .DEFAULT_GOAL := help
-.PHONY: help install conformance report test lint clean full torch edges coverage explore selftest
+.PHONY: help install conformance report test lint bench peers clean full torch edges coverage explore selftest
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -39,7 +41,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=/path/to/python3.11 ...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[models,test,lint]'
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[bench,models,test,lint]'
 	@touch $@
 
 # The page is made whatever the run found; make's status is the run's.
@@ -84,6 +86,13 @@ selftest: $(STAMP)
 	@status=0; for one in $(MEASUREMENTS); do \
 		echo "=== conformance selftest $$one"; $(BIN)/conformance selftest $$one $(ARGS) || status=$$?; \
 	done; exit $$status
+
+bench: $(STAMP)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/benchmarks -p no:xdist --benchmark-only --benchmark-group-by=group \
+		--benchmark-sort=name --benchmark-columns=min,median,iqr,rounds $(ARGS)
+
+peers: $(STAMP)
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[peers]'
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .benchmarks build dist

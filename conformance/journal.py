@@ -30,6 +30,7 @@ from conformance.errors import JournalError
 from conformance.results import Result
 
 SCHEMA = "conformance/1"
+COMMAND = "conformance run"
 INLINE_ENTRIES = 64  # arrays larger than this lie beside the journal, not in it
 
 
@@ -181,13 +182,13 @@ def read(path: str | os.PathLike[str]) -> Journal:
     items: dict[str, ItemDone] = {}
     end: dict[str, Any] | None = None
     cut_off = False
-    for number, record in _records(path):
+    for number, record in records(path):
         if record is None:
             cut_off = True
             continue
         kind = record.get("kind")
         if header is None:
-            header = _header(path, record)
+            header = header_of(path, record, "run", SCHEMA)
         elif kind == "result":
             try:
                 result = Result.from_json(record)
@@ -205,12 +206,15 @@ def read(path: str | os.PathLike[str]) -> Journal:
         elif kind == "end":
             end = record
     if header is None:
-        raise _not_a_journal(path, "it is empty" if not cut_off else "its first line is cut off")
+        raise not_a_journal(path, "it is empty" if not cut_off else "its first line is cut off")
     return Journal(path, header, tuple(entries.values()), tuple(items.values()), end, cut_off)
 
 
-def _records(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
-    """The numbered records of a file; None for a last line that is cut off."""
+def records(path: Path, command: str = COMMAND) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """The numbered records of a file of JSON lines; None for a last line that is cut off.
+
+    Raises JournalError where the file cannot be read or is none that `command` writes.
+    """
     try:
         with path.open("rb") as file:
             for number, raw in enumerate(file, 1):
@@ -223,7 +227,9 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
                         raise ValueError("not a JSON object")
                 except ValueError as error:
                     if number == 1:
-                        raise _not_a_journal(path, "its first line is no JSON object") from error
+                        raise not_a_journal(
+                            path, "its first line is no JSON object", command
+                        ) from error
                     raise JournalError(
                         f"{path} is damaged: line {number} is no JSON object. "
                         "Remove that line to read the rest, or repeat the run"
@@ -233,20 +239,25 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
         raise JournalError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _header(path: Path, record: dict[str, Any]) -> dict[str, Any]:
-    if record.get("kind") != "run":
-        raise _not_a_journal(path, "its first line is no run header")
-    if record.get("schema") != SCHEMA:
+def header_of(
+    path: Path, record: dict[str, Any], kind: str, schema: str, command: str = COMMAND
+) -> dict[str, Any]:
+    """A first record, which must be a header of this kind and schema; raises JournalError."""
+    if record.get("kind") != kind:
+        raise not_a_journal(path, f"its first line is no {kind} header", command)
+    if record.get("schema") != schema:
         raise JournalError(
             f"{path} was written in the schema {record.get('schema')!r}; this version reads "
-            f"{SCHEMA!r}. Read it with the version that wrote it"
+            f"{schema!r}. Read it with the version that wrote it"
         )
     return record
 
 
-def _not_a_journal(path: Path, why: str) -> JournalError:
+def not_a_journal(path: Path, why: str, command: str = COMMAND) -> JournalError:
+    """The error that says so, and which command writes one."""
     return JournalError(
-        f"{path} is not a conformance journal: {why}. `conformance run --journal FILE` writes one"
+        f"{path} is not a {command.removesuffix(' run')} journal: {why}. "
+        f"`{command} --journal FILE` writes one"
     )
 
 

@@ -25,6 +25,7 @@ _COMMANDS = {
     "repro": "Print the script that shows a case.",
     "ops": "List what an engine covers of PyTorch's op_db.",
     "coverage": "Count which classes of operands the ops of a source meet.",
+    "bench": "Time the backward pass, engine against engine: run, report, compare.",
     "selftest": "Measure the harness: wrong rules, oracles, false alarms, speed.",
     "expect": "Keep the list of failures that are known: accept, prune.",
     "engines": "List the engines that can run here.",

@@ -15,13 +15,13 @@ def render(summary: Summary) -> str:
     """The whole page."""
     header = summary.journal.header
     state = "✅" if summary.state == "ok" else "❌" if summary.state != "incomplete" else "⚠️"
-    out = [f"# {state} {_text(header['engine'])}: {summary.headline}", ""]
+    out = [f"# {state} {escaped(header['engine'])}: {summary.headline}", ""]
     if summary.journal.trouble:
         out += [f"> **Incomplete run.** {summary.journal.trouble}", ""]
     out += ["| source | verified | checks |", "|---|---|---|"]
     for source in summary.sources:
         counts = tally(source.counts, markup=False)
-        out.append(f"| {_text(source.name)} | {source.sentence} | {counts} |")
+        out.append(f"| {escaped(source.name)} | {source.sentence} | {counts} |")
     out.append("")
     if summary.inconclusive:
         out += [summary.inconclusive, ""]
@@ -35,26 +35,26 @@ def render(summary: Summary) -> str:
     if summary.verdict.expected:
         out += ["## Known failures", ""]
         known = dict.fromkeys(expectation for _, expectation in summary.verdict.expected)
-        out += [f"- {_text(str(expectation))}" for expectation in known]
+        out += [f"- {escaped(str(expectation))}" for expectation in known]
         out.append("")
     if summary.missing:
         out += ["## Not covered", "", "| the engine lacks | samples |", "|---|---|"]
-        out += [f"| {_text(name)} | {count:,} |" for name, count in summary.missing[:SHOWN]]
+        out += [f"| {escaped(name)} | {count:,} |" for name, count in summary.missing[:SHOWN]]
         out.append("")
     environment = header.get("environment", {})
     versions = ", ".join(f"{key} {value}" for key, value in environment.items() if value)
-    out += [f"{_text(versions)}; started {_text(header.get('started', ''))}.", ""]
+    out += [f"{escaped(versions)}; started {escaped(header.get('started', ''))}.", ""]
     return "\n".join(out)
 
 
 def _finding(finding: Finding) -> list[str]:
     result = finding.result
-    out = [f"### {result.outcome}: {_text(headline(result))}", "", *_fence(result.case), ""]
+    out = [f"### {result.outcome}: {escaped(headline(result))}", "", *_fence(result.case), ""]
     for label, value in lines(result):
         out += (
             [f"- {label}:", "", *_indent(_fence(value)), ""]
             if "\n" in value
-            else [f"- {label}: {_text(value)}"]
+            else [f"- {label}: {escaped(value)}"]
         )
     script = (result.repro or {}).get("script")
     if script:
@@ -74,7 +74,7 @@ def _indent(rows: list[str]) -> list[str]:
     return ["  " + line for row in rows for line in row.splitlines()]
 
 
-def _text(text: str) -> str:
+def escaped(text: str) -> str:
     """Text in which Markdown and HTML see nothing of theirs."""
     escaped = re.sub(r"([\\`*_\[\]|~#])", r"\\\1", str(text).replace("\n", " "))
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

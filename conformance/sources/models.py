@@ -122,6 +122,11 @@ class Models:
 
 
 def build(key: str) -> tuple[Any, Callable[..., Any], dict[str, torch.Tensor]]:
+    """The model of that name: see `assemble`."""
+    return assemble(MODELS[key])
+
+
+def assemble(spec: Model) -> tuple[Any, Callable[..., Any], dict[str, torch.Tensor]]:
     """The model in float64 and eval mode, a function that gives its loss, and its batch.
 
     Raises ImportError without transformers.
@@ -131,7 +136,6 @@ def build(key: str) -> tuple[Any, Callable[..., Any], dict[str, torch.Tensor]]:
     import torch
 
     transformers: Any = importlib.import_module("transformers")
-    spec = MODELS[key]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         config = getattr(transformers, spec.config)(**spec.sizes)

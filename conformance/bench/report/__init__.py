@@ -1,0 +1,1 @@
+"""Reports on a session: pure readers of its journal."""
