@@ -27,12 +27,13 @@ LIKE = (  # NEP 35: their argument `like` makes them dispatch
 METHODS = ("reduce", "accumulate", "reduceat", "outer", "at")
 
 
-def untouchable(shape: tuple[int, ...], dtype: Any = "d") -> Any:
+def untouchable(shape: tuple[int, ...], dtype: Any = "d", strides: Any = None) -> Any:
     """A CuPy array of that shape over an address where nothing is."""
     import cupy
 
-    memory = cupy.cuda.UnownedMemory(1 << 16, 1 << 20, None, device_id=0)
-    return cupy.ndarray(shape, dtype, memptr=cupy.cuda.MemoryPointer(memory, 0))
+    memory = cupy.cuda.UnownedMemory(1 << 16, 1 << 24, None, device_id=0)
+    pointer = cupy.cuda.MemoryPointer(memory, 1 << 16)
+    return cupy.ndarray(shape, dtype, memptr=pointer, strides=strides)
 
 
 def functions() -> Iterator[tuple[str, Any]]:
