@@ -24,8 +24,11 @@ def missing(package: str, what: str = "'.[peers]'") -> str | None:
 
 
 def version(*packages: str) -> dict[str, str]:
-    """The installed versions by package."""
-    return {package: importlib.metadata.version(package) for package in packages}
+    """The installed versions by package; cupy is of a distribution that names its CUDA."""
+    made = importlib.metadata.packages_distributions()
+    return {
+        package: importlib.metadata.version(made.get(package, [package])[0]) for package in packages
+    }
 
 
 def nothing() -> None:
