@@ -6,6 +6,7 @@ Exception
 │   ├── ProgramError        a Program, or the JSON it is read from, is not well formed
 │   ├── CaptureError        a function could not be recorded faithfully as a Program
 │   ├── EngineError         an engine raised while it ran a Program
+│   │   └── DeviceLost      its device can do nothing more for this process
 │   └── Unsupported         an engine lacks what a Program needs
 └── AssertionError
     └── GradientMismatch    a derivative is not what it should be
@@ -46,6 +47,10 @@ class EngineError(ConformanceError):
     def __init__(self, message: str, *, call: str | None = None) -> None:
         super().__init__(message)
         self.call = call
+
+
+class DeviceLost(EngineError):
+    """The device fails for good in this process, as after an illegal access; begin a new one."""
 
 
 class Unsupported(ConformanceError):

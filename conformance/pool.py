@@ -90,6 +90,8 @@ class _Worker:
         code = self.process.exitcode
         if code is not None and code < 0:
             return f"the worker died of {signal.Signals(-code).name}"
+        if code == work.DEVICE_LOST:
+            return "the device failed, and with it all that would follow in the worker"
         return f"the worker left with status {code}"
 
     def last_words(self) -> str:

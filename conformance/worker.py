@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
-from conformance.errors import UsageError
+from conformance.errors import DeviceLost, UsageError
 from conformance.expectations import JUDGED_BY
 from conformance.expression import Expression
 from conformance.journal import encode
@@ -33,6 +33,7 @@ ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINC
 
 LIVE = "conformance.worker:Live"
 ERROR_LENGTH = 3000
+DEVICE_LOST = 86  # the exit status of a worker whose device fails for good
 
 
 class Harness(Protocol):
@@ -232,6 +233,9 @@ class _Server:
         try:
             for result in self._harness.check(sample, item):
                 self._report(item, number, result)
+        except DeviceLost:
+            traceback.print_exc()
+            os._exit(DEVICE_LOST)
         except Exception as error:
             evidence = {"error": tail(traceback.format_exc()), "reason": _one_line(error)}
             result = self._result(item, sample.op, digest, "sample", "errored", evidence)

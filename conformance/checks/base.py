@@ -15,7 +15,7 @@ import numpy as np
 from conformance.checks.compare import tolerance_for
 from conformance.checks.second import SecondOrder
 from conformance.engines.base import Engine, Run, Vjp
-from conformance.errors import EngineError, Unsupported
+from conformance.errors import DeviceLost, EngineError, Unsupported
 from conformance.oracles.frozen import frozen
 from conformance.oracles.pairs import gaussian
 from conformance.oracles.torch_autograd import SPREADS, scale, spread
@@ -364,6 +364,8 @@ def judge(check: Check, case: Case) -> Iterator[Result]:
         yield case.result(check.name, Finding("unsupported", evidence))
     except ReferenceFailed as error:
         yield case.result(check.name, Finding("inconclusive", {"reason": str(error)}))
+    except DeviceLost:  # which would fail every check that follows: the worker is replaced
+        raise
     except Exception as error:
         evidence = {"reason": one_line(error), "error": trimmed(error)}
         if isinstance(error, EngineError):

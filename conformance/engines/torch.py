@@ -12,7 +12,7 @@ import torch
 
 from conformance.engines.base import Capabilities
 from conformance.engines.namespace import NamespaceEngine
-from conformance.errors import EngineError, Unsupported
+from conformance.errors import DeviceLost, EngineError, Unsupported
 from conformance.program import Array, Call, Program, Values, layout
 
 _MISSING = re.compile(r"derivative for aten::\w+ is not implemented")
@@ -87,16 +87,20 @@ class TorchEngine(NamespaceEngine):
         with nullcontext() if self.device == "cpu" else torch.device(self.device):
             return super().execute(program, tensors, keeper, grad=grad)
 
-
     @contextmanager
     def failures(self) -> Iterator[None]:
-        """As of any engine; a derivative that torch does not have is unsupported."""
+        """As of any engine; a derivative that torch does not have is unsupported.
+
+        What follows an error of the device fails with it, whatever it asks for: DeviceLost.
+        """
         try:
             with super().failures():
                 yield
         except EngineError as error:
             if _MISSING.search(str(error)):
                 raise Unsupported(str(error)) from error
+            if isinstance(error.__cause__, torch.AcceleratorError):
+                raise DeviceLost(str(error), call=error.call) from error
             raise
 
 

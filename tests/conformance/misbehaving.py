@@ -1,7 +1,8 @@
 """A source and a harness whose samples misbehave as their names say, for the tests of runs.
 
 An item's op is a list of behaviours, one a sample: "fine", "wrong", "unsupported", "skipped",
-"raises", "segfault", "leaves", "hangs", "slow", "undrawable", "dies_drawing", "unwritable".
+"raises", "loses_device", "segfault", "leaves", "hangs", "slow", "undrawable", "dies_drawing",
+"unwritable".
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from conformance.errors import UsageError
+from conformance.errors import DeviceLost, UsageError
 from conformance.program import Call, Input, Program, Ref
 from conformance.results import Result, case_id
 from conformance.settings import Settings
@@ -72,6 +73,8 @@ class Harness:
         digest = sample.program.digest(sample.values)
         if sample.op == "raises":
             raise ZeroDivisionError("the check broke")
+        if sample.op == "loses_device":
+            raise DeviceLost("torch on cuda raised AcceleratorError: an illegal memory access")
         if sample.op == "leaves":
             os._exit(3)
         for check in ("value", "vjp"):

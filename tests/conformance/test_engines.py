@@ -15,7 +15,7 @@ from conformance.engines.base import ALL, Engine
 from conformance.engines.namespace import NamespaceEngine, allowed, resolve
 from conformance.engines.refgrad import RefgradEngine
 from conformance.engines.torch import TorchEngine
-from conformance.errors import EngineError, ProgramError, Unsupported, UsageError
+from conformance.errors import DeviceLost, EngineError, ProgramError, Unsupported, UsageError
 from conformance.program import Call, Input, Program, Ref, Symbol, layout
 from tests.fakes.device_array import stand_in
 
@@ -284,3 +284,12 @@ def test_a_device_that_is_not_there_is_a_usage_error(monkeypatch: pytest.MonkeyP
     engine = engines.load("torch", "cuda")
     assert isinstance(engine, TorchEngine)
     assert engine.device == "cuda"
+
+
+def test_a_lost_device_is_told_from_what_a_call_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: object) -> object:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(torch, "mul", broken)
+    with pytest.raises(DeviceLost, match="illegal memory access"):
+        TorchEngine().run(cube(X), {"x0": X})

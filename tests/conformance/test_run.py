@@ -76,6 +76,11 @@ def test_a_run_records_every_sample_and_its_end(tmp_path: Path) -> None:
     [
         ("segfault", "crashed", "the worker died of SIGSEGV"),
         ("leaves", "crashed", "the worker left with status 3"),
+        (
+            "loses_device",
+            "crashed",
+            "the device failed, and with it all that would follow in the worker",
+        ),
         ("hangs", "timeout", "no answer within 1.5 s"),
         ("raises", "errored", "ZeroDivisionError: the check broke"),
     ],
