@@ -32,6 +32,7 @@ from conformance.bench.journal import (
     Phase,
     Result,
 )
+from conformance.bench.patience import Patience
 from conformance.bench.places import Place
 from conformance.bench.statistics import interval, paired, spread
 from conformance.bench.timing import (
@@ -51,8 +52,7 @@ ROUNDS = 60
 FEW_ROUNDS = 6  # the fewest at which an interval covers 95 %
 LEAST_ROUNDS = 3  # of an engine that sits out most of them
 WARM_UP = 2
-PREPARING = 5.0  # seconds in which an engine may be prepared and compared, whatever the budget,
-PATIENCE = 4  # and so many times what torch took
+ONCE = 5.0  # seconds: an engine whose fewest rounds take more is timed once
 LONGEST_REASON = 300  # characters
 LONG_CHAIN = 10_000  # nodes: from here on the collector's share is measured
 
@@ -90,7 +90,7 @@ class Entry:
     reason: str = ""
     timer: Timer | None = None
     cost: float = 0.0  # seconds of a round of its own
-    first: float = 0.0  # seconds from its preparation to the end of its comparison
+    took: float = 0.0  # seconds to prepare, compare and warm it up, or until it was broken off
     every: int = 1  # it takes part in every so many rounds
     times: dict[str, dict[int, float]] = dataclasses.field(default_factory=dict)
     memory: Mapping[str, Mapping[str, int | None]] = dataclasses.field(default_factory=dict)
@@ -127,41 +127,39 @@ def costs(workload: Workload, size: int) -> Costs:
 def run(
     workload: Workload,
     size: int,
-    nodes: int,
+    cost: Costs,
     engines: list[Engine],
     budget: float,
     tools: Tools,
-    predict: Callable[[str], float | None] = lambda label: None,
+    patience: Patience,
 ) -> list[Entry]:
     """Time a case in about `budget` seconds, and never beyond the session's deadline.
 
-    `engines` begins with torch eager. `predict` estimates, from smaller sizes, what it takes to
-    prepare and compare an engine; one that would take too long is not begun.
+    `engines` begins with torch eager. What it takes to prepare and compare them comes on top, and
+    is what `patience` allows.
     """
     entries = [Entry(e.name, e) for e in engines] + [Entry(CONTROL, engines[0])]
+    work = max(cost.flops.get(STEP, 0.0), float(cost.nodes), 1.0)
     reference: dict[str, Any] | None = None
     try:
         for entry in entries:
+            if entry.engine is engines[0]:
+                allowed, refusal = tools.left(), None
+            else:
+                allowed = min(tools.left(), patience.allowed(entry.label, entries[0].took))
+                refusal = patience.refusal(workload.name, entry.label, work, entries[0].took)
             if entry is not entries[0] and reference is None:
                 entry.fail(ERRORED, f"torch has no gradients to hold it to: {entries[0].reason}")
-                continue
-            likely = predict(entry.label)
-            allowed = tools.left()
-            if entry is not entries[0]:
-                allowed = min(allowed, max(PREPARING, budget, PATIENCE * entries[0].first))
-            if likely is not None and likely > allowed:
-                entry.fail(SLOW, f"would take {likely:.2g} s to prepare, by a smaller size")
-                continue
-            with _outcome_of(entry, tools):
-                try:
-                    with tools.limited(allowed):
-                        reference = _enter(entry, workload, size, reference, tools)
-                except Overrun:
-                    entry.fail(SLOW, f"took more than {allowed:.2g} s to prepare and compare")
+            elif refusal is not None:
+                entry.fail(SLOW, refusal)
+            else:
+                reference = _begin(entry, workload, size, reference, allowed, tools)
+                finished = entry.outcome != SLOW
+                patience.took(workload.name, entry.label, work, entry.took, finished=finished)
         gc.freeze()
         _rounds(entries, budget, tools)
         for entry in entries:
-            _afterwards(entry, nodes, tools)
+            _afterwards(entry, cost.nodes, tools)
     finally:
         for entry in entries:
             entry.timer = None
@@ -169,6 +167,26 @@ def run(
         gc.collect()
         tools.place.release()
     return entries
+
+
+def _begin(
+    entry: Entry,
+    workload: Workload,
+    size: int,
+    reference: dict[str, Any] | None,
+    allowed: float,
+    tools: Tools,
+) -> dict[str, Any] | None:
+    """Enter an engine within the seconds that it is allowed; the reference, if there is one now."""
+    began = tools.now()
+    with _outcome_of(entry, tools):
+        try:
+            with tools.limited(allowed):
+                reference = _enter(entry, workload, size, reference, tools)
+        except Overrun:
+            entry.fail(SLOW, f"took more than {allowed:.2g} s to prepare and compare")
+    entry.took = tools.now() - began
+    return reference
 
 
 def cannot(engines: list[Engine], error: Exception) -> list[Entry]:
@@ -183,7 +201,6 @@ def _enter(
     entry: Entry, workload: Workload, size: int, reference: dict[str, Any] | None, tools: Tools
 ) -> dict[str, Any]:
     """Prepare, compare and warm up; the gradients. The first to enter is the reference."""
-    began = tools.now()
     prepared = entry.engine.prepare(workload, size, tools.place.device)
     if reference is None:
         prepared.clear()
@@ -197,7 +214,6 @@ def _enter(
             entry.fail(WRONG, wrong)
             return reference
     entry.compile_seconds = prepared.compile_seconds
-    entry.first = tools.now() - began
     device_clock = tools.place.clock(entry.engine.name, prepared)
     check = tools.place.check(entry.engine.name, prepared)
     timer = Timer(prepared, device_clock, check, tools.preempted, tools.now, tools.processor)
@@ -247,7 +263,7 @@ def _plan(entries: list[Entry], budget: float, rounds: int) -> int:
     wanted = min(rounds, max(FEW_ROUNDS, int(share / own) if own > 0 else rounds))
     for entry in live:
         affordable = share / entry.cost if entry.cost > 0 else math.inf
-        if LEAST_ROUNDS * entry.cost > max(budget, PREPARING) and entry.engine.name != BASELINE:
+        if LEAST_ROUNDS * entry.cost > max(budget, ONCE) and entry.engine.name != BASELINE:
             entry.every = rounds  # once is all it gets
         elif affordable < wanted and entry.engine.name != BASELINE:
             entry.every = min(math.ceil(wanted / affordable), max(1, wanted // LEAST_ROUNDS))

@@ -91,8 +91,8 @@ class _Writer:
         quiet: list[str] = []
         for n, call in enumerate(program.calls):
             text = self._statement(call, variables)
-            for name in {r.name for r in call.refs} & numbers.keys() - kept:
-                if last[name] == n:
+            for name in {r.name for r in call.refs} - kept:
+                if name in numbers and last[name] == n:
                     heapq.heappush(free, numbers.pop(name))
             if call.name in last or call.name in kept:
                 number = heapq.heappop(free) if free else len(numbers)

@@ -17,7 +17,8 @@ from typing import Any
 
 from conformance.bench import case, machine, verdict
 from conformance.bench.engine import Engine
-from conformance.bench.journal import BASELINE, SCHEMA, TIMED, Result
+from conformance.bench.journal import BASELINE, SCHEMA, SLOW, TIMED, Result
+from conformance.bench.patience import Patience
 from conformance.bench.places import Place
 from conformance.bench.statistics import Interval
 from conformance.bench.timing import BACKWARD, STEP, preemptions
@@ -129,7 +130,6 @@ class Session:
     preempted: Callable[[], int] = preemptions
     processor: Callable[[], float] | None = None
     began: float | None = None
-    costs: dict[tuple[str, str], tuple[float, float]] = dataclasses.field(default_factory=dict)
 
     def run(self, cases: Sequence[Case], header: Mapping[str, Any]) -> verdict.Verdict:
         """Time the cases; the verdict on the session.
@@ -150,6 +150,7 @@ class Session:
             preempted=self.preempted,
             processor=self.processor,
         )
+        patience = Patience(len(cases), max(1, len(self.engines) - 1), budget)
         controls: dict[str, list[Interval]] = {phase: [] for phase in JUDGED}
         reached: set[tuple[str, int]] = set()
         stopped = None
@@ -162,11 +163,12 @@ class Session:
                     break
                 self.progress.case(number, f"{workload.name}/{size}")
                 try:
-                    results = self._case(workload, size, len(cases) - number, tools)
+                    patience.begin(number)
+                    results = self._case(workload, size, len(cases) - number, tools, patience)
                 except Overrun:
                     stopped = "budget"
                     break
-                if results[0].outcome == TIMED and not results[0].phases:
+                if tools.left() <= 0 and _is_cut(results[0]):
                     stopped = "budget"
                     break
                 reached.add((workload.name, size))
@@ -194,7 +196,12 @@ class Session:
         return found
 
     def _case(
-        self, workload: Workload, size: int, cases_left: int, tools: case.Tools
+        self,
+        workload: Workload,
+        size: int,
+        cases_left: int,
+        tools: case.Tools,
+        patience: Patience,
     ) -> list[Result]:
         most = QUICK_CASE_SECONDS if self.settings.quick else CASE_SECONDS
         share = min(most, max(LEAST_CASE_SECONDS, 0.5 * tools.left() / cases_left))
@@ -205,16 +212,7 @@ class Session:
         except Exception as error:  # a model whose package is not there
             entries = case.cannot(engines, error)
             return case.results(entries, workload, size, case.Costs(0, {}, {}), self.place.device)
-        work = max(cost.flops[STEP], float(cost.nodes), 1.0)
-
-        def predict(label: str) -> float | None:
-            known = self.costs.get((workload.name, label))
-            return None if known is None or known[0] >= work else known[1] * work / known[0]
-
-        entries = case.run(workload, size, cost.nodes, engines, share, tools, predict)
-        for entry in entries:
-            if entry.first > 0:
-                self.costs[workload.name, entry.label] = (work, entry.first)
+        entries = case.run(workload, size, cost, engines, share, tools, patience)
         return case.results(entries, workload, size, cost, self.place.device)
 
     def _keep(self, results: Sequence[Result], controls: dict[str, list[Interval]]) -> None:
@@ -235,6 +233,12 @@ class Session:
 
     def _roofs(self, when: str) -> None:
         self.writer.write({"kind": "roofs", "when": when, **self.place.roofs()})
+
+
+def _is_cut(torch: Result) -> bool:
+    """Whether the session ended before torch had the fewest rounds that say something."""
+    readings = [phase.spread.n for phase in torch.phases.values()]
+    return torch.outcome in (TIMED, SLOW) and min(readings, default=0) < case.LEAST_ROUNDS
 
 
 def header(

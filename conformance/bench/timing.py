@@ -7,9 +7,10 @@ no more than one graph is alive. What a pair of marks costs is in each call; `ov
 A call in which the kernel took the processor away is disturbed. The kernel counts these
 (involuntary context switches of the process), so no call is disturbed for being slow. With one
 thread such a call counts by the processor time that it took, which in an undisturbed call equals
-what the clock says (seen here: 2.11 and 2.11 ms, where a disturbed one read 6.52 and 2.52). With
-more threads, or on a device, it is left out where another call of the reading remains. The share of
-disturbed calls is in the journal.
+what the clock says (seen here: 2.11 and 2.11 ms, where a disturbed one read 6.52 and 2.52). An
+engine with threads of its own, such as JAX, is disturbed by them, and such a call counts what all
+of them worked. With more threads, or on a device, a disturbed call is left out where another call
+of the reading remains. The share of disturbed calls is in the journal.
 
 The cyclic garbage collector is on while calls are timed, as it is for a user. It is run before
 each engine's turn, after everything that was there before the first round was frozen, so that a

@@ -80,7 +80,6 @@ def render(summary: Summary) -> str:
         collected=[r for r in journal.results if r.collector],
         checked=[r for r in journal.results if r.phases.get(STEP) and r.phases[STEP].host],
         clocks=dict.fromkeys((r.engine, r.clock) for r in journal.results if r.clock),
-        disturbed=summary.disturbed,
         failures=summary.failures,
     )
 

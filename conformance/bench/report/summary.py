@@ -143,10 +143,13 @@ class Summary:
         return tuple(r for r in self.journal.results if r.outcome not in fine)
 
     @property
-    def disturbed(self) -> float:
-        """The mean share of calls in which the kernel took the processor away."""
-        shares = [r.disturbed for r in self.journal.results if r.phases]
-        return sum(shares) / len(shares) if shares else 0.0
+    def disturbed(self) -> dict[str, float]:
+        """The mean share of calls in which the kernel took the processor away, by engine."""
+        shares: dict[str, list[float]] = {}
+        for result in self.journal.results:
+            if result.phases:
+                shares.setdefault(result.engine, []).append(result.disturbed)
+        return {engine: sum(some) / len(some) for engine, some in shares.items()}
 
     def roof(self, dtype: str) -> dict[str, float]:
         """The roofs of a dtype, as measured in the session."""

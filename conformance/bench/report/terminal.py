@@ -41,14 +41,15 @@ def _parts(summary: Summary, phase: str) -> Iterable[RenderableType]:
 
 def _table(summary: Summary, phase: str) -> Table:
     table = _plain()
-    table.add_column(phase)
-    table.add_column("torch", justify="right")
+    table.add_column(phase, no_wrap=True)
+    table.add_column("torch", justify="right", no_wrap=True)
     for engine in summary.engines:
-        table.add_column(engine)
-    table.add_column("torch against itself")
+        table.add_column(engine, no_wrap=True)
+    table.add_column("torch against itself", no_wrap=True)
     for case in summary.cases:
         found = case.baseline.phases.get(phase)
-        time = words.seconds(found.spread.median) if found else case.baseline.outcome
+        said = "unsupported" if case.baseline.outcome == TIMED else case.baseline.outcome
+        time = words.seconds(found.spread.median) if found else said
         control = case.control.phases.get(phase) if case.control else None
         table.add_row(
             Text(case.name, "bold"),

@@ -10,6 +10,7 @@ import pytest
 from conformance.bench import case
 from conformance.bench.engine import Engine
 from conformance.bench.journal import CONTROL, Journal, Result
+from conformance.bench.patience import Patience
 from conformance.bench.session import plan
 from conformance.bench.workload import Workload
 from conformance.errors import UsageError
@@ -89,7 +90,8 @@ def test_without_torch_there_is_nothing_to_hold_others_to() -> None:
     ]
     place = fakes.FakePlace(world)
     tools = case.Tools(place, fakes.agree, random.Random(0), world.time + 99, now=world.now)
-    entries = case.run(ONE[0], 100, 100, engines, 1.0, tools)
+    cost = case.costs(ONE[0], 100)
+    entries = case.run(ONE[0], 100, cost, engines, 1.0, tools, Patience(1, 1, 99.0))
     assert [entry.outcome for entry in entries] == ["out of memory", "errored", "errored"]
     assert "torch has no gradients" in entries[1].reason
 
@@ -135,12 +137,12 @@ def test_an_engine_that_is_slow_sits_out_rounds_and_keeps_its_pairs(tmp_path: Pa
 
 def test_an_engine_of_which_a_smaller_size_took_long_is_not_begun(tmp_path: Path) -> None:
     world = World()
-    compiler = FakeEngine(world, "jax.jit", prepares=4.0)
+    compiler = FakeEngine(world, "jax.jit", prepares=8.0)
     ladder = (fakes.workload(sizes=(100, 1000), quick=100),)
     journal = conduct(tmp_path / "j", world, [compiler], ladder, quick=False)
     small, large = (r for r in journal.results if r.engine == "jax.jit")
     assert (small.outcome, large.outcome) == ("timed", "slow")
-    assert large.reason == "would take 40 s to prepare, by a smaller size"
+    assert large.reason == "would take 80 s to prepare, by a smaller size"
 
 
 def test_compiling_is_kept_apart(tmp_path: Path) -> None:
