@@ -195,5 +195,5 @@ class ForwardCheck:
             | ruling.evidence()
             | said
             | {"description": text, "verdict": verdict}
-            | blame.of_tangents(case, tangents),
+            | (blame.of_tangents(case, tangents) or blame.of_gradient(case)),
         )
