@@ -51,7 +51,7 @@ from conformance.errors import Unsupported
 ROUNDS = 60
 FEW_ROUNDS = 6  # the fewest at which an interval covers 95 %
 LEAST_ROUNDS = 3  # of an engine that sits out most of them
-WARM_UP = 2
+WARM_UP = 1  # and once more to calibrate
 ONCE = 5.0  # seconds: an engine whose fewest rounds take more is timed once
 LONGEST_REASON = 300  # characters
 LONG_CHAIN = 10_000  # nodes: from here on the collector's share is measured
@@ -114,6 +114,11 @@ class Costs:
     flops: Mapping[str, float]
     bytes: Mapping[str, float]
 
+    @property
+    def work(self) -> float:
+        """What grows with the size, as time does: operations, or nodes where these are more."""
+        return max(self.flops.get(STEP, 0.0), float(self.nodes), 1.0)
+
 
 def costs(workload: Workload, size: int) -> Costs:
     """The costs of a case; a model is built for it, so this may take a while, or raise."""
@@ -139,7 +144,6 @@ def run(
     is what `patience` allows.
     """
     entries = [Entry(e.name, e) for e in engines] + [Entry(CONTROL, engines[0])]
-    work = max(cost.flops.get(STEP, 0.0), float(cost.nodes), 1.0)
     reference: dict[str, Any] | None = None
     try:
         for entry in entries:
@@ -147,7 +151,7 @@ def run(
                 allowed, refusal = tools.left(), None
             else:
                 allowed = min(tools.left(), patience.allowed(entry.label, entries[0].took))
-                refusal = patience.refusal(workload.name, entry.label, work, entries[0].took)
+                refusal = patience.refusal(workload.name, entry.label, cost.work, entries[0].took)
             if entry is not entries[0] and reference is None:
                 entry.fail(ERRORED, f"torch has no gradients to hold it to: {entries[0].reason}")
             elif refusal is not None:
@@ -155,7 +159,7 @@ def run(
             else:
                 reference = _begin(entry, workload, size, reference, allowed, tools)
                 finished = entry.outcome != SLOW
-                patience.took(workload.name, entry.label, work, entry.took, finished=finished)
+                patience.took(workload.name, entry.label, cost.work, entry.took, finished=finished)
         gc.freeze()
         _rounds(entries, budget, tools)
         for entry in entries:

@@ -8,8 +8,12 @@ import time
 from pathlib import Path
 
 from conformance.bench import machine
+from conformance.bench.engine import agree
+from conformance.bench.engines import ENGINES, engines
 from conformance.bench.journal import BASELINE
-from conformance.bench.session import Progress, Settings
+from conformance.bench.places import Cuda, Host, Place
+from conformance.bench.session import Progress, Session, Settings, header, plan
+from conformance.bench.workloads import WORKLOADS
 from conformance.errors import UsageError
 from conformance.journal import Writer
 from conformance.run import RUNS
@@ -27,18 +31,12 @@ class Finished:
 def run(settings: Settings, path: Path | None, progress: Progress) -> Finished:
     """Run a session and write its journal.
 
+    `machine.prepare` is to be called before anything that loads NumPy, this module included.
     Without a GPU, a session that asks for one times the CPU part and says so. Raises UsageError
     where torch, to which everything is held, cannot run, and for names and expressions that choose
     nothing; JournalError where the journal cannot be written.
     """
     began = time.perf_counter()
-    machine.prepare(settings.threads, settings.device)
-    from conformance.bench.engine import agree
-    from conformance.bench.engines import ENGINES, engines
-    from conformance.bench.places import Cuda, Host, Place
-    from conformance.bench.session import Session, header, plan
-    from conformance.bench.workloads import WORKLOADS
-
     names = tuple(dict.fromkeys((BASELINE, *(settings.engines or ENGINES))))
     device, note = settings.device, ""
     able, absent = engines(names, device)

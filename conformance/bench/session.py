@@ -18,6 +18,7 @@ from typing import Any
 from conformance.bench import case, machine, verdict
 from conformance.bench.engine import Engine
 from conformance.bench.journal import BASELINE, SCHEMA, SLOW, TIMED, Result
+from conformance.bench.order import Case, Order
 from conformance.bench.patience import Patience
 from conformance.bench.places import Place
 from conformance.bench.statistics import Interval
@@ -32,8 +33,6 @@ CASE_SECONDS, QUICK_CASE_SECONDS = 4.0, 1.5
 LEAST_CASE_SECONDS = 0.3
 ROOFS_SECONDS = 4.0  # about what they take, with the first use of a library
 JUDGED = (BACKWARD, STEP)  # the phases of the control that the verdict looks at
-
-Case = tuple[Workload, int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,20 +150,23 @@ class Session:
             processor=self.processor,
         )
         patience = Patience(len(cases), max(1, len(self.engines) - 1), budget)
+        order = Order(cases, _work)
         controls: dict[str, list[Interval]] = {phase: [] for phase in JUDGED}
         reached: set[tuple[str, int]] = set()
         stopped = None
         try:
             if tools.left() > ROOFS_SECONDS:
                 self._roofs("start")
-            for number, (workload, size) in enumerate(cases):
+            for number in range(len(cases)):
                 if tools.left() <= 0:
                     stopped = "budget"
                     break
-                self.progress.case(number, f"{workload.name}/{size}")
+                patience.begin(number)
                 try:
-                    patience.begin(number)
-                    results = self._case(workload, size, len(cases) - number, tools, patience)
+                    with tools.limited(tools.left()):  # to build a model takes a while
+                        workload, size = order.next(tools.left())
+                    self.progress.case(number, f"{workload.name}/{size}")
+                    results = self._case(workload, size, order, tools, patience)
                 except Overrun:
                     stopped = "budget"
                     break
@@ -199,12 +201,12 @@ class Session:
         self,
         workload: Workload,
         size: int,
-        cases_left: int,
+        order: Order,
         tools: case.Tools,
         patience: Patience,
     ) -> list[Result]:
         most = QUICK_CASE_SECONDS if self.settings.quick else CASE_SECONDS
-        share = min(most, max(LEAST_CASE_SECONDS, 0.5 * tools.left() / cases_left))
+        share = min(most, max(LEAST_CASE_SECONDS, 0.5 * tools.left() / (len(order) + 1)))
         engines = list(self.engines)
         try:
             with tools.limited(tools.left()):
@@ -213,6 +215,7 @@ class Session:
             entries = case.cannot(engines, error)
             return case.results(entries, workload, size, case.Costs(0, {}, {}), self.place.device)
         entries = case.run(workload, size, cost, engines, share, tools, patience)
+        order.took(workload, size, sum(e.took + case.LEAST_ROUNDS * e.cost for e in entries))
         return case.results(entries, workload, size, cost, self.place.device)
 
     def _keep(self, results: Sequence[Result], controls: dict[str, list[Interval]]) -> None:
@@ -233,6 +236,14 @@ class Session:
 
     def _roofs(self, when: str) -> None:
         self.writer.write({"kind": "roofs", "when": when, **self.place.roofs()})
+
+
+def _work(workload: Workload, size: int) -> float:
+    """The work of a case by formula; 0 of one that cannot be made, which takes no time."""
+    try:
+        return case.costs(workload, size).work
+    except Exception:
+        return 0.0
 
 
 def _is_cut(torch: Result) -> bool:

@@ -45,6 +45,7 @@ TARGET = 1e-3  # seconds that the calls of a reading take together, at least (mo
 TICKS = 1000  # and this many ticks of the clock, in each phase
 MOST_CALLS = 1000
 CALIBRATION = 3  # calls
+LONG_STEP = 0.05  # seconds: longer ones are called once to calibrate
 MORE_CALLS = 4  # of a reading in which every call was disturbed
 
 
@@ -155,13 +156,17 @@ class Timer:
 
     def calibrate(self) -> float:
         """Choose the number of calls of each phase; returns what a round costs, in seconds."""
-        self.calls = dict.fromkeys(PHASES, CALIBRATION)
         wall = HostClock(self.prepared.synchronize, now=self._now)
+        start = wall.mark()
+        self.warm_up(1)
+        short = wall.seconds(start, wall.mark()) < LONG_STEP
+        tries = CALIBRATION if short else 1
+        self.calls = dict.fromkeys(PHASES, tries)
         cost = 0.0
         for group in self._groups():
             start = wall.mark()
             found = self._take(group)
-            took = wall.seconds(start, wall.mark()) / CALIBRATION
+            took = wall.seconds(start, wall.mark()) / tries
             if not found:
                 continue
             calls = calls_for(tuple(found.values()), self.clock)

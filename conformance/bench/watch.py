@@ -9,6 +9,8 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+AGAIN = 0.25  # seconds
+
 
 class Overrun(BaseException):
     """A call took longer than it may.
@@ -34,13 +36,18 @@ def limited(seconds: float) -> Iterator[None]:
         yield
         return
 
+    armed = True
+
     def ring(number: int, frame: FrameType | None) -> None:
-        raise Overrun
+        if armed:
+            raise Overrun
 
     before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3))
+    # Python ignores what is raised in a destructor or a callback, so the alarm rings again.
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3), AGAIN)
     try:
         yield
     finally:
+        armed = False
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -87,6 +87,9 @@ def run(*, journal: Path | None, phase: str, as_json: bool, **options: Any) -> i
 
     Exits 0 whatever the ratios are. Without a GPU, --device cuda times the CPU part and says so.
     """
+    from conformance.bench import machine
+
+    machine.prepare(options["threads"], options["device"])  # before NumPy and the others load
     from conformance.bench import run as running
     from conformance.bench.progress import progress
     from conformance.bench.session import Settings

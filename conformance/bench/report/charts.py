@@ -50,7 +50,7 @@ def ratios(summary: Summary, cases: Sequence[Case], phase: str, scale: Log) -> s
             parts.append(_interval(case, engine, phase, scale, y + (lane + 0.5) * LANE, classes))
         y += lanes * LANE + ROW
     grid = []
-    for tick in scale.ticks():
+    for tick in scale.ticks(12):
         kind = "one" if tick == 1 else "grid"
         grid.append(element("line", x1=scale(tick), x2=scale(tick), y1=20, y2=y, class_=kind))
         grid.append(text(scale(tick), 13, f"{tick:g}", class_="tick", text_anchor="middle"))

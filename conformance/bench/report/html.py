@@ -34,6 +34,7 @@ class Row:
     engine: str
     result: Result
     time: str
+    spread: str
     ratios: dict[str, str]
     node: str
     rate: str
@@ -149,6 +150,7 @@ def _row(case: Case, engine: str, result: Result, dot: Dot | None) -> Row:
         engine,
         result,
         words.seconds(times.spread.median) if times else result.outcome,
+        words.spread(times.spread) if times else "",
         {name: words.ratio(ratio) for name, ratio in found.items()},
         f"{node * 1e6:.2f}" if node is not None else "",
         words.rate(dot.rate, "FLOP/s") if dot else "",

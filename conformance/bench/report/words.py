@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from conformance.bench.report.aims import Standing
 from conformance.bench.report.summary import Summary
-from conformance.bench.statistics import Interval
+from conformance.bench.statistics import Interval, Spread
 from conformance.bench.timing import BACKWARD, STEP
 
 _TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
@@ -14,10 +14,17 @@ _RATES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 def seconds(value: float) -> str:
     """ "12.3 µs"."""
+    if value == 0:
+        return "0 s"
     for unit, name in _TIMES:
         if value >= unit:
             return f"{_three(value / unit)} {name}"
     return f"{value / 1e-9:.2g} ns"
+
+
+def spread(found: Spread) -> str:
+    """ "11.8 µs, 0.4 µs, 30": the least, the interquartile range, and how many readings."""
+    return f"{seconds(found.min)}, {seconds(found.iqr)}, {found.n}"
 
 
 def size(value: float) -> str:

@@ -17,7 +17,7 @@ from conformance.bench.report import aims, charts, html, machine, markdown, word
 from conformance.bench.report.summary import Summary, peak_ratio, summarise
 from conformance.bench.report.svg import Log
 from conformance.bench.report.terminal import show
-from conformance.bench.statistics import Interval
+from conformance.bench.statistics import Interval, Spread
 from tests.conformance.bench import fakes
 from tests.conformance.bench.fakes import FakeEngine, World, unsupported
 from tests.conformance.bench.sessions import conduct
@@ -232,6 +232,11 @@ def test_a_scale_of_one_value_has_room(summary: Summary) -> None:
 )
 def test_times_are_in_words(value: float, said: str) -> None:
     assert words.seconds(value) == said
+
+
+def test_a_spread_is_its_least_its_range_and_its_number() -> None:
+    assert words.spread(Spread(30, 1e-5, 1.1e-5, 1.2e-5, 1.35e-5)) == "10 µs, 2.5 µs, 30"
+    assert words.spread(Spread(1, 1e-5, 1e-5, 1e-5, 1e-5)) == "10 µs, 0 s, 1"
 
 
 def test_sizes_rates_and_factors_are_in_words() -> None:

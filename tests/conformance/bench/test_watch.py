@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import signal
 import threading
@@ -23,6 +24,23 @@ def test_a_call_that_never_ends_is_broken_off() -> None:
     assert not issubclass(Overrun, Exception)  # which an engine may swallow
     assert signal.getsignal(signal.SIGALRM) is before
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
+def test_an_alarm_that_is_lost_in_a_destructor_rings_again() -> None:
+    class Deaf:
+        def __del__(self) -> None:
+            with contextlib.suppress(Overrun):
+                while True:
+                    pass
+
+    def work() -> None:
+        with limited(0.01):
+            Deaf()
+            while True:
+                pass
+
+    with pytest.raises(Overrun):
+        work()
 
 
 @pytest.mark.parametrize("seconds", [100.0, math.inf])
