@@ -17,6 +17,7 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ import torch
 
 import refgrad
 from tests.refgrad.against_torch import convert, gradients, leaves, resolve
+from tests.refgrad.jvp_against_torch import tangents
 from tests.refgrad.op_db import op_db
 
 DTYPES = (torch.float64, torch.float32, torch.int64, torch.complex128, torch.complex64, torch.bool)
@@ -107,7 +109,9 @@ def moved(x: Any, device: str) -> Any:
 
 
 class _Seeds:
-    """refgrad, whose from_numpy makes tensors on the device, for `gradients`."""
+    """refgrad, whose from_numpy makes tensors on the device, for `gradients` and `tangents`."""
+
+    Tensor = refgrad.Tensor
 
     def __init__(self, device: str) -> None:
         self.device = device
@@ -186,6 +190,8 @@ def run(
             ours = _results(entry, function, sample, there, i)
             pairs = _compared(entry, ours, theirs, there, host, device, order, i)
             found = [f for f in pairs if f]
+            if differentiable and not found:
+                found = [f for f in _tangents(entry, function, sample, there, host, device, i) if f]
         except Exception as error:  # every failure is one to show
             found = [_told(error)]
         report.agree += not found
@@ -239,6 +245,20 @@ def _compared(
             yield f"{len(a)} gradients instead of {len(b)}"
         for j, (p, q) in enumerate(zip(a, b, strict=False)):
             yield differ(p, q, f"gradient {j % n} of order {j // n + 1}", device)
+
+
+def _tangents(
+    entry: Any, function: Any, sample: Any, there: Any, host: Any, device: str, seed: int
+) -> Iterator[str | None]:
+    """How the tangents of forward mode differ."""
+
+    def of(given: Any, where: str) -> Any:
+        refgrad.manual_seed(seed)
+        wrapped = partial(entry.gradcheck_wrapper, function)
+        return tangents(_Seeds(where), wrapped, given, seed, sample.output_process_fn_grad)
+
+    for j, (a, b) in enumerate(zip(of(there, device), of(host, "cpu"), strict=True)):
+        yield differ(a[1], b[1], f"tangent {j}", device)
 
 
 def in_order() -> list[Any]:

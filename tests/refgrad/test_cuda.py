@@ -42,6 +42,8 @@ def _reports(folder: pathlib.Path) -> tuple[list[dict[str, Any]], list[str]]:
         "--json",
         "--limit",
         limit,
+        "--order",
+        "2",
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     running = []

@@ -18,7 +18,8 @@ THROUGH_THE_HOST = (  # what is added here costs transfers, so it is deliberate
     "permutation", "zero_pivots",
 )  # fmt: skip
 SECOND_ORDER = {  # of those the rules run on Tensors too, whose arrays live on the device
-    "abs", "addmm", "cumprod", "exp", "gather", "index_put", "linalg.cholesky", "linalg.solve",
+    "abs", "addmm", "cumprod", "exp", "fft.hfft", "fft.irfft2", "gather", "index_put",
+    "linalg.cholesky", "linalg.eig", "linalg.eigh", "linalg.solve", "linalg.svd", "logcumsumexp",
     "logsumexp", "matmul", "max", "nn.functional.conv2d", "nn.functional.layer_norm",
     "nn.functional.max_pool2d", "nn.functional.pad", "norm", "prod", "scatter_add", "softmax",
     "sum", "svd", "where",
