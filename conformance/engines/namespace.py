@@ -205,9 +205,11 @@ class NamespaceEngine:
             return tensor
         return tensor.to(self._resolve(f"torch.{dtype}"))
 
-    def seed(self, cotangent: Array, dtype: str) -> Any:
-        """What the backward pass starts from."""
-        return self.to_tensor(cotangent, dtype)
+    def seed(self, cotangent: Array, output: Any) -> Any:
+        """What the backward pass starts from: a tensor where `output` lives, in its dtype."""
+        seed = self.to_tensor(cotangent, dtype_name(output))
+        where = getattr(output, "device", None)  # a Program may bring its result elsewhere
+        return seed if where is None or seed.device == where else seed.to(where)
 
     def to_numpy(self, tensor: Any) -> Array:
         """A copy of a tensor as a NumPy array."""
@@ -318,7 +320,7 @@ class NamespaceEngine:
             text = f"{len(outputs)} flat outputs need as many cotangents, not {len(cotangents)}"
             raise ProgramError(text)
         pairs = [
-            (output, self.seed(np.array(cotangent), _dtype_name(output)))
+            (output, self.seed(np.array(cotangent), output))
             for output, cotangent in zip(outputs, cotangents, strict=True)
             if cotangent is not None and output.requires_grad
         ]
@@ -347,8 +349,9 @@ class NamespaceEngine:
             raise EngineError(message) from error
 
 
-def _dtype_name(tensor: Any) -> str:
+def dtype_name(tensor: Any) -> str:
+    """The dtype of a tensor as a Program names it."""
     return str(tensor.dtype).rpartition(".")[2]
 
 
-__all__ = ["NamespaceEngine", "allowed", "resolve"]
+__all__ = ["NamespaceEngine", "allowed", "dtype_name", "resolve"]

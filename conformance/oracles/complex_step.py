@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from conformance.engines.namespace import dtype_name
 from conformance.engines.refgrad import RefgradEngine
 from conformance.errors import Unsupported
 from conformance.oracles.complex_array import ComplexArray, Trace
@@ -55,9 +56,9 @@ class _ComplexStepEngine(RefgradEngine):
                 tensors[i.name].requires_grad_()
         return tensors
 
-    def seed(self, cotangent: Array, dtype: str) -> Any:
+    def seed(self, cotangent: Array, output: Any) -> Any:
         """Complex too: rules make zeros like a gradient, and write into them."""
-        return wrap(ComplexArray(cotangent.astype(complex), self.trace, dtype))
+        return wrap(ComplexArray(cotangent.astype(complex), self.trace, dtype_name(output)))
 
     def to_numpy(self, tensor: Any) -> Array:
         array = tensor._array

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from refgrad.libraries import on_device
 from refgrad.ops import comparison, pointwise, products
 from refgrad.tensor import Tensor
 
@@ -43,23 +44,31 @@ UNARY = {
 }
 
 
+def _takes(other: Any) -> bool:
+    """Whether a Tensor computes with `other` itself.
+
+    An array of a device is one of these: CuPy's reflected operators are no way back to a Tensor.
+    """
+    return isinstance(other, _OPERANDS) or on_device(other)
+
+
 def _binary(op: Callable[..., Any]) -> Callable[..., Any]:
     def operator(self: Tensor, other: Any) -> Any:
-        return op(self, other) if isinstance(other, _OPERANDS) else NotImplemented
+        return op(self, other) if _takes(other) else NotImplemented
 
     return operator
 
 
 def _reflected(op: Callable[..., Any]) -> Callable[..., Any]:
     def operator(self: Tensor, other: Any) -> Any:
-        return op(other, self) if isinstance(other, _OPERANDS) else NotImplemented
+        return op(other, self) if _takes(other) else NotImplemented
 
     return operator
 
 
 def _inplace(op: Callable[..., Any]) -> Callable[..., Any]:
     def operator(self: Tensor, other: Any) -> Any:
-        if not isinstance(other, _OPERANDS):
+        if not _takes(other):
             return NotImplemented
         self.check_writable()
         return self.become(op(self.snapshot(other), other))

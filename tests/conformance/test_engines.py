@@ -253,6 +253,18 @@ def test_inputs_keep_strides_and_sharing_on_another_device(pair: tuple[Engine, E
     assert made["x0"]._version == before  # sharing memory is not being a view
 
 
+def test_a_cotangent_lives_where_its_output_does(pair: tuple[Engine, Engine]) -> None:
+    here, there = pair
+    calls = (
+        Call("v0", "torch.mul", (Ref("x0"), Ref("x0"))),
+        Call("v1", "torch.Tensor.cpu", (Ref("v0"),)),
+    )
+    program = Program((Input.of("x0", X, requires_grad=True),), calls, (Ref("v0"), Ref("v1")))
+    cotangents = [np.ones(3), np.array([1.0, 2.0, 3.0])]
+    got, want = (e.vjp(program, {"x0": X}, cotangents).gradients["x0"] for e in (there, here))
+    assert np.array_equal(got, want)  # type: ignore[arg-type]
+
+
 def test_tensors_made_of_nothing_are_made_on_the_device() -> None:
     calls = (Call("v0", "torch.ones", ((3,),)), Call("v1", "torch.mul", (Ref("v0"), Ref("x0"))))
     program = Program((Input.of("x0", X),), calls, Ref("v0"))

@@ -6,6 +6,7 @@ The names come from `cupy.json`, which `cupy_surface` reads off the package. As 
   with the parameters, the dtype loops and the ufunc methods that CuPy's has;
 - never turns into a NumPy array by itself, nor computes with one; `get()` copies to the host;
 - returns arrays of no dimensions where NumPy returns scalars;
+- has reflected operators that take numbers alone, and never give the other operand its turn;
 - has no `__index__`, no `flags.writeable`, no `ctypes`; no dtype of objects;
 - raises LinAlgError of a singular matrix, since refgrad asks CuPy to.
 
@@ -276,6 +277,26 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
         if made is None:
             return None
         return _rewrap(made, self)
+
+
+def _reflected(ufunc: np.ufunc) -> Callable[[Any, Any], Any]:
+    """CuPy's are the last that Python asks, so they do not ask the other operand's protocols."""
+
+    def operator(self: Any, other: Any) -> Any:
+        if not isinstance(other, (DeviceArray, *SCALARS)):
+            raise TypeError(f"Unsupported type {type(other)}")
+        return ufunc(other, self)
+
+    return operator
+
+
+for _name, _ufunc in {
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "matmul": np.matmul,
+    "truediv": np.divide, "floordiv": np.floor_divide, "mod": np.remainder, "pow": np.power,
+    "divmod": np.divmod, "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor,
+    "lshift": np.left_shift, "rshift": np.right_shift,
+}.items():  # fmt: skip
+    setattr(DeviceArray, f"__r{_name}__", _reflected(_ufunc))
 
 
 def _host(x: Any) -> Any:

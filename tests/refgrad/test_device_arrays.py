@@ -18,7 +18,8 @@ THROUGH_THE_HOST = (  # what is added here costs transfers, so it is deliberate
     "permutation", "zero_pivots",
 )  # fmt: skip
 SECOND_ORDER = {  # of those the rules run on Tensors too, whose arrays live on the device
-    "abs", "addmm", "cumprod", "exp", "gather", "index_put", "linalg.cholesky", "linalg.solve",
+    "abs", "addmm", "cumprod", "exp", "fft.hfft", "fft.irfft2", "gather", "index_put",
+    "linalg.cholesky", "linalg.eig", "linalg.eigh", "linalg.solve", "linalg.svd", "logcumsumexp",
     "logsumexp", "matmul", "max", "nn.functional.conv2d", "nn.functional.layer_norm",
     "nn.functional.max_pool2d", "nn.functional.pad", "norm", "prod", "scatter_add", "softmax",
     "sum", "svd", "where",
@@ -42,3 +43,17 @@ def test_the_list_of_what_is_not_compared_names_entries_alone() -> None:
 
 def test_what_goes_through_the_host_is_known() -> None:
     assert sorted(ON_HOST) == sorted(THROUGH_THE_HOST)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_samples_that_write_several_values_to_one_place_can_be_left_out(n: int) -> None:
+    found = {label(e): e for e in entries()}
+    plain, once = (
+        found[f"nn.functional.max_unpool{n}d"],
+        found[f"nn.functional.max_unpool{n}d.grad"],
+    )
+    with stand_in():
+        assert run(plain, limit=2, racing=False).undetermined
+        report = run(once, limit=2, racing=False)
+    assert report.undetermined == 0
+    assert report.agree == 2

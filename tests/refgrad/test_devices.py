@@ -6,6 +6,7 @@ there is none `test_cuda.py` says.
 
 from __future__ import annotations
 
+import operator as operators
 from collections.abc import Iterator
 
 import numpy as np
@@ -332,3 +333,16 @@ def test_the_namespace_of_cuda() -> None:
 def test_the_library_is_loaded_once_a_device_is_used() -> None:
     refgrad.zeros(1, device="cuda")
     assert Loaded.cuda is not None
+
+
+@pytest.mark.parametrize("name", ["add", "sub", "mul", "truediv", "pow", "matmul"])
+def test_an_operator_takes_an_array_of_the_device_on_either_side(name: str) -> None:
+    operator = getattr(operators, name)
+    x, y = (np.arange(1.0, 5.0).reshape(2, 2) * k for k in (1, 2))
+    for sides in ([0], [1], [0, 1]):
+        given = [refgrad.from_numpy(a).to("cuda") for a in (x, y)]
+        tensors = [given[i].requires_grad_() for i in sides]
+        operands = [t if i in sides else t._array for i, t in enumerate(given)]
+        made = operator(*operands)
+        np.testing.assert_allclose(values(made), operator(x, y), rtol=1e-12)
+        assert all(g.is_cuda for g in refgrad.autograd.grad(made.sum(), tensors))
