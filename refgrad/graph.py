@@ -207,12 +207,14 @@ class Output:
 
     @property
     def written(self) -> int:
-        """When this result was last written in place; its node notes the last write to any."""
+        """When it was last written in place; its node notes the last write to any that is read."""
         return self._written
 
     @written.setter
     def written(self, tick: int) -> None:
-        self._written = self.parent.written = tick
+        self._written = tick
+        if self.index or not self.parent.op.unread:
+            self.parent.written = tick
 
 
 class AccumulateGrad:

@@ -66,8 +66,10 @@ class Op:
     `promote` names the arguments that are brought to one dtype first, by PyTorch's promotion; with
     `floats` integers become the default dtype. `view` says that the result may share memory with
     the first argument; `contiguous` that it is laid out anew, whatever the arguments' layout;
-    `differentiable` how many of several results have a gradient (None: all); `variadic` the
-    parameter that also takes loose positional integers.
+    `differentiable` how many of several results have a gradient (None: all); `unread` that no rule
+    reads the first of them, so that it need not be saved and may be written in place, and that the
+    rules take None for the others where no gradient reached any of these; `variadic` the parameter
+    that also takes loose positional integers.
     """
 
     failures: tuple[type[Exception], ...] = (ValueError,)  # of a forward: torch's RuntimeError
@@ -83,6 +85,7 @@ class Op:
         view: bool = False,
         contiguous: bool = False,
         differentiable: int | None = 1,
+        unread: bool = False,
         variadic: str | None = None,
         node_name: str | None = None,
         method: bool = True,
@@ -95,6 +98,7 @@ class Op:
         self.contiguous = contiguous
         self.floats = floats
         self.differentiable = differentiable
+        self.unread = unread
         camel = "".join(part.capitalize() for part in self.name.split("_"))
         self.node_name = node_name or f"{camel}Backward0"
         self.__signature__ = inspect.signature(forward)
@@ -345,7 +349,8 @@ class Op:
             _record(results[0], self._node(links, values, raws, tuple(arrays)))
         elif links:
             node: MultiNode = MultiNode(self, links, *self._saved(values, raws), None)
-            node.out = tuple(arrays) if self.saves_out else None
+            if self.saves_out:
+                node.out = (None, *arrays[1:]) if self.unread else tuple(arrays)
             node.specs = tuple((a.shape, a.dtype) for a in arrays[: self.differentiable])
             for i in range(len(node.specs)):
                 if arrays[i].dtype.kind in "fc":
@@ -357,7 +362,7 @@ class Op:
         if isinstance(node, MultiNode):
             made = tuple(
                 wrap(a, Output(node, i))
-                if i < len(node.specs) and a.dtype.kind in "fc"
+                if a is not None and i < len(node.specs) and a.dtype.kind in "fc"
                 else wrap(a)
                 for i, a in enumerate(node.out)
             )
@@ -375,6 +380,8 @@ class Op:
 
     def complete(self, parts: list[Any], node: MultiNode, record: bool) -> tuple[Any, ...]:
         """The gradients of all results of `node`; zero for those that none reached."""
+        if self.unread and all(p is None for p in parts[1:]):
+            return tuple(parts)
         like = next(p for p in parts if p is not None)
         return tuple(
             np.zeros_like(like, shape=shape, dtype=dtype) if p is None else p

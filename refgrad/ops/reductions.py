@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from refgrad.libraries import beside
-from refgrad.ops.arrays import keep_dims, sum_over, wrap_dim, wrap_dims
+from refgrad.ops.arrays import keep_dims, wrap_dim, wrap_dims
+from refgrad.ops.kernels import sum_over
 from refgrad.ops.op import composite, op
 
 __all__ = ["all", "any", "count_nonzero", "mean", "nanmean", "nansum", "prod", "sum"]
