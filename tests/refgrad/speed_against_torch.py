@@ -226,10 +226,9 @@ class Runner:
         seed = np.asarray(rng.normal(size=tuple(out.shape)), dtype=workload.dtype)
         self.seed = module.from_numpy(seed)
 
-    def once(self, repeats: int) -> tuple[float, float]:
+    def once(self, repeats: int, clock: Callable[[], float]) -> tuple[float, float]:
         """Mean seconds of the forward and of the backward."""
         run, m, f, leaves = self.workload.run, self.module, self.functional, self.leaves
-        clock = time.perf_counter
         forward = backward = 0.0
         create = self.workload.create_graph
         for _ in range(repeats):
@@ -257,7 +256,7 @@ class Runner:
         return [v.grad.numpy() for v in self.wanted]
 
 
-def compare(workload: Workload, seconds: float) -> list[Any]:
+def compare(workload: Workload, seconds: float, clock: Callable[[], float]) -> list[Any]:
     """Ratios of each round: forward, backward, both; and the median microseconds of both engines.
 
     Raises:
@@ -271,7 +270,7 @@ def compare(workload: Workload, seconds: float) -> list[Any]:
         scale = np.abs(theirs).max()
         error = np.abs(ours - theirs).max()
         assert error <= (1e-9 if workload.dtype is np.float64 else 1e-4) * scale, workload.name
-    each = max(sum(r.once(1)) for r in runners for _ in range(2))
+    each = max(sum(r.once(1, clock)) for r in runners for _ in range(2))
     repeats = max(1, min(200, round(0.002 / each)))
     rounds = max(11, min(301, round(seconds / (2 * repeats * each))))
     taken: list[list[tuple[float, float]]] = [[], []]
@@ -279,7 +278,7 @@ def compare(workload: Workload, seconds: float) -> list[Any]:
         order = [0, 1]
         random.shuffle(order)
         for i in order:
-            taken[i].append(runners[i].once(repeats))
+            taken[i].append(runners[i].once(repeats, clock))
     ours, theirs = taken
     ratios = [
         [a[0] / b[0] for a, b in zip(ours, theirs)],
@@ -294,8 +293,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("-k", default="", help="only workloads whose name has one of these words (,)")
     parser.add_argument("--seconds", type=float, default=1.0, help="to spend on each")
+    parser.add_argument("--cpu", action="store_true", help="count the thread's own time: a busy machine")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    clock = time.thread_time if options.cpu else time.perf_counter
     print(f"{'workload':26} {'forward':>8} {'backward (quartiles)':>23} {'both (quartiles)':>23}"
           f" {'us ours: fwd, bwd':>19} {'torch: fwd, bwd':>19}")  # fmt: skip
     logs: list[float] = []
@@ -303,7 +304,7 @@ def main() -> None:
     for workload in WORKLOADS:
         if not any(word in workload.name for word in options.k.split(",")):
             continue
-        forward, backward, both, us = compare(workload, options.seconds)
+        forward, backward, both, us = compare(workload, options.seconds, clock)
         low, middle, high = statistics.quantiles(backward, n=4)
         low2, middle2, high2 = statistics.quantiles(both, n=4)
         logs.append(np.log(middle2))
