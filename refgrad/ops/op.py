@@ -31,6 +31,8 @@ from refgrad.ops.arrays import as_array
 from refgrad.ops.forward import push
 from refgrad.ops.placing import together
 from refgrad.outputs import into
+from refgrad.tensor import FUNCTIONS as FUNCTIONS
+from refgrad.tensor import UFUNCS as UFUNCS
 from refgrad.tensor import Tensor, wrap
 from refgrad.views import make_view
 
@@ -49,8 +51,6 @@ _REAL_SCALARS = frozenset((bool, int, float))
 
 METHODS: dict[str, Callable[..., Any]] = {}  # what Tensor offers as methods, by name
 INPLACE: dict[str, Callable[..., Any]] = {}  # and those that have an in-place form, name_
-UFUNCS: dict[Any, Callable[..., Any]] = {}  # NumPy's ufuncs, for rules that run on Tensors
-FUNCTIONS: dict[Any, Callable[..., Any]] = {}  # and its functions, by __array_function__
 
 
 class MultiNode(Node):
