@@ -166,22 +166,12 @@ class Op:
             ):
                 tensors = True
                 break
-        if self.promoted and not (tensors and self._agreed(values)):
-            if not tensors:  # in a rule: 0-d results are NumPy's scalars there
-                values = [
-                    [as_array(e) for e in v] if type(v) in (list, tuple) else as_array(v)
-                    for v in values
-                ]
+        if not tensors:
+            return self._on_arrays(values)
+        if self.promoted and not self._agreed(values):
             self._promote(values)
         raws = [v._array if isinstance(v, Tensor) else _raw(v) for v in values]
         out = self._forward(raws)
-        if not tensors:
-            if not any(hasattr(r, "dtype") for r in _flat(raws)):
-                kind = type(values[0]).__name__ if values else "nothing"
-                raise TypeError(
-                    f"{self.name}(): argument '{self.names[0]}' (position 1) must be Tensor, not {kind}"
-                )
-            return out
         links = self.links(values) if state.enabled and self.rules else ()
         if isinstance(out, (tuple, list)):
             several = self._several(out, values, raws, links)
@@ -194,6 +184,28 @@ class Op:
             node = self._node(links, values, raws, out)
         made = make_view(out, node, self, tuple(values), None) if self.view else wrap(out, node)
         return push(self, values, raws, made) if Levels.open else made
+
+    def _on_arrays(self, values: list[Any]) -> Any:
+        """Its forward, for a rule that runs on arrays.
+
+        Raises:
+            TypeError: there is no array either.
+        """
+        if self.promoted:  # 0-d results are NumPy's scalars here
+            values = [
+                [as_array(e) for e in v] if type(v) in (list, tuple) else as_array(v)
+                for v in values
+            ]
+            self._promote(values)
+        out = self._forward(values)
+        if not (values and hasattr(values[0], "dtype")) and not any(
+            hasattr(v, "dtype") for v in _flat(values)
+        ):
+            kind = type(values[0]).__name__ if values else "nothing"
+            raise TypeError(
+                f"{self.name}(): argument '{self.names[0]}' (position 1) must be Tensor, not {kind}"
+            )
+        return out
 
     def on(self, values: Sequence[Any]) -> Any:
         """Its result on arguments that are bound already."""
