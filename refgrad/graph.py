@@ -47,8 +47,8 @@ class Rule:
         self.raw = self._on_arrays(function, needs, index)
         self.graph = self._on_tensors(function, needs, index)
 
-    # Both are called as `(g, node, shape)`. The common signatures come first, each without the loop,
-    # which takes 1.0 us.
+    # Both are called as `(g, node, shape)`. The common signatures come first, each without the
+    # loop, which takes 1.0 us.
 
     @staticmethod
     def _on_arrays(

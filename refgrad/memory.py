@@ -1,10 +1,11 @@
 """Memory: that of large arrays, freed, is kept for the next ones.
 
-A backward pass makes and drops large arrays all the time. The C library's malloc takes such from the
-system one by one and gives them back, so that every page of each is made anew, which takes longer
-than the arithmetic: layer norm and its gradient on 1e6 floats wait for 1,500 pages and 3.5 ms, of
-10. glibc's malloc learns: once it has seen a large array freed, it serves arrays up to that size
-from its heap, and keeps up to twice as much. With the largest size that it heeds, no page is made.
+A backward pass makes and drops large arrays all the time. The C library's malloc takes such from
+the system one by one and gives them back, so that every page of each is made anew, which takes
+longer than the arithmetic: layer norm and its gradient on 1e6 floats waited for 1,500 pages and
+3.5 ms, of 10. glibc's malloc learns: once it has seen a large array freed, it serves arrays up to
+that size from its heap, and keeps up to twice as much. With the largest size that it heeds, no
+page is made.
 """
 
 from __future__ import annotations

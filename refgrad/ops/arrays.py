@@ -12,29 +12,10 @@ from refgrad.dtypes import from_numpy
 from refgrad.libraries import Loaded, on_device
 from refgrad.ops.kernels import sum_over
 
-_ATOMIC = "ilqILQefd"  # the dtypes that a device adds to one place from many threads
-
 
 def as_array(x: Any) -> Any:
     """`x` as an array: NumPy's scalar, which an operation on 0-d arrays returns, becomes 0-d."""
     return np.asarray(x) if isinstance(x, np.generic) else x
-
-
-def add_at(out: Any, index: Any, values: Any) -> None:
-    """`np.add.at(out, index, values)`, for every dtype on a device too."""
-    if Loaded.cuda is None or not on_device(out):
-        np.add.at(out, index, values)
-        return
-    add = Loaded.cuda.add_at
-    if out.dtype.char in _ATOMIC:
-        add(out, index, values)
-    elif out.dtype.kind == "c":
-        add(out.real, index, values.real)
-        add(out.imag, index, values.imag)
-    else:
-        wide = out.astype(np.int32)
-        add(wide, index, values.astype(np.int32))
-        out[...] = wide.astype(out.dtype)
 
 
 def accumulate(ufunc: Any, x: Any, axis: int) -> Any:

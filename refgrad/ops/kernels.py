@@ -7,13 +7,17 @@ and on other arrays it is the line itself.
 from __future__ import annotations
 
 import functools
+import math
 import string
 from typing import Any
 
 import numpy as np
 import scipy.special as sps
 
+from refgrad.libraries import Loaded, on_device
+
 _LARGE = 1 << 16  # elements
+_ATOMIC = "ilqILQefd"  # the dtypes that a device adds to one place from many threads
 
 
 def sum_over(x: Any, axis: Any, keepdims: bool = False) -> Any:
@@ -68,3 +72,53 @@ def expit(x: Any) -> Any:
         e += 1
         return np.reciprocal(e, out=e)
     return sps.expit(x)
+
+
+def add_rows_at(out: Any, index: Any, rows: Any) -> None:
+    """np.add.at(out, index, rows), of (V, *), (M,) and (M, *); each sum is made in the order of M."""
+    if type(out) is np.ndarray is type(rows) and rows.size >= 2048 and out.dtype.char in "fdFD":
+        # as the product of a sparse matrix, a one a column, with the rows: 2,000 rows of 64 take
+        # 0.07 ms in place of 1.4, and 64 rows of 16 28 us in place of 14
+        from scipy import sparse
+
+        m, width = len(index), math.prod(rows.shape[1:])
+        ones, ends = np.ones(m, dtype=out.dtype), np.arange(m + 1)
+        where = sparse.csc_array((ones, index % len(out), ends), shape=(len(out), m))
+        out += np.reshape(where @ np.reshape(rows, (m, width)), out.shape)
+    else:
+        _add_each(out, index, rows)
+
+
+def add_at(out: Any, index: tuple[Any, ...], values: Any) -> None:
+    """np.add.at(out, index, values), for whole dimensions and arrays of indices or booleans."""
+    arrays = [i for i in index if isinstance(i, np.ndarray)]
+    if type(out) is not np.ndarray or len(arrays) != 1:
+        _add_each(out, index, values)
+    elif arrays[0].dtype == bool:  # which names no place twice
+        out[index] += values
+    elif len(index) == 1 == out.ndim == arrays[0].ndim:
+        np.add.at(out, index, values)
+    else:
+        d = next(k for k, i in enumerate(index) if i is arrays[0])
+        n, own = arrays[0].ndim, arrays[0].shape
+        values = np.broadcast_to(values, (*out.shape[:d], *own, *out.shape[d + 1 :]))
+        rows = np.moveaxis(values, range(d, d + n), range(n))
+        rows = np.reshape(rows, (arrays[0].size, *rows.shape[n:]))
+        add_rows_at(np.moveaxis(out, d, 0), np.reshape(arrays[0], (-1,)), rows)
+
+
+def _add_each(out: Any, index: Any, values: Any) -> None:
+    """`np.add.at(out, index, values)`, for every dtype on a device too."""
+    if Loaded.cuda is None or not on_device(out):
+        np.add.at(out, index, values)
+        return
+    add = Loaded.cuda.add_at
+    if out.dtype.char in _ATOMIC:
+        add(out, index, values)
+    elif out.dtype.kind == "c":
+        add(out.real, index, values.real)
+        add(out.imag, index, values.imag)
+    else:
+        wide = out.astype(np.int32)
+        add(wide, index, values.astype(np.int32))
+        out[...] = wide.astype(out.dtype)

@@ -225,13 +225,12 @@ class Op:
             and (i is None or n <= i or type(args[i]) is tuple)
         ):
             return [*args, *self.defaults[n:]]
-        if i is not None and n > i:
-            if not isinstance(args[i], (tuple, list)):
-                rest = args[i:]
-                if all(not isinstance(r, (tuple, list)) for r in rest) and (
-                    len(rest) > 1 or args[i] is not None
-                ):
-                    args, n = (*args[:i], tuple(rest)), i + 1
+        if i is not None and n > i and not isinstance(args[i], (tuple, list)):
+            rest = args[i:]
+            if all(not isinstance(r, (tuple, list)) for r in rest) and (
+                len(rest) > 1 or args[i] is not None
+            ):
+                args, n = (*args[:i], tuple(rest)), i + 1
         if n > self.positional:
             raise TypeError(
                 f"{self.name}() takes {self.positional} positional arguments but {n} were given"
