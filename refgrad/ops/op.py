@@ -282,13 +282,11 @@ class Op:
 
     def _agreed(self, values: Sequence[Any]) -> bool:
         """Whether the promoted arguments are Tensors of one dtype that it takes as they are."""
-        dtype = None
-        for i in self.promoted:
-            v = values[i]
-            if not isinstance(v, Tensor) or v._array.dtype is not (dtype or v._array.dtype):
-                return False
-            dtype = v._array.dtype
-        return not self.floats or dtype.kind in "fc"
+        found = [v._array.dtype if isinstance(v := values[i], Tensor) else None for i in self.promoted]
+        first = found[0]
+        if first is None or any(dtype is not first for dtype in found):
+            return False
+        return not self.floats or first.kind in "fc"
 
     def _promote(self, values: list[Any]) -> None:
         """Bring the promoted arguments (or the tensors of a list) to their common dtype."""

@@ -10,6 +10,7 @@ looked for. Gradients are compared first; a wrong one is not timed.
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 import statistics
 import time
@@ -28,7 +29,7 @@ Make = Callable[[Any, Any], Callable[[], Any]]
 
 @dataclass(frozen=True)
 class Workload:
-    """What is timed: `run(m, f, leaves)`, with torch or refgrad as `m`, gives what goes backward."""
+    """What is timed: `run(m, f, leaves)`, with an engine as `m`, gives what goes backward."""
 
     name: str
     run: Callable[[Any, Any, list[Any]], Any]
@@ -73,7 +74,7 @@ def mlp(m: Any, f: Any, leaves: list[Any]) -> Any:
 
 def layers(n: int, *widths: int) -> tuple[Any, ...]:
     made: list[Any] = [np.random.default_rng(0).normal(size=(n, widths[0]))]
-    for i, o in zip(widths, widths[1:]):
+    for i, o in itertools.pairwise(widths):
         made += [(o, i), (o,)]
     return tuple(made)
 
@@ -124,7 +125,8 @@ WORKLOADS = [
     Workload("elementwise 1e3", curve, ((1000,),)),
     Workload("elementwise 1e6", curve, ((1000000,),)),
     Workload("relu 1e6", lambda m, f, v: f.relu(v[0]), ((1000000,),)),
-    Workload("exp tanh 1e6 float64", lambda m, f, v: m.tanh(m.exp(v[0])), ((1000000,),), np.float64),
+    Workload("exp tanh 1e6 float64", lambda m, f, v: m.tanh(m.exp(v[0])), ((1000000,),),
+             np.float64),
     Workload("tanh 1e6", lambda m, f, v: m.tanh(v[0]), ((1000000,),)),
     Workload("sigmoid 1e6", lambda m, f, v: m.sigmoid(v[0]), ((1000000,),)),
     Workload("gelu 1e6", lambda m, f, v: f.gelu(v[0]), ((1000000,),)),
@@ -290,29 +292,28 @@ def compare(workload: Workload, seconds: float, clock: Callable[[], float]) -> l
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("-k", default="", help="only workloads whose name has one of these words (,)")
+    formatter = argparse.RawTextHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
+    parser.add_argument("-k", default="", help="names with one of these words (commas between)")
     parser.add_argument("--seconds", type=float, default=1.0, help="to spend on each")
-    parser.add_argument("--cpu", action="store_true", help="count the thread's own time: a busy machine")
+    parser.add_argument("--cpu", action="store_true", help="time of the thread: on a busy machine")
     options = parser.parse_args()
     torch.set_num_threads(1)
     clock = time.thread_time if options.cpu else time.perf_counter
     print(f"{'workload':26} {'forward':>8} {'backward (quartiles)':>23} {'both (quartiles)':>23}"
           f" {'us ours: fwd, bwd':>19} {'torch: fwd, bwd':>19}")  # fmt: skip
-    logs: list[float] = []
-    backward_logs: list[float] = []
+    logs: list[tuple[float, float]] = []
     for workload in WORKLOADS:
         if not any(word in workload.name for word in options.k.split(",")):
             continue
-        forward, backward, both, us = compare(workload, options.seconds, clock)
-        low, middle, high = statistics.quantiles(backward, n=4)
-        low2, middle2, high2 = statistics.quantiles(both, n=4)
-        logs.append(np.log(middle2))
-        backward_logs.append(np.log(middle))
-        print(f"{workload.name:26} {statistics.median(forward):8.2f} {middle:7.2f} ({low:5.2f} to {high:5.2f})"
-              f" {middle2:7.2f} ({low2:5.2f} to {high2:5.2f}) {us[0]:9.1f} {us[1]:9.1f} {us[2]:9.1f} {us[3]:9.1f}",
-              flush=True)  # fmt: skip
-    print(f"geometric mean: backward {np.exp(np.mean(backward_logs)):.3f}, both {np.exp(np.mean(logs)):.3f}")
+        forward, *rest, us = compare(workload, options.seconds, clock)
+        of_rest = [statistics.quantiles(ratios, n=4) for ratios in rest]
+        logs.append((np.log(of_rest[0][1]), np.log(of_rest[1][1])))
+        shown = [f"{m:7.2f} ({low:5.2f} to {high:5.2f})" for low, m, high in of_rest]
+        print(f"{workload.name:26} {statistics.median(forward):8.2f} {' '.join(shown)}"
+              f" {us[0]:9.1f} {us[1]:9.1f} {us[2]:9.1f} {us[3]:9.1f}", flush=True)  # fmt: skip
+    backward, both = np.exp(np.mean(logs, axis=0))
+    print(f"geometric mean: backward {backward:.3f}, both {both:.3f}")
 
 
 if __name__ == "__main__":
