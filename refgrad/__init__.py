@@ -35,6 +35,7 @@ from refgrad.dtypes import *
 from refgrad.func import vmap as vmap
 from refgrad.layouts import *
 from refgrad.limits import *
+from refgrad.memory import keep as _keep
 from refgrad.mode import is_inference_mode_enabled as is_inference_mode_enabled
 from refgrad.ops.activations import *
 from refgrad.ops.adaptive import *
@@ -92,6 +93,7 @@ from refgrad.size import Size as Size
 from refgrad.tensor import Tensor as Tensor
 
 _offer(globals(), _TOP)
+_keep()
 
 __version__ = "0.1.0"
 

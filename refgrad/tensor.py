@@ -25,6 +25,9 @@ NON_LEAF_GRAD = (
     "attribute won't be populated during autograd.backward(). If you indeed want the .grad field "
     "to be populated for a non-leaf Tensor, use .retain_grad() on the non-leaf Tensor."
 )
+UFUNCS: dict[Any, Callable[..., Any]] = {}  # NumPy's ufuncs, for rules that run on Tensors
+FUNCTIONS: dict[Any, Callable[..., Any]] = {}  # and its functions, by __array_function__
+
 LEAF_WRITE = "a leaf Variable that requires grad is being used in an in-place operation."
 
 
@@ -509,16 +512,12 @@ class Tensor(Described):
         return array if dtype is None else array.astype(dtype, copy=False)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        from refgrad.ops.op import UFUNCS
-
         function = UFUNCS.get(ufunc)
         if method != "__call__" or function is None or kwargs:
             return NotImplemented
         return function(*inputs)
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        from refgrad.ops.op import FUNCTIONS
-
         function = FUNCTIONS.get(func)
         return NotImplemented if function is None else function(*args, **kwargs)
 

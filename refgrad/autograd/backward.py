@@ -6,8 +6,10 @@ number, which is a topological order, so each node is visited once, with its who
 
 from __future__ import annotations
 
+import gc
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,7 @@ FREED = (
 
 
 _NODES = (Node, Output)
+_SEQ = operator.attrgetter("seq")
 
 
 def reachable(roots: Sequence[Any]) -> list[Any]:
@@ -57,7 +60,7 @@ def reachable(roots: Sequence[Any]) -> list[Any]:
                     if isinstance(t, _NODES):
                         order.append(t)
                         stack.append(t)
-    order.sort(key=operator.attrgetter("seq"))
+    order.sort(key=_SEQ)
     return order
 
 
@@ -69,11 +72,13 @@ def leading_to(order: Sequence[Any], wanted: set[Any]) -> tuple[set[Any], set[An
         if type(node) is Output:
             leads = node.parent in needed
         else:
-            leads = any(
-                t in needed
-                for link in node.links
-                for t in (link[0] if type(link[0]) is tuple else (link[0],))
-            )
+            leads = False
+            for link in node.links:
+                target = link[0]
+                if type(target) is tuple:
+                    leads = leads or not needed.isdisjoint(target)
+                elif target in needed:
+                    leads = True
         if leads:
             passing.add(node)
             needed.add(node)
@@ -106,6 +111,23 @@ class Gradients:
             of[target] += r
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """The garbage collector waits.
+
+    A recorded pass makes some ten containers a node, none of them garbage before its end: 1,000
+    nodes of 8 floats took 29 ms with the collector, 20 of them its own, and take 9 without.
+    """
+    pause = gc.isenabled()
+    if pause:
+        gc.disable()
+    try:
+        yield
+    finally:
+        if pause:
+            gc.enable()
+
+
 def walk(
     starts: Sequence[tuple[Any, Any]], *, wanted: set[Any] | None, retain: bool, record: bool
 ) -> Gradients:
@@ -116,6 +138,15 @@ def walk(
     Raises:
         RuntimeError: a saved tensor was freed or written in place since.
     """
+    if not record:
+        return _walk(starts, wanted, retain, record)
+    with _uncollected():
+        return _walk(starts, wanted, retain, record)
+
+
+def _walk(
+    starts: Sequence[tuple[Any, Any]], wanted: set[Any] | None, retain: bool, record: bool
+) -> Gradients:
     grads = Gradients(record)
     for target, seed in starts:
         grads.add(target, seed)
@@ -173,8 +204,11 @@ def walk(
                 of[target] = r
                 if r is g or type(r) is not np.ndarray or r.base is not None:
                     shared.add(target)
+            elif record or target in shared:  # as Gradients.add, without its call: 0.15 us
+                of[target] = of[target] + r
+                shared.discard(target)
             else:
-                grads.add(target, r)
+                of[target] += r
         if shared:
             shared.discard(node)
         if not retain and (node.raws is not None or node.out is not None):
@@ -264,7 +298,10 @@ def accumulate(leaf: Any, g: Any, *, owned: bool, record: bool) -> None:
         g = shown(g, record)
         leaf._grad = g.clone() if leaf._grad is None else leaf._grad + g
     else:
-        array = as_array(g)
+        array = g
+        if type(g) is not np.ndarray:
+            array = as_array(g)
+            owned = owned or array is not g  # a 0-d result came as a number: the array is new
         if array.dtype.kind == "c":
             array, owned = as_array(np.conj(array)), True
         if leaf._grad is not None:
@@ -277,7 +314,7 @@ def accumulate(leaf: Any, g: Any, *, owned: bool, record: bool) -> None:
             leaf._grad._array[...] = array
     if around is not None:
         finished(around.after, (), given)
-    for post in tuple((leaf._post_hooks or {}).values()):
+    for post in tuple(leaf._post_hooks.values()) if leaf._post_hooks else ():
         made = post(leaf)
         if made is not None and not isinstance(made, Tensor):
             raise TypeError(f"expected Variable, but hook returned '{type(made).__name__}'")

@@ -10,6 +10,7 @@ import scipy.special as sps
 
 from refgrad.ops.arrays import wrap_dim
 from refgrad.ops.elementary import _sigmoid, sigmoid
+from refgrad.ops.kernels import expit
 from refgrad.ops.op import INPLACE, METHODS, composite, op, unary
 from refgrad.ops.pointwise import mul
 from refgrad.ops.shaping import narrow, reshape
@@ -210,7 +211,7 @@ elu_, selu_, celu_ = _in_place(elu), _in_place(selu), _in_place(celu)
 
 
 def _slope_of_silu(x: Any) -> Any:
-    s = sigmoid(x) if np.iscomplexobj(x) else sps.expit(x)
+    s = sigmoid(x) if np.iscomplexobj(x) else expit(x)
     return s * (1 + x * (1 - s))
 
 
@@ -233,13 +234,13 @@ def _gelu(input):
 @op(method=False)
 def _gelu_tanh(input):
     """x (1 + tanh(u)) / 2 = x sigmoid(2u), with 2u = sqrt(8/pi) (x + 0.044715 x^3)."""
-    return input * sps.expit(SQRT_8_PI * (input + 0.044715 * (input * input * input)))
+    return input * expit(SQRT_8_PI * (input + 0.044715 * (input * input * input)))
 
 
 def _by_gelu_tanh(g: Any, input: Any) -> Any:
     input = np.minimum(np.maximum(input, -64.0), 64.0)  # where s is 0 or 1 in full; x^3 would overflow
     square = input * input
-    s = sps.expit(SQRT_8_PI * (input + 0.044715 * (square * input)))
+    s = expit(SQRT_8_PI * (input + 0.044715 * (square * input)))
     return g * (s * (1 + input * ((1 - s) * (SQRT_8_PI * (1 + 0.134145 * square)))))
 
 
@@ -268,7 +269,7 @@ def mish(input):
 
 def _by_mish(g: Any, input: Any) -> Any:
     t = np.tanh(np.logaddexp(input, 0.0))
-    return g * (t + input * ((1 - t * t) * sps.expit(input)))
+    return g * (t + input * ((1 - t * t) * expit(input)))
 
 
 mish.vjp(input=_by_mish)
@@ -298,7 +299,7 @@ def softplus(input, beta=1.0, threshold=20.0):
 
 softplus.vjp(
     input=lambda g, input, beta, threshold: np.where(
-        input * beta > threshold, g, g * sps.expit(input * beta)
+        input * beta > threshold, g, g * expit(input * beta)
     )
 )
 
@@ -340,7 +341,7 @@ def logsigmoid(input):
     return -np.logaddexp(-input, 0.0)
 
 
-logsigmoid.vjp(input=lambda g, input: g * sps.expit(-input))
+logsigmoid.vjp(input=lambda g, input: g * expit(-input))
 
 
 def glu(input: Any, dim: int = -1) -> Any:

@@ -10,30 +10,12 @@ import numpy as np
 
 from refgrad.dtypes import from_numpy
 from refgrad.libraries import Loaded, on_device
-
-_ATOMIC = "ilqILQefd"  # the dtypes that a device adds to one place from many threads
+from refgrad.ops.kernels import sum_over
 
 
 def as_array(x: Any) -> Any:
     """`x` as an array: NumPy's scalar, which an operation on 0-d arrays returns, becomes 0-d."""
     return np.asarray(x) if isinstance(x, np.generic) else x
-
-
-def add_at(out: Any, index: Any, values: Any) -> None:
-    """`np.add.at(out, index, values)`, for every dtype on a device too."""
-    if Loaded.cuda is None or not on_device(out):
-        np.add.at(out, index, values)
-        return
-    add = Loaded.cuda.add_at
-    if out.dtype.char in _ATOMIC:
-        add(out, index, values)
-    elif out.dtype.kind == "c":
-        add(out.real, index, values.real)
-        add(out.imag, index, values.imag)
-    else:
-        wide = out.astype(np.int32)
-        add(wide, index, values.astype(np.int32))
-        out[...] = wide.astype(out.dtype)
 
 
 def accumulate(ufunc: Any, x: Any, axis: int) -> Any:
@@ -57,11 +39,12 @@ def greatest(x: Any, least: Any, **options: Any) -> Any:
 
 def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     """Sum `g` over the axes along which an input of `shape` was broadcast."""
-    extra = g.ndim - len(shape)
-    axes = tuple(range(extra)) + tuple(
-        i + extra for i, n in enumerate(shape) if n == 1 and g.shape[i + extra] != 1
-    )
-    return np.reshape(np.sum(g, axis=axes), shape) if axes else np.reshape(g, shape)
+    own = g.shape
+    extra = len(own) - len(shape)
+    axes = tuple(i + extra for i, n in enumerate(shape) if n == 1 and own[i + extra] != 1)
+    if extra:
+        return np.reshape(sum_over(g, (*range(extra), *axes)), shape)
+    return sum_over(g, axes, True) if axes else g
 
 
 def cast(g: Any, dtype: Any) -> Any:

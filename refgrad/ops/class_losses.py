@@ -7,40 +7,88 @@ from typing import Any
 import numpy as np
 
 from refgrad.libraries import beside
-from refgrad.ops.arrays import add_at
+from refgrad.ops.kernels import add_at
 from refgrad.ops.linear import linear
 from refgrad.ops.losses import check_reduction, legacy, reduced
-from refgrad.ops.op import composite
+from refgrad.ops.op import composite, op
+from refgrad.ops.scattering import along
 from refgrad.tensor import wrap
 
 __all__: list[str] = []
 
 
 def _classes(target: Any, classes: int, ignore_index: int | None) -> tuple[Any, Any]:
-    """The targets as an array that is safe to index with, and which of them count.
+    """The targets as an array that is safe to index with, and which of them count; None for all.
 
     Raises:
         IndexError: a target is no class.
     """
     t = target._array
-    counted = np.ones(t.shape, dtype=bool) if ignore_index is None else t != ignore_index
+    if ignore_index is None or not 0 <= ignore_index < classes:  # then it is out of range as others
+        if not t.size or (t.min() >= 0 and t.max() < classes):
+            return t, None
+        if ignore_index is None:
+            counted = np.ones_like(t, dtype=bool)
+        else:
+            counted = t != ignore_index
+    else:
+        counted = t != ignore_index
     bad = counted & ((t < 0) | (t >= classes))
     if bad.any():
         raise IndexError(f"Target {int(t[bad].reshape(-1)[0])} is out of bounds.")
-    return np.where(counted, t, 0), counted
-
-
-def _of_class(scores: Any, t: Any) -> Any:
-    """scores[n, t[n, *], *] of (N, C, *), or scores[t] of (C,)."""
-    if scores.ndim == 1:
-        return scores[wrap(t)]
-    return scores.gather(1, wrap(t[:, None])).squeeze(1)
+    return np.where(counted, t, 0), None if counted.all() else counted
 
 
 def _weights(weight: Any, t: Any, counted: Any, like: Any) -> Any:
-    """The weight of each target, 0 where it is ignored; an array."""
-    found = counted.astype(like.dtype.numpy)
-    return found if weight is None else weight._array[t] * found
+    """The weight of each target, 0 where it is ignored, as an array; None where all are 1."""
+    if weight is None:
+        return None if counted is None else counted.astype(like.dtype.numpy)
+    found = weight._array[t]
+    return found if counted is None else found * counted
+
+
+def _total(w: Any, t: Any) -> Any:
+    """The sum of the weights, a number."""
+    return t.size if w is None else np.sum(w)
+
+
+@op(method=False, name="of_class")
+def of_class(input: Any, t: Any) -> Any:
+    """input[n, t[n, *], *] of (N, C, *), for classes t, (N, *)."""
+    return input[along(t[:, None], 1)][:, 0]
+
+
+@op(method=False, name="at_class")
+def at_class(input: Any, t: Any, classes: Any) -> Any:
+    """Zeros (N, classes, *) with `input`, (N, *), at the classes t: the transpose of `of_class`."""
+    out: Any = np.zeros_like(input, shape=(t.shape[0], classes, *t.shape[1:]))
+    out[along(t[:, None], 1)] = input[:, None]
+    return out
+
+
+of_class.vjp(input=lambda g, t, shape: at_class(g, t, shape[1]))
+at_class.vjp(input=lambda g, t: of_class(g, t))
+
+
+@op(method=False, name="nll_loss", node_name="NllLossBackward0")
+def _mean_of_class(input: Any, t: Any, w: Any, counted: Any, total: Any) -> Any:
+    """-(sum of w * input[n, t[n, *], *]) / total, in one node in place of six."""
+    picked = of_class(input, t)
+    if w is not None:
+        picked = picked * w
+    if counted is not None:  # 0 * inf would be nan
+        picked = np.where(counted, picked, 0)
+    return np.sum(picked) / -total
+
+
+def _mean_back(g: Any, t: Any, w: Any, counted: Any, total: Any, shape: Any) -> Any:
+    each = g / -total if w is None else g * (w / -total)
+    if counted is not None:  # where none counts, w / total is nan
+        each = np.where(counted, each, 0.0)
+    return at_class(np.broadcast_to(each, t.shape), t, shape[1])
+
+
+_mean_of_class.vjp(input=_mean_back)
 
 
 @composite(method=False)
@@ -80,15 +128,18 @@ def nll_loss(
             f"weight tensor of shape: {list(weight.shape)}"
         )
     t, counted = _classes(target, classes, ignore_index)
+    single = input.ndim == 1
+    if single:
+        input, t = input.unsqueeze(0), t.reshape(1)
+        counted = None if counted is None else counted.reshape(1)
     w = _weights(weight, t, counted, input)
-    loss = -_of_class(input, t) * wrap(w)
-    if not counted.all():  # 0 * inf would be nan
+    if reduction != "none":
+        total = _total(w, t) if reduction == "mean" else 1
+        return _mean_of_class(input, t, w, counted, total)
+    loss = -of_class(input, t) if w is None else of_class(input, t) * wrap(-w)
+    if counted is not None:  # 0 * inf would be nan
         loss = loss.masked_fill(wrap(~counted), 0)
-    if reduction == "none":
-        return loss
-    if reduction == "sum":
-        return loss.sum()
-    return (loss if loss.ndim == 0 else loss.sum()) / wrap(np.sum(w, keepdims=False).reshape(()))
+    return loss.squeeze(0) if single else loss
 
 
 @composite(method=False)
@@ -135,10 +186,10 @@ def cross_entropy(
         return loss
     smooth = -(log_p if weight is None else log_p * weight.reshape(across)).sum(dim)
     t, counted = _classes(target, classes, ignore_index)
-    if not counted.all():
+    if counted is not None:
         smooth = smooth.masked_fill(wrap(~counted), 0)
     if reduction == "mean":
-        smooth = smooth.sum() / wrap(_weights(weight, t, counted, input).sum().reshape(()))
+        smooth = smooth.sum() / float(_total(_weights(weight, t, counted, input), t))
     elif reduction == "sum":
         smooth = smooth.sum()
     return (1 - label_smoothing) * loss + smooth * (label_smoothing / classes)

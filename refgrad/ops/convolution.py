@@ -13,17 +13,17 @@ from typing import Any
 
 import numpy as np
 
+from refgrad.ops.kernels import inner_over
 from refgrad.ops.op import composite, op
-from refgrad.ops.windows import count, each, overlap_add, pad_spatial, windows
+from refgrad.ops.windows import count, each, pad_spatial, windows
 
 __all__ = [
     "conv1d", "conv2d", "conv3d", "conv_tbc", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
     "convolution",
 ]  # fmt: skip
 
-_CACHED = (
-    1 << 18
-)  # elements of window columns at a time: they stay in cache between copy and product
+# elements of window columns at a time: they stay in cache between copy and product
+_CACHED = 1 << 18
 
 
 def _batches(n: int, elements: int) -> Iterator[slice]:
@@ -40,23 +40,71 @@ def _columns(x: Any, kernel: Any, places: Any, stride: Any, dilation: Any, group
     return np.reshape(view, (n, groups, c // groups * math.prod(kernel), math.prod(places)))
 
 
-def _joined(parts: Any) -> Any:
-    """The batches as one array."""
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+def _offsets(kernel: Any, places: Any, stride: Any, dilation: Any) -> Iterator[tuple[Any, Any]]:
+    """Each element of a kernel, and the slices of a padded x that it meets at all places."""
+    for k in np.ndindex(*kernel):
+        yield (
+            (..., *k),
+            (..., *(
+                slice(i * r, i * r + (o - 1) * s + 1, s)
+                for i, r, o, s in zip(k, dilation, places, stride)
+            )),
+        )  # fmt: skip
 
 
 def _correlate(
     x: Any, w: Any, places: Any, stride: Any, padding: Any, dilation: Any, groups: int
 ) -> Any:
     """y[n, o, p] = sum over c, k of w[o, c, k] x[n, c, stride p + dilation k - padding]."""
-    n, o, kernel = x.shape[0], w.shape[0], w.shape[2:]
     x = pad_spatial(x, padding, padding)
-    rows = np.reshape(w, (groups, o // groups, math.prod(w.shape[1:])))
-    if not n * o * math.prod(places):
-        return np.zeros_like(x, shape=(n, o, *places))
-    batches = _batches(n, x.shape[1] * math.prod(kernel) * math.prod(places))
-    columns = (_columns(x[some], kernel, places, stride, dilation, groups) for some in batches)
-    return np.reshape(_joined([rows @ c for c in columns]), (n, o, *places))
+    return _correlate_padded(x, w, places, stride, dilation, groups)
+
+
+def _correlate_padded(
+    x: Any, w: Any, places: Any, stride: Any, dilation: Any, groups: int
+) -> Any:
+    n, o, per, kernel = x.shape[0], w.shape[0], w.shape[1], w.shape[2:]
+    out: Any = np.zeros_like(x, shape=(n, o, *places))
+    if not out.size:
+        return out
+    rows = np.reshape(w, (groups, o // groups, per * math.prod(kernel)))
+    wide = math.prod(x.shape[3:])
+    if max(stride) == 1 < math.prod(kernel) and 2 * wide <= 3 * math.prod(places[1:]):
+        _correlate_strips(x, rows, kernel, dilation, out)
+        return out
+    flat = np.reshape(out, (n, groups, o // groups, math.prod(places)))
+    for some in _batches(n, x.shape[1] * math.prod(kernel) * math.prod(places)):
+        np.matmul(rows, _columns(x[some], kernel, places, stride, dilation, groups), out=flat[some])
+    return out
+
+
+def _correlate_strips(x: Any, rows: Any, kernel: Any, dilation: Any, out: Any) -> None:
+    """The products at stride 1, into `out`, by columns that are long strips of x.
+
+    The spatial dimensions lie in one, so that an element of the kernel meets a single strip of it.
+    Places where that runs across an edge are computed too, and cut off: 8 images of 32 channels and
+    32 x 32 take 2.6 ms in place of 3.4, and 4 of 3 and 8 x 8 0.03 in place of 0.08.
+    """
+    n, c, *spatial = x.shape
+    o, places, count = out.shape[1], out.shape[2:], math.prod(kernel)
+    steps = [math.prod(spatial[i + 1 :]) for i in range(len(spatial))]
+    offsets = [
+        sum(i * r * s for i, r, s in zip(k, dilation, steps)) for k in np.ndindex(*kernel)
+    ]
+    area, length = math.prod(spatial), places[0] * steps[0]
+    flat: Any = np.zeros_like(x, shape=(n, c, max(area, length + offsets[-1])))
+    flat[..., :area] = np.reshape(x, (n, c, area))
+    inside = (..., *(slice(q) for q in places))
+    strips: Any = None
+    for some in _batches(n, c * count * length):
+        m = some.stop - some.start
+        if strips is None:
+            strips = np.zeros_like(x, shape=(m, c, count, length))
+        for i, offset in enumerate(offsets):
+            strips[:m, :, i] = flat[some, :, offset : offset + length]
+        columns = np.reshape(strips[:m], (m, len(rows), rows.shape[2], length))
+        products = np.reshape(np.matmul(rows, columns), (m, o, places[0], *spatial[1:]))
+        out[some] = products[inside]
 
 
 def _spread(
@@ -65,18 +113,28 @@ def _spread(
     """x[n, c, stride p + dilation k - padding] += w[o, c, k] y[n, o, p], of size `spatial`."""
     n, o, places = y.shape[0], y.shape[1], y.shape[2:]
     per, kernel = w.shape[1], w.shape[2:]
+    if max(stride) == 1:  # a correlation with the kernel turned round: half the time of the columns
+        full = [r * (k - 1) for r, k in zip(dilation, kernel)]
+        before = tuple(f - p for f, p in zip(full, padding))
+        after = tuple(s - q + p for s, q, p in zip(spatial, places, padding))
+        turned = np.swapaxes(np.reshape(w, (groups, o // groups, per, *kernel)), 1, 2)
+        turned = np.flip(turned, tuple(range(3, turned.ndim)))
+        turned = np.reshape(turned, (groups * per, o // groups, *kernel))
+        y = pad_spatial(y, before, after)
+        return _correlate_padded(y, turned, tuple(spatial), stride, dilation, groups)
     padded = tuple(
         max(s + 2 * p, (q - 1) * t + (k - 1) * r + 1)
         for s, p, q, t, k, r in zip(spatial, padding, places, stride, kernel, dilation)
     )
     rows = np.reshape(w, (groups, o // groups, per * math.prod(kernel))).swapaxes(1, 2)
     y = np.reshape(y, (n, groups, o // groups, math.prod(places)))
-    out = np.zeros_like(y, shape=(n, groups * per, *padded))
+    out: Any = np.zeros_like(y, shape=(n, groups * per, *padded))
     if y.size:
-        batches = _batches(n, groups * per * math.prod(kernel) * math.prod(places))
         shape = (-1, groups * per, *kernel, *places)
-        columns = (np.reshape(rows @ y[some], shape) for some in batches)
-        out = _joined([overlap_add(c, padded, stride, dilation) for c in columns])
+        for some in _batches(n, groups * per * math.prod(kernel) * math.prod(places)):
+            columns = np.reshape(rows @ y[some], shape)
+            for k, at in _offsets(kernel, places, stride, dilation):
+                out[some][at] += columns[(slice(None), slice(None), *k[1:])]
     crop = tuple(-p for p in padding)
     rest = tuple(s + p - q for s, p, q in zip(spatial, padding, padded))
     return pad_spatial(out, crop, rest)
@@ -89,12 +147,18 @@ def _weight(
     n, o, places = y.shape[0], y.shape[1], y.shape[2:]
     per = x.shape[1] // groups
     x = pad_spatial(x, padding, padding)
+    out: Any = np.zeros_like(x, shape=(groups, o // groups, per * math.prod(kernel)))
+    if not y.size or not x.size:
+        return np.reshape(out, (o, per, *kernel))
+    if o == groups and per == 1:  # a kernel for every channel: no product of matrices, 3 ms for 9
+        over = (0, *range(2, y.ndim))
+        for i, (_, at) in enumerate(_offsets(kernel, places, stride, dilation)):
+            out[:, 0, i] = np.reshape(inner_over(y, x[at], over), (o,))
+        return np.reshape(out, (o, per, *kernel))
     y = np.reshape(y, (n, groups, o // groups, math.prod(places)))
-    out = np.zeros_like(x, shape=(groups, o // groups, per * math.prod(kernel)))
-    if y.size and x.size:
-        for some in _batches(n, x.shape[1] * math.prod(kernel) * math.prod(places)):
-            columns = _columns(x[some], kernel, places, stride, dilation, groups)
-            out += np.sum(y[some] @ columns.swapaxes(-1, -2), axis=0)
+    for some in _batches(n, x.shape[1] * math.prod(kernel) * math.prod(places)):
+        columns = _columns(x[some], kernel, places, stride, dilation, groups)
+        out += np.sum(y[some] @ columns.swapaxes(-1, -2), axis=0)
     return np.reshape(out, (o, per, *kernel))
 
 

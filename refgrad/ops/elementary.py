@@ -8,6 +8,7 @@ import numpy as np
 import scipy.special as sps
 
 from refgrad.ops.extremes import clamp
+from refgrad.ops.kernels import expit
 from refgrad.ops.op import INPLACE, UFUNCS, alias, binary, composite, op, unary
 from refgrad.ops.pointwise import mul
 
@@ -49,13 +50,19 @@ def _gap(input):
 _gap.vjp(input=lambda g, input: -2 * g * input)
 
 
-
-def _sech2(x: Any) -> Any:
-    """1 - tanh(x)^2 = 4 s(2x) s(-2x), which must not cancel in the tails."""
-    if np.iscomplexobj(x):
-        t = np.tanh(x)
+@op(method=False)
+def _sech2(input):
+    """1 - tanh(x)^2 = 4 / (e^x + e^-x)^2, which must not cancel in the tails."""
+    if input.dtype.kind == "c":
+        t = np.tanh(input)
         return 1 - t * t
-    return 4 * sps.expit(2 * x) * sps.expit(-2 * x)
+    c = np.exp(input)
+    c += 1 / c
+    c *= c
+    return 4 / c
+
+
+_sech2.vjp(input=lambda g, out, input: -2 * g * (out * np.tanh(input)))
 
 
 sin = unary("sin", np.sin, lambda g, input: g * np.cos(input), floats=True)
@@ -94,17 +101,24 @@ arcsinh, arccosh, arctanh = (
 def _sigmoid(x: Any) -> Any:
     if x.dtype.kind == "c":
         return 1 / (1 + np.exp(-x))
-    out = sps.expit(x)
+    out = expit(x)
     return out if out.dtype == x.dtype else out.astype(x.dtype)  # float16 comes back wider
 
 
-def _mirrored(out: Any, x: Any) -> Any:
-    return 1 - out if np.iscomplexobj(x) else sps.expit(-x)
+@op(method=False)
+def _slope_of_sigmoid(input):
+    """s(x) s(-x) = 1 / (2 + e^x + e^-x): 1 - s(x) cancels in the upper tail."""
+    if input.dtype.kind == "c":
+        s = _sigmoid(input)
+        return s * (1 - s)
+    e = np.exp(input)
+    e += 1 / e
+    e += 2
+    return 1 / e
 
 
-sigmoid = unary(  # s'(x) = s(x) s(-x): 1 - s(x) cancels in the upper tail
-    "sigmoid", _sigmoid, lambda g, out, input: g * (out * _mirrored(out, input)), floats=True,
-)
+_slope_of_sigmoid.vjp(input=lambda g, out, input: -g * (out * np.tanh(0.5 * input)))
+sigmoid = unary("sigmoid", _sigmoid, lambda g, input: g * _slope_of_sigmoid(input), floats=True)
 UFUNCS[sps.expit] = sigmoid
 _logit = unary(
     "logit", lambda x: sps.logit(x).astype(x.dtype), floats=True, method=False, inplace=False,
@@ -139,7 +153,7 @@ hypot = binary(
 def logistic(d: Any) -> Any:
     """1 / (1 + e^-d), without e^-d where it overflows: a complex infinity makes nan."""
     if not np.iscomplexobj(d):
-        return sps.expit(d)
+        return expit(d)
     upper = np.real(d) >= 0
     e = np.exp(np.where(upper, -d, d))
     return np.where(upper, 1.0, e) / (1 + e)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
 from refgrad.libraries import beside, to_host
-from refgrad.ops.arrays import add_at
+from refgrad.ops.kernels import add_rows_at
 from refgrad.ops.op import composite, op
 from refgrad.ops.placing import constant
 from refgrad.tensor import wrap
@@ -32,11 +31,9 @@ def rows_of(weight: Any, indices: Any, padding_idx: Any, scale_grad_by_freq: Any
 @op(method=False)
 def add_rows(input: Any, index: Any, size: Any) -> Any:
     """Zeros (size, *) with the rows of `input`, (M, *), added at `index`, (M,)."""
-    width = math.prod(input.shape[1:])
-    out: Any = np.zeros_like(input, shape=(size * width,))  # flat: a reshape of it could be a copy
-    flat = np.reshape(index, (-1, 1)) * width + beside(np.arange(width), index)  # ufunc.at is fast in one dimension
-    add_at(out, np.reshape(flat, (-1,)), np.reshape(input, (-1,)))
-    return np.reshape(out, (size, *input.shape[1:]))
+    out: Any = np.zeros_like(input, shape=(size, *input.shape[1:]))
+    add_rows_at(out, index, input)
+    return out
 
 
 add_rows.vjp(input=lambda g, index: rows_of(g, index, None, False))

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from refgrad.libraries import on_device
-from refgrad.ops.arrays import add_at, wrap_dim
+from refgrad.ops.arrays import wrap_dim
+from refgrad.ops.kernels import add_at
 from refgrad.ops.op import composite, op
 from refgrad.tensor import Tensor, wrap
 
@@ -96,19 +97,34 @@ def getitem(input: Any, index: Any) -> Any:
     return read(input, index)
 
 
-getitem.vjp(input=lambda g, shape, index: put_at(np.zeros_like(g, shape=shape), index, g))
+getitem.vjp(input=lambda g, shape, index: placed_at(g, index, shape))
+
+
+@op(method=False)
+def placed_at(values: Any, index: Any, size: Any) -> Any:
+    """Zeros of `size` with `values` added at `index`, as often as an element is named."""
+    out: Any = np.zeros_like(values, shape=size)
+    _add(out, index, values)
+    return out
+
+
+placed_at.vjp(values=lambda g, index: getitem(g, index))
 
 
 @op(method=False)
 def put_at(input: Any, index: Any, values: Any) -> Any:
     """`input` with `values` added at `index`, as often as an element is named."""
     out = np.copy(input, order="C")
+    _add(out, index, values)
+    return out
+
+
+def _add(out: Any, index: Any, values: Any) -> None:
     first, second = normalize(index, out.ndim)
     if second is None:
         out[first] += values
     else:
         add_at(out[first], second, values)
-    return out
 
 
 put_at.vjp(input=lambda g: g, values=lambda g, index: getitem(g, index))
@@ -199,10 +215,10 @@ def _check_bounds(index: Any, n: int) -> None:
 
 index_select.linear("input")
 index_select.vjp(
-    input=lambda g, shape, dim, index: put_at(
-        np.zeros_like(g, shape=shape),
-        at_dim(wrap_dim(dim, len(shape)), np.reshape(index, (-1,))) if shape else (),
+    input=lambda g, shape, dim, index: placed_at(
         g if shape else np.sum(g),
+        at_dim(wrap_dim(dim, len(shape)), np.reshape(index, (-1,))) if shape else (),
+        shape,
     )
 )
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from refgrad.ops.kernels import inner_over, sum_over
 from refgrad.ops.op import composite, op
 from refgrad.ops.shaping import ints
 from refgrad.tensor import Tensor, wrap
@@ -20,41 +21,69 @@ __all__ = [
 
 
 def _count(shape: Any, dims: Any) -> int:
-    return math.prod(shape[d] for d in dims)
+    return max(math.prod(shape[d] for d in dims), 1)
 
 
-@op(method=False, node_name="NativeLayerNormBackward0", differentiable=3)
-def standardise(input: Any, dims: Any, eps: Any) -> tuple[Any, Any, Any]:
-    """(x - mean) * rstd over `dims`, with rstd = 1 / sqrt(variance + eps); and mean and rstd.
+def standardise(input: Any, weight: Any, bias: Any, dims: Any, across: Any, eps: Any) -> Any:
+    """x * weight + bias of x = (input - mean) * rstd over `dims`; and x, rstd, mean and variance.
 
-    `dims` count from 0; the variance is the biased one; mean and rstd keep the dimensions.
+    rstd = 1 / sqrt(variance + eps), with the biased variance. `dims` count from 0, and the moments
+    keep them; `across` is the shape in which the weight and the bias, either of them None, broadcast.
     """
-    n = max(_count(input.shape, dims), 1)
-    mean = np.sum(input, axis=dims, keepdims=True) / n
-    centred = input - mean
-    rstd = 1 / np.sqrt(np.sum(centred * centred, axis=dims, keepdims=True) / n + eps)
-    centred *= rstd
-    return centred, mean, rstd
+    n = _count(input.shape, dims)
+    mean = sum_over(input, dims, True) / n
+    x = input - mean
+    variance = inner_over(x, x, dims) / n
+    rstd = 1 / np.sqrt(variance + eps)
+    x *= rstd
+    out = np.copy(x) if weight is None else x * np.reshape(weight, across)
+    if bias is not None:
+        out += np.reshape(bias, across)
+    return out, x, rstd, mean, variance
 
 
-def _standardise_back(g: Any, out: Any, dims: Any, shape: Any) -> Any:
-    # d out = rstd (dx - mean(dx) - out mean(out dx));  d mean = mean(dx);  d rstd = -rstd^2 mean(out dx)
-    of_out, of_mean, of_rstd = g
-    x, _, rstd = out
-    n = max(_count(shape, dims), 1)
-    along = np.sum(of_out * x, axis=dims, keepdims=True) + of_rstd * rstd
-    level = np.sum(of_out, axis=dims, keepdims=True) - of_mean / rstd
-    return (of_out - x * (along / n) - level / n) * rstd
+def _by_input(g: Any, out: Any, weight: Any, dims: Any, across: Any) -> Any:
+    # dx = rstd (di - mean(di) - x mean(x di));  d rstd = -rstd^2 mean(x di);  d mean = mean(di)
+    of_out, of_x, of_rstd, of_mean = g
+    _, x, rstd, *_ = out
+    n = _count(x.shape, dims)
+    if weight is not None:
+        of_out = of_out * np.reshape(weight, across)
+    d = of_out if of_x is None else of_out + of_x
+    along, level = inner_over(d, x, dims), sum_over(d, dims, True)
+    if of_x is not None:
+        along, level = along + of_rstd * rstd, level - of_mean / rstd
+    return (x * (along / -n) + d - level / n) * rstd
 
 
-standardise.vjp(input=_standardise_back)
+def _by_vector(of_out: Any, x: Any, across: Any, shape: Any) -> Any:
+    """The gradient of a weight, or with x None of a bias, that broadcasts as `across`."""
+    axes = tuple(i for i, n in enumerate(across) if n == 1)
+    total = sum_over(of_out, axes, True) if x is None else inner_over(of_out, x, axes)
+    return np.reshape(total, shape)
+
+
+def _standardising(name: str, node_name: str) -> Any:
+    """One node in place of four, and no copy of the gradient by x for that of the weight."""
+    made = op(
+        standardise, method=False, name=name, node_name=node_name, differentiable=4, unread=True
+    )
+    return made.vjp(
+        input=_by_input,
+        weight=lambda g, out, across, shape: _by_vector(g[0], out[1], across, shape),
+        bias=lambda g, across, shape: _by_vector(g[0], None, across, shape),
+    )
+
+
+layer_standardise = _standardising("native_layer_norm", "NativeLayerNormBackward0")
+batch_standardise = _standardising("native_batch_norm", "NativeBatchNormBackward0")
+group_standardise = _standardising("native_group_norm", "NativeGroupNormBackward0")
 
 
 @op(method=False, node_name="FusedRmsNormBackward0", differentiable=2)
 def rescale(input: Any, dims: Any, eps: Any) -> tuple[Any, Any]:
     """x * rrms over `dims`, with rrms = 1 / sqrt(mean(x^2) + eps); and rrms."""
-    n = max(_count(input.shape, dims), 1)
-    rrms = 1 / np.sqrt(np.sum(input * input, axis=dims, keepdims=True) / n + eps)
+    rrms = 1 / np.sqrt(inner_over(input, input, dims) / _count(input.shape, dims) + eps)
     return input * rrms, rrms
 
 
@@ -62,38 +91,11 @@ def _rescale_back(g: Any, out: Any, dims: Any, shape: Any) -> Any:
     # d out = rrms (dx - out mean(out dx));  d rrms = -rrms^2 mean(out dx)
     of_out, of_rrms = g
     x, rrms = out
-    n = max(_count(shape, dims), 1)
-    along = np.sum(of_out * x, axis=dims, keepdims=True) + of_rrms * rrms
-    return (of_out - x * (along / n)) * rrms
+    along = inner_over(of_out, x, dims) + of_rrms * rrms
+    return (x * (along / -_count(shape, dims)) + of_out) * rrms
 
 
 rescale.vjp(input=_rescale_back)
-
-
-@op(method=False, name="affine")
-def _affine_op(input: Any, weight: Any, bias: Any) -> Any:
-    out = input * weight
-    out += bias
-    return out
-
-
-# One node in place of two; d out = dx w + x dw + db
-_affine_op.vjp(
-    input=lambda g, weight: g * weight, weight=lambda g, input: g * input, bias=lambda g: g
-)
-
-
-def _affine(x: Any, weight: Any, bias: Any, shape: Any = None) -> Any:
-    """x * weight + bias, each in `shape` if given."""
-    if shape is not None:
-        weight, bias = (None if v is None else v.reshape(shape) for v in (weight, bias))
-    if weight is None and bias is None:
-        return x.clone()  # x itself is saved: the caller may write into what it gets
-    if weight is not None and bias is not None and x.dtype is weight.dtype is bias.dtype:
-        return _affine_op(x, weight, bias)
-    if weight is not None:
-        x = x * weight
-    return x if bias is None else x + bias
 
 
 # --- layer norm and RMS norm ---------------------------------------------------------------------
@@ -126,9 +128,14 @@ def native_layer_norm(
     input: Any, normalized_shape: Any, weight: Any, bias: Any, eps: float
 ) -> tuple[Any, Any, Any]:
     """Layer norm; and the mean and 1 / sqrt(variance + eps) of each row, without a gradient."""
+    out, _, rstd, mean, _ = _layer_norm(input, normalized_shape, weight, bias, eps)
+    return out, mean.detach(), rstd.detach()
+
+
+def _layer_norm(input: Any, normalized_shape: Any, weight: Any, bias: Any, eps: float) -> Any:
     dims = _last_dims(input, normalized_shape, weight, bias)
-    x, mean, rstd = standardise(input.contiguous(), dims, eps)
-    return _affine(x, weight, bias), mean.detach(), rstd.detach()
+    across = (1,) * dims[0] + tuple(input.shape[dims[0] :])
+    return layer_standardise(input.contiguous(), weight, bias, dims, across, eps)
 
 
 @composite(method=False)
@@ -141,8 +148,7 @@ def layer_norm(
     Raises:
         RuntimeError: `normalized_shape` is not that of the last dimensions, the weight and the bias.
     """
-    dims = _last_dims(input, normalized_shape, weight, bias)
-    return _affine(standardise(input.contiguous(), dims, eps)[0], weight, bias)
+    return _layer_norm(input, normalized_shape, weight, bias, eps)[0]
 
 
 @composite(method=False)
@@ -157,7 +163,8 @@ def rms_norm(
     dims = _last_dims(input, normalized_shape, weight, None)
     if eps is None:
         eps = float(np.finfo(input.dtype.numpy).eps)
-    out = _affine(rescale(input.contiguous(), dims, eps)[0], weight, None)
+    x = rescale(input.contiguous(), dims, eps)[0]
+    out = x.clone() if weight is None else x * weight  # x is saved: the caller may write to `out`
     return out if out.dtype is input.dtype else out.to(input.dtype)
 
 
@@ -166,7 +173,7 @@ def rms_norm(
 
 def _channels(input: Any) -> tuple[int, ...]:
     """The shape in which a vector of channels broadcasts against (N, C, *)."""
-    return (-1, *(1,) * (input.ndim - 2))
+    return (1, input.shape[1], *(1,) * (input.ndim - 2))
 
 
 @composite(method=False)
@@ -174,10 +181,10 @@ def native_group_norm(
     input: Any, weight: Any, bias: Any, N: int, C: int, HxW: int, group: int, eps: float
 ) -> tuple[Any, Any, Any]:
     """Group norm, and the mean and 1 / sqrt(variance + eps) of each group, (N, group)."""
-    grouped = input.reshape(N, group, C // group * HxW)
-    x, mean, rstd = standardise(grouped, (2,), eps)
-    out = _affine(x.reshape(input.shape), weight, bias, _channels(input))
-    return out, mean.reshape(N, group), rstd.reshape(N, group)
+    grouped = input.reshape(N, group, C // group, HxW)
+    across = (1, group, C // group, 1)
+    out, _, rstd, mean, _ = group_standardise(grouped, weight, bias, (2, 3), across, eps)
+    return out.reshape(input.shape), mean.reshape(N, group), rstd.reshape(N, group)
 
 
 @composite(method=False)
@@ -214,11 +221,37 @@ def _check_vectors(channels: int, **vectors: Any) -> None:
             )
 
 
-def _update(running: Any, batch: Any, momentum: float) -> None:
-    """running = (1 - momentum) running + momentum batch, in place."""
+def _update(running: Any, batch: Any, momentum: float, scale: float = 1.0) -> None:
+    """running = (1 - momentum) running + momentum scale batch, in place; of (C,) and (N, C, *)."""
     if running is not None:
-        running._array[...] = (1 - momentum) * running._array + momentum * batch
+        own = running._array
+        new = np.reshape(batch._array, (-1, *own.shape))
+        new = np.sum(new, axis=0) * (momentum * scale / max(len(new), 1))
+        own[...] = (1 - momentum) * own + new
         running.mark_written()
+
+
+def _batch_norm(
+    input: Any, weight: Any, bias: Any, running_mean: Any, running_var: Any, training: bool,
+    momentum: float, eps: float,
+) -> tuple[Any, Any, Any]:  # fmt: skip
+    """Batch norm; and in training mean and 1 / sqrt(variance + eps), (1, C, *) of ones, else None."""
+    shape = _channels(input)
+    if training:
+        dims = (0, *range(2, input.ndim))
+        out, _, rstd, mean, variance = batch_standardise(input, weight, bias, dims, shape, eps)
+        _update(running_mean, mean, momentum)
+        n = _count(input.shape, dims)
+        _update(running_var, variance, momentum, n / (n - 1) if n > 1 else 1.0)
+        return out, mean, rstd
+    if running_mean is None or running_var is None:
+        raise RuntimeError(
+            "Expected running_mean and running_var to be defined when training=False"
+        )
+    rstd = (running_var + eps) ** -0.5
+    scale = rstd if weight is None else rstd * weight
+    x = (input - running_mean.reshape(shape)) * scale.reshape(shape)
+    return (x if bias is None else x + bias.reshape(shape)), None, None
 
 
 @composite(method=False)
@@ -227,26 +260,14 @@ def native_batch_norm(
     momentum: float, eps: float,
 ) -> tuple[Any, Any, Any]:  # fmt: skip
     """Batch norm; and in training each channel's mean and 1 / sqrt(variance + eps), without a gradient."""
+    out, mean, rstd = _batch_norm(
+        input, weight, bias, running_mean, running_var, training, momentum, eps
+    )
+    if mean is None:
+        empty = wrap(np.zeros_like(input._array, shape=(0,)))
+        return out, empty, empty
     c = input.shape[1]
-    shape = _channels(input)
-    if training:
-        dims = (0, *range(2, input.ndim))
-        x, mean, rstd = standardise(input, dims, eps)
-        _update(running_mean, mean._array.reshape(c), momentum)
-        if running_var is not None:
-            n = _count(input.shape, dims)
-            variance = np.var(input._array, axis=dims)
-            _update(running_var, variance * (n / (n - 1)) if n > 1 else variance, momentum)
-        return _affine(x, weight, bias, shape), mean.detach().reshape(c), rstd.detach().reshape(c)
-    if running_mean is None or running_var is None:
-        raise RuntimeError(
-            "Expected running_mean and running_var to be defined when training=False"
-        )
-    rstd = (running_var + eps) ** -0.5
-    scale = rstd if weight is None else rstd * weight
-    x = (input - running_mean.reshape(shape)) * scale.reshape(shape)
-    empty = wrap(np.zeros_like(input._array, shape=(0,)))
-    return _affine(x, None, bias, shape), empty, empty
+    return out, mean.detach().reshape(c), rstd.detach().reshape(c)
 
 
 def _check_batch(input: Any, running_mean: Any, running_var: Any, weight: Any, bias: Any) -> None:
@@ -294,7 +315,7 @@ def functional_batch_norm(
             f"Expected more than 1 value per channel when training, got input size {input.shape}"
         )
     _check_batch(input, running_mean, running_var, weight, bias)
-    return native_batch_norm(
+    return _batch_norm(
         input, weight, bias, running_mean, running_var, training, momentum, eps
     )[0]
 
@@ -316,16 +337,16 @@ def functional_instance_norm(
         )
     _check_batch(input, running_mean, running_var, weight, bias)
     if not use_input_stats:
-        return native_batch_norm(
+        return _batch_norm(
             input, weight, bias, running_mean, running_var, False, momentum, eps
         )[0]
-    n, c = input.shape[:2]
     dims = tuple(range(2, input.ndim))
-    x, mean, _ = standardise(input, dims, eps)
-    _update(running_mean, mean._array.reshape(n, c).mean(0), momentum)
-    if running_var is not None:
-        _update(running_var, np.var(input._array, axis=dims, ddof=1).mean(0), momentum)
-    return _affine(x, weight, bias, _channels(input))
+    across = _channels(input)
+    out, _, _, mean, variance = batch_standardise(input, weight, bias, dims, across, eps)
+    n = _count(input.shape, dims)
+    _update(running_mean, mean, momentum)
+    _update(running_var, variance, momentum, n / (n - 1))
+    return out
 
 
 batch_norm = _torch_order("batch_norm", functional_batch_norm)

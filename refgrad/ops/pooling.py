@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from refgrad.libraries import beside
-from refgrad.ops.arrays import add_at
+from refgrad.ops.kernels import add_at
 from refgrad.ops.op import composite, op
 from refgrad.ops.windows import each, pad_spatial
 
@@ -256,7 +256,7 @@ def deposit(input: Any, index: Any, size: Any) -> Any:
     shape = (*input.shape[:2], *size)
     out: Any = np.zeros_like(input, shape=(math.prod(shape),))  # a reshape of it could be a copy
     flat = np.reshape(_flat(index, math.prod(size)), (-1,))
-    add_at(out, flat, np.reshape(input, (-1,)))
+    add_at(out, (flat,), np.reshape(input, (-1,)))
     return np.reshape(out, shape)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from refgrad.libraries import beside
 from refgrad.ops.arrays import keep_dims, wrap_dim, wrap_dims
+from refgrad.ops.kernels import sum_over
 from refgrad.ops.op import composite, op
 
 __all__ = ["all", "any", "count_nonzero", "mean", "nanmean", "nansum", "prod", "sum"]
@@ -33,7 +34,7 @@ def _widened(input: Any, dtype: Any) -> Any:
 @op(contiguous=True)
 def sum(input, dim=None, keepdim=False, *, dtype=None):
     """The sum over `dim` (all by default)."""
-    return np.sum(_widened(input, dtype), axis=dims_of(dim, input.ndim), keepdims=keepdim)
+    return sum_over(_widened(input, dtype), dims_of(dim, input.ndim), keepdim)
 
 
 sum.linear("input")
@@ -74,7 +75,7 @@ def mean(input, dim=None, keepdim=False, *, dtype=None):
             "mean(): could not infer output dtype. Input dtype must be either a floating point or "
             f"complex dtype. Got: {input.dtype}"
         )
-    total = np.sum(input, axis=dims_of(dim, input.ndim), keepdims=keepdim)
+    total = sum_over(input, dims_of(dim, input.ndim), keepdim)
     n = count(input.shape, dim)
     return total / n if n else total * np.nan
 

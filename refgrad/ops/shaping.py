@@ -25,8 +25,8 @@ __all__ = [
 
 def ints(size: Any) -> tuple[int, ...]:
     """A size argument, an int or several, as a tuple of ints."""
-    if isinstance(size, Sequence):
-        return tuple(operator.index(n) for n in size)
+    if type(size) is tuple or isinstance(size, Sequence):
+        return tuple(map(operator.index, size))
     return (operator.index(size),)
 
 
@@ -37,6 +37,8 @@ def solve_size(size: Any, numel: int) -> tuple[int, ...]:
         RuntimeError: no such shape exists.
     """
     shape = ints(size)
+    if math.prod(shape) == numel and (not shape or min(shape) >= 0):
+        return shape
     known = math.prod(n for n in shape if n != -1)
     free = [i for i, n in enumerate(shape) if n == -1]
     if len(free) > 1:

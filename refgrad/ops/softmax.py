@@ -8,6 +8,7 @@ import numpy as np
 
 from refgrad import dtypes
 from refgrad.ops.arrays import keep_dims
+from refgrad.ops.kernels import inner_over, max_over, sum_over
 from refgrad.ops.op import composite, op
 from refgrad.ops.reductions import dims_of
 from refgrad.tensor import Tensor
@@ -20,8 +21,9 @@ def _softmax(input, dim):
     """e^x / sum of e^x; from x - max, as e^x overflows."""
     if input.size == 0:
         return np.copy(input)
-    e = np.exp(input - np.max(input, axis=dim, keepdims=True))
-    return e / np.sum(e, axis=dim, keepdims=True)
+    e = np.exp(input - max_over(input, dim, True))
+    e /= sum_over(e, dim, True)
+    return e
 
 
 @op(method=False, name="log_softmax", contiguous=True)
@@ -29,15 +31,16 @@ def _log_softmax(input, dim):
     """x - log(sum of e^x), by way of x - max."""
     if input.size == 0:
         return np.copy(input)
-    x = input - np.max(input, axis=dim, keepdims=True)
-    return x - np.log(np.sum(np.exp(x), axis=dim, keepdims=True))
+    x = input - max_over(input, dim, True)
+    x -= np.log(sum_over(np.exp(x), dim, True))
+    return x
 
 
 _softmax.vjp(  # dy = y (dx - sum of y dx)
-    input=lambda g, out, dim: out * (g - np.sum(g * out, axis=dim, keepdims=True))
+    input=lambda g, out, dim: (g - inner_over(g, out, dim)) * out
 )
 _log_softmax.vjp(  # dy = dx - sum of e^y dx
-    input=lambda g, out, dim: g - np.exp(out) * np.sum(g, axis=dim, keepdims=True)
+    input=lambda g, out, dim: g - np.exp(out) * sum_over(g, dim, True)
 )
 
 

@@ -12,7 +12,7 @@ from refgrad.libraries import as_strided as strided
 from refgrad.libraries import beside, writeable
 from refgrad.ops.arrays import wrap_dim
 from refgrad.ops.complexes import view_as_real
-from refgrad.ops.indexing import at_dim, put_at
+from refgrad.ops.indexing import at_dim, placed_at
 from refgrad.ops.op import composite, op
 from refgrad.ops.shaping import permute
 from refgrad.tensor import wrap
@@ -175,10 +175,7 @@ def _strided(input: Any, size: Any, stride: Any, offset: Any) -> Any:
 
 _strided.vjp(
     input=lambda g, shape, size, stride, offset: np.reshape(
-        put_at(
-            np.zeros_like(g, shape=(math.prod(shape),)), (_places(size, stride, offset),), g
-        ),
-        shape,
+        placed_at(g, (_places(size, stride, offset),), (math.prod(shape),)), shape
     )
 )
 
@@ -266,7 +263,7 @@ def _fold(g: Any, shape: tuple[int, ...], dimension: int, size: int, step: int) 
         return np.reshape(np.sum(g), ())
     d = wrap_dim(dimension, len(shape))
     into = np.arange(0, shape[d] - size + 1, step)[:, None] + np.arange(size)
-    return put_at(np.zeros_like(g, shape=shape), at_dim(d, into), np.moveaxis(g, -1, d + 1))
+    return placed_at(np.moveaxis(g, -1, d + 1), at_dim(d, into), shape)
 
 
 _unfold.vjp(input=_fold)

@@ -1,0 +1,124 @@
+"""Kernels: what forwards and rules share, faster than the line that each stands for.
+
+On NumPy's own arrays each takes the way that its comment measures (float32, one thread); on Tensors
+and on other arrays it is the line itself.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import string
+from typing import Any
+
+import numpy as np
+import scipy.special as sps
+
+from refgrad.libraries import Loaded, on_device
+
+_LARGE = 1 << 16  # elements
+_ATOMIC = "ilqILQefd"  # the dtypes that a device adds to one place from many threads
+
+
+def sum_over(x: Any, axis: Any, keepdims: bool = False) -> Any:
+    """np.sum(x, axis, keepdims)."""
+    if type(x) is np.ndarray:  # 128 floats: 1.3 us in place of 3.1
+        if axis == (x.ndim - 1,) and x.size >= _LARGE and _rowwise(x):
+            # 1000 rows of 1000: 0.07 ms in place of 0.20, with as many partial sums
+            total = np.matmul(x, np.ones((x.shape[-1],), dtype=x.dtype))
+            return total[..., None] if keepdims else total
+        return np.add.reduce(x, axis=axis, keepdims=keepdims)
+    return np.sum(x, axis=axis, keepdims=keepdims)
+
+
+def _rowwise(x: Any) -> bool:
+    """Whether rows of x may be summed by a matrix product: these are short and lie in order."""
+    return x.dtype.char in "fd" and 16 <= x.shape[-1] <= 4096 and x.flags.c_contiguous
+
+
+def max_over(x: Any, axis: Any, keepdims: bool = False) -> Any:
+    """np.max(x, axis, keepdims)."""
+    if type(x) is np.ndarray:  # 128 floats: 1.3 us in place of 3.1
+        return np.maximum.reduce(x, axis=axis, keepdims=keepdims)
+    return np.max(x, axis=axis, keepdims=keepdims)
+
+
+def inner_over(x: Any, y: Any, axis: tuple[int, ...]) -> Any:
+    """np.sum(x * y, axis, keepdims=True)."""
+    if type(x) is np.ndarray is type(y) and x.shape == y.shape and axis and x.dtype.kind == "f":
+        # the product never stands in memory; 1e6 floats: 0.11 ms by vecdot and 0.16 to 0.24 by
+        # einsum in place of 0.32 to 0.49; 128 floats: 1.3 and 2.8 us in place of 3.5
+        if axis == (x.ndim - 1,):
+            return np.vecdot(x, y)[..., None]
+        labels, kept = _labels(x.ndim, axis)
+        return np.einsum(labels, x, y)[kept]
+    return np.sum(x * y, axis=axis, keepdims=True)
+
+
+@functools.lru_cache(maxsize=256)
+def _labels(ndim: int, axis: tuple[int, ...]) -> tuple[str, tuple[Any, ...]]:
+    """The sum of products over `axis` in einsum's words, and the index that keeps these axes."""
+    own = string.ascii_letters[:ndim]
+    rest = "".join(c for i, c in enumerate(own) if i not in axis)
+    kept = tuple(None if i in axis else slice(None) for i in range(ndim))
+    return f"{own},{own}->{rest}", kept
+
+
+def expit(x: Any) -> Any:
+    """scipy.special.expit: 1 / (1 + e^-x)."""
+    if type(x) is np.ndarray and x.dtype.char == "f" and x.size > 1024:
+        e = np.negative(x)  # 1e6 floats: 1.9 ms in place of 4.2
+        np.exp(e, out=e)
+        e += 1
+        return np.reciprocal(e, out=e)
+    return sps.expit(x)
+
+
+def add_rows_at(out: Any, index: Any, rows: Any) -> None:
+    """np.add.at(out, index, rows), of (V, *), (M,) and (M, *); each sum is made in the order of M."""
+    if type(out) is np.ndarray is type(rows) and rows.size >= 2048 and out.dtype.char in "fdFD":
+        # as the product of a sparse matrix, a one a column, with the rows: 2,000 rows of 64 take
+        # 0.07 ms in place of 1.4, and 64 rows of 16 28 us in place of 14
+        from scipy import sparse
+
+        m, width = len(index), math.prod(rows.shape[1:])
+        ones, ends = np.ones(m, dtype=out.dtype), np.arange(m + 1)
+        where = sparse.csc_array((ones, index % len(out), ends), shape=(len(out), m))
+        out += np.reshape(where @ np.reshape(rows, (m, width)), out.shape)
+    else:
+        _add_each(out, index, rows)
+
+
+def add_at(out: Any, index: tuple[Any, ...], values: Any) -> None:
+    """np.add.at(out, index, values), for whole dimensions and arrays of indices or booleans."""
+    arrays = [i for i in index if isinstance(i, np.ndarray)]
+    if type(out) is not np.ndarray or len(arrays) != 1:
+        _add_each(out, index, values)
+    elif arrays[0].dtype == bool:  # which names no place twice
+        out[index] += values
+    elif len(index) == 1 == out.ndim == arrays[0].ndim:
+        np.add.at(out, index, values)
+    else:
+        d = next(k for k, i in enumerate(index) if i is arrays[0])
+        n, own = arrays[0].ndim, arrays[0].shape
+        values = np.broadcast_to(values, (*out.shape[:d], *own, *out.shape[d + 1 :]))
+        rows = np.moveaxis(values, range(d, d + n), range(n))
+        rows = np.reshape(rows, (arrays[0].size, *rows.shape[n:]))
+        add_rows_at(np.moveaxis(out, d, 0), np.reshape(arrays[0], (-1,)), rows)
+
+
+def _add_each(out: Any, index: Any, values: Any) -> None:
+    """`np.add.at(out, index, values)`, for every dtype on a device too."""
+    if Loaded.cuda is None or not on_device(out):
+        np.add.at(out, index, values)
+        return
+    add = Loaded.cuda.add_at
+    if out.dtype.char in _ATOMIC:
+        add(out, index, values)
+    elif out.dtype.kind == "c":
+        add(out.real, index, values.real)
+        add(out.imag, index, values.imag)
+    else:
+        wide = out.astype(np.int32)
+        add(wide, index, values.astype(np.int32))
+        out[...] = wide.astype(out.dtype)
