@@ -5,10 +5,12 @@ for the backward: its result, the graph and what was saved. Gradients are None b
 part of the peak. Each figure is kept under the way in which it was counted:
 
 - "resident": the process's resident set (Linux), after free pages were given back and its
-  high-water mark was reset. It sees everything, whoever allocated it, and is therefore what ratios
-  are made of; it does not see what fits into free memory, so figures below a MiB are left out.
+  high-water mark was reset. It sees everything, whoever allocated it, but for what fits into
+  memory that an allocator keeps (as Python's does for small objects), so it is a lower bound, and
+  figures below a MiB are left out.
 - "traced": tracemalloc, which NumPy reports its arrays to. Exact at any size, for the engines that
-  are Python and NumPy. Bytes that other libraries allocate are not seen.
+  are Python and NumPy. Bytes that other libraries allocate are not seen. Reports take the larger
+  of the two.
 - "torch" and "cupy": the counters of these libraries on a GPU. JAX cannot reset its own.
 """
 

@@ -249,13 +249,10 @@ def per_node(result: Result, phase: str) -> float | None:
     return result.phases[phase].spread.median / result.nodes
 
 
-def peak(result: Result, counted: Sequence[str] = ("resident", "torch", "cupy")) -> int | None:
-    """Peak bytes by the first way of counting that saw it."""
-    for way in counted:
-        value = result.memory.get(way, {}).get("peak")
-        if value is not None:
-            return value
-    return None
+def peak(result: Result) -> int | None:
+    """Peak bytes: the most that a way of counting saw, for none sees what is not there."""
+    found = [figures["peak"] for figures in result.memory.values()]
+    return max((value for value in found if value is not None), default=None)
 
 
 def peak_ratio(case: Case, engine: str) -> float | None:

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from conformance.bench.journal import Journal, read
 from conformance.bench.report import aims, charts, html, machine, markdown, words
-from conformance.bench.report.summary import Summary, peak_ratio, summarise
+from conformance.bench.report.summary import Summary, peak, peak_ratio, summarise
 from conformance.bench.report.svg import Log
 from conformance.bench.report.terminal import show
 from conformance.bench.statistics import Interval, Spread
@@ -101,6 +101,15 @@ def test_dots_lie_beneath_the_roofs_of_the_session(summary: Summary) -> None:
 def test_peak_memory_is_compared_where_tensors_are_large(summary: Summary) -> None:
     assert peak_ratio(summary.cases[0], "refgrad") == pytest.approx(1.1)
     assert peak_ratio(summary.cases[0], "autograd") is None
+
+
+def test_a_peak_is_the_most_that_any_way_of_counting_saw(summary: Summary) -> None:
+    result = summary.cases[0].engines["refgrad"]
+    seen = {"resident": {"peak": None, "held": None}, "traced": {"peak": 7, "held": 1}}
+    assert peak(dataclasses.replace(result, memory=seen)) == 7
+    seen["resident"] = {"peak": 9, "held": None}
+    assert peak(dataclasses.replace(result, memory=seen)) == 9
+    assert peak(dataclasses.replace(result, memory={})) is None
 
 
 def test_aims_are_hit_missed_or_not_timed(summary: Summary) -> None:
