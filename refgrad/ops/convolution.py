@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from refgrad.libraries import on_device
 from refgrad.ops.op import composite, op
 from refgrad.ops.windows import count, each, overlap_add, pad_spatial, windows
 
@@ -21,14 +22,15 @@ __all__ = [
     "convolution",
 ]  # fmt: skip
 
-_CACHED = (
-    1 << 18
-)  # elements of window columns at a time: they stay in cache between copy and product
+# elements of window columns at a time: on the CPU they stay in cache between copy and product; on a
+# device each call is a launch, whose time small arrays do not fill, and only memory is a bound
+_CACHED, _LAUNCHED = 1 << 18, 1 << 27
 
 
-def _batches(n: int, elements: int) -> Iterator[slice]:
-    """`n` images of `elements` each, as many at a time as stay in cache."""
-    step = max(1, _CACHED // max(elements, 1))
+def _batches(x: Any, elements: int) -> Iterator[slice]:
+    """The images of `x`, with `elements` of columns each, as many as are best done at a time."""
+    n = len(x)
+    step = max(1, (_LAUNCHED if on_device(x) else _CACHED) // max(elements, 1))
     return (slice(i, min(i + step, n)) for i in range(0, n, step))
 
 
@@ -54,7 +56,7 @@ def _correlate(
     rows = np.reshape(w, (groups, o // groups, math.prod(w.shape[1:])))
     if not n * o * math.prod(places):
         return np.zeros_like(x, shape=(n, o, *places))
-    batches = _batches(n, x.shape[1] * math.prod(kernel) * math.prod(places))
+    batches = _batches(x, x.shape[1] * math.prod(kernel) * math.prod(places))
     columns = (_columns(x[some], kernel, places, stride, dilation, groups) for some in batches)
     return np.reshape(_joined([rows @ c for c in columns]), (n, o, *places))
 
@@ -73,7 +75,7 @@ def _spread(
     y = np.reshape(y, (n, groups, o // groups, math.prod(places)))
     out = np.zeros_like(y, shape=(n, groups * per, *padded))
     if y.size:
-        batches = _batches(n, groups * per * math.prod(kernel) * math.prod(places))
+        batches = _batches(y, groups * per * math.prod(kernel) * math.prod(places))
         shape = (-1, groups * per, *kernel, *places)
         columns = (np.reshape(rows @ y[some], shape) for some in batches)
         out = _joined([overlap_add(c, padded, stride, dilation) for c in columns])
@@ -92,7 +94,7 @@ def _weight(
     y = np.reshape(y, (n, groups, o // groups, math.prod(places)))
     out = np.zeros_like(x, shape=(groups, o // groups, per * math.prod(kernel)))
     if y.size and x.size:
-        for some in _batches(n, x.shape[1] * math.prod(kernel) * math.prod(places)):
+        for some in _batches(x, x.shape[1] * math.prod(kernel) * math.prod(places)):
             columns = _columns(x[some], kernel, places, stride, dilation, groups)
             out += np.sum(y[some] @ columns.swapaxes(-1, -2), axis=0)
     return np.reshape(out, (o, per, *kernel))
