@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from refgrad.libraries import on_device
 from refgrad.ops.kernels import inner_over
 from refgrad.ops.op import composite, op
 from refgrad.ops.windows import count, each, pad_spatial, windows
@@ -22,13 +23,15 @@ __all__ = [
     "convolution",
 ]  # fmt: skip
 
-# elements of window columns at a time: they stay in cache between copy and product
-_CACHED = 1 << 18
+# elements of window columns at a time: on the CPU they stay in cache between copy and product; on a
+# device each call is a launch, whose time small arrays do not fill, and only memory is a bound
+_CACHED, _LAUNCHED = 1 << 18, 1 << 27
 
 
-def _batches(n: int, elements: int) -> Iterator[slice]:
-    """`n` images of `elements` each, as many at a time as stay in cache."""
-    step = max(1, _CACHED // max(elements, 1))
+def _batches(x: Any, elements: int) -> Iterator[slice]:
+    """The images of `x`, with `elements` of columns each, as many as are best done at a time."""
+    n = len(x)
+    step = max(1, (_LAUNCHED if on_device(x) else _CACHED) // max(elements, 1))
     return (slice(i, min(i + step, n)) for i in range(0, n, step))
 
 
@@ -69,11 +72,12 @@ def _correlate_padded(
         return out
     rows = np.reshape(w, (groups, o // groups, per * math.prod(kernel)))
     wide = math.prod(x.shape[3:])
-    if max(stride) == 1 < math.prod(kernel) and 2 * wide <= 3 * math.prod(places[1:]):
+    strips = max(stride) == 1 < math.prod(kernel) and 2 * wide <= 3 * math.prod(places[1:])
+    if strips and not on_device(x):  # there they are a launch each, and the windows one for all
         _correlate_strips(x, rows, kernel, dilation, out)
         return out
     flat = np.reshape(out, (n, groups, o // groups, math.prod(places)))
-    for some in _batches(n, x.shape[1] * math.prod(kernel) * math.prod(places)):
+    for some in _batches(x, x.shape[1] * math.prod(kernel) * math.prod(places)):
         np.matmul(rows, _columns(x[some], kernel, places, stride, dilation, groups), out=flat[some])
     return out
 
@@ -96,7 +100,7 @@ def _correlate_strips(x: Any, rows: Any, kernel: Any, dilation: Any, out: Any) -
     flat[..., :area] = np.reshape(x, (n, c, area))
     inside = (..., *(slice(q) for q in places))
     strips: Any = None
-    for some in _batches(n, c * count * length):
+    for some in _batches(x, c * count * length):
         m = some.stop - some.start
         if strips is None:
             strips = np.zeros_like(x, shape=(m, c, count, length))
@@ -131,10 +135,11 @@ def _spread(
     out: Any = np.zeros_like(y, shape=(n, groups * per, *padded))
     if y.size:
         shape = (-1, groups * per, *kernel, *places)
-        for some in _batches(n, groups * per * math.prod(kernel) * math.prod(places)):
+        for some in _batches(y, groups * per * math.prod(kernel) * math.prod(places)):
             columns = np.reshape(rows @ y[some], shape)
             for k, at in _offsets(kernel, places, stride, dilation):
-                out[some][at] += columns[(slice(None), slice(None), *k[1:])]
+                meets = out[some][at]  # `[at] +=` would copy the sum to where it is, on a device
+                np.add(meets, columns[(slice(None), slice(None), *k[1:])], out=meets)
     crop = tuple(-p for p in padding)
     rest = tuple(s + p - q for s, p, q in zip(spatial, padding, padded))
     return pad_spatial(out, crop, rest)
@@ -156,7 +161,7 @@ def _weight(
             out[:, 0, i] = np.reshape(inner_over(y, x[at], over), (o,))
         return np.reshape(out, (o, per, *kernel))
     y = np.reshape(y, (n, groups, o // groups, math.prod(places)))
-    for some in _batches(n, x.shape[1] * math.prod(kernel) * math.prod(places)):
+    for some in _batches(x, x.shape[1] * math.prod(kernel) * math.prod(places)):
         columns = _columns(x[some], kernel, places, stride, dilation, groups)
         out += np.sum(y[some] @ columns.swapaxes(-1, -2), axis=0)
     return np.reshape(out, (o, per, *kernel))

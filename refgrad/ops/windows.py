@@ -76,7 +76,8 @@ def overlap_add(columns: Any, spatial: Any, stride: Any, dilation: Any) -> Any:
             slice(k * r, k * r + (o - 1) * s + 1, s)
             for k, r, o, s in zip(offset, dilation, places, stride)
         )
-        out[(..., *at)] += columns[(slice(None), slice(None), *offset)]
+        meets = out[(..., *at)]  # `out[at] +=` would copy the sum to where it is, on a device
+        np.add(meets, columns[(slice(None), slice(None), *offset)], out=meets)
     return out
 
 

@@ -9,8 +9,9 @@ import warnings
 
 import pytest
 
+import refgrad
 from refgrad.libraries import ON_HOST
-from tests.fakes.device_array import stand_in
+from tests.fakes.device_array import CALLS, stand_in
 from tests.refgrad.on_device import NOT_COMPARED, entries, label, run
 
 THROUGH_THE_HOST = (  # what is added here costs transfers, so it is deliberate
@@ -57,3 +58,16 @@ def test_samples_that_write_several_values_to_one_place_can_be_left_out(n: int) 
         report = run(once, limit=2, racing=False)
     assert report.undetermined == 0
     assert report.agree == 2
+
+
+def test_a_convolution_asks_a_device_as_often_for_many_images_as_for_few() -> None:
+    counts = []
+    with stand_in():
+        for n in (1, 16):
+            x = refgrad.ones(n, 16, 32, 32, device="cuda", requires_grad=True)
+            w = refgrad.ones(16, 16, 3, 3, device="cuda", requires_grad=True)
+            CALLS.clear()
+            y = refgrad.nn.functional.conv2d(x, w, padding=1)
+            refgrad.autograd.grad(y, [x, w], refgrad.ones_like(y))
+            counts.append(dict(CALLS))
+    assert counts[0] == counts[1]
