@@ -28,6 +28,8 @@ class Library:
         put: a copy of an array of the host on the current device.
         get: a copy of one of its arrays on the host.
         add_at: `np.add.at`, which CuPy dispatches for one array as the index alone.
+        solve_triangular: the X with A X = B, for A and B of the same batch, whether A is lower and
+            whether its diagonal is one.
         strided: another shape and other strides, in bytes, on the memory of an array.
         address: where the memory of an array begins.
         index: the number of the device that holds an array.
@@ -45,6 +47,7 @@ class Library:
     put: Callable[[np.ndarray], Any]
     get: Callable[[Any], np.ndarray]
     add_at: Callable[[Any, Any, Any], None]
+    solve_triangular: Callable[[Any, Any, bool, bool], Any]
     strided: Callable[[Any, Sequence[int], Sequence[int]], Any]
     address: Callable[[Any], int]
     index: Callable[[Any], int]
@@ -92,12 +95,19 @@ def _cupy() -> Library:
         raise RuntimeError(f"CuPy finds no CUDA device here: {error}") from error
     if not found:
         raise RuntimeError("CuPy finds no CUDA device here")
+
+    def solve_triangular(A: Any, B: Any, lower: bool, unitriangular: bool) -> Any:
+        from cupyx.scipy.linalg import solve_triangular as solve  # it loads cuBLAS
+
+        return solve(A, B, lower=lower, unit_diagonal=unitriangular)
+
     cupyx.seterr(linalg="raise")  # as NumPy does: a singular matrix is an error
     return Library(
         array=cupy.ndarray,
         put=cupy.array,
         get=cupy.asnumpy,
         add_at=cupyx.scatter_add,
+        solve_triangular=solve_triangular,
         strided=cupy.lib.stride_tricks.as_strided,
         address=lambda array: int(array.data.ptr),
         index=lambda array: int(array.device.id),

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.linalg
 
 from refgrad.errors import LinAlgError
-from refgrad.libraries import beside, on_host
+from refgrad.libraries import beside, cuda, on_device, on_host
 from refgrad.ops.matrices import adjoint, check_matrix, cofactors
 from refgrad.ops.op import composite, op
 from refgrad.ops.placing import constant
@@ -188,6 +188,8 @@ def solve_ex(A: Any, B: Any, *, left: bool = True, check_errors: bool = False) -
 @op(name="linalg.solve_triangular", method=False, node_name="LinalgSolveTriangularBackward0")
 def _solve_triangular(A: Any, B: Any, upper: Any, unitriangular: Any) -> Any:
     """The X with A X = B, A read as a triangle; a zero on its diagonal gives inf."""
+    if on_device(A):
+        return _solve_triangular_there(A, B, upper, unitriangular)
     if type(A) is not np.ndarray or type(B) is not np.ndarray:  # trsm does not dispatch
         side = (np.triu if upper else np.tril)(A, (1 if upper else -1) * bool(unitriangular))
         return np.linalg.solve(side + beside(np.eye(A.shape[-1]), A) if unitriangular else side, B)
@@ -199,6 +201,15 @@ def _solve_triangular(A: Any, B: Any, upper: Any, unitriangular: Any) -> Any:
         for i in np.ndindex(batch):
             X[i] = trsm(1.0, A[i], B[i], lower=not upper, diag=unitriangular)
     return X
+
+
+def _solve_triangular_there(A: Any, B: Any, upper: Any, unitriangular: Any) -> Any:
+    """The same on a device by the library's trsm, which waits for nothing; `solve` reads flags."""
+    batch = np.broadcast_shapes(A.shape[:-2], B.shape[:-2])
+    if not math.prod(batch) * B.shape[-2] * B.shape[-1]:
+        return np.zeros_like(B, shape=batch + B.shape[-2:])
+    A, B = np.broadcast_to(A, batch + A.shape[-2:]), np.broadcast_to(B, batch + B.shape[-2:])
+    return cuda().solve_triangular(A, B, not upper, bool(unitriangular))
 
 
 def _triangle_back(g: Any, X: Any, A: Any, upper: bool, unitriangular: bool) -> Any:
@@ -265,7 +276,9 @@ def cholesky_solve(input: Any, L: Any, upper: bool = False) -> Any:
 def cholesky_inverse(input: Any, upper: bool = False) -> Any:
     """The inverse of A, from its Cholesky factor `input`."""
     check_matrix("cholesky_inverse", input)
-    return cholesky_solve(constant(np.eye(input.shape[-1], dtype=input._array.dtype), input), input, upper)
+    return cholesky_solve(
+        constant(np.eye(input.shape[-1], dtype=input._array.dtype), input), input, upper
+    )
 
 
 # --- tensors as matrices -------------------------------------------------------------------------

@@ -24,6 +24,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import scipy.linalg
+import scipy.special
 
 from refgrad.libraries import Library, Loaded
 from tests.fakes.cupy_surface import DATA
@@ -487,9 +489,22 @@ def put(host: Any) -> DeviceArray:
 
 def _zeta(x: Any, q: Any) -> Any:
     """CuPy's ufunc of that name, which scipy.special.zeta, a function of Python, does not reach."""
-    import scipy.special
-
     return _fresh(scipy.special.zeta(_host(x), _host(q)))
+
+
+def _solve_triangular(a: Any, b: Any, lower: bool, unit_diagonal: bool) -> Any:
+    """cupyx.scipy.linalg's: of one matrix or a batch, without broadcasting, without an error."""
+    if a.ndim < 2 or a.shape[-1] != a.shape[-2]:
+        raise ValueError("expected one square matrix or a batch of square matrices")
+    if a.shape[:-2] != b.shape[: a.ndim - 2]:
+        raise ValueError("incompatible batch count")
+    if a.dtype != b.dtype or a.dtype.char not in "fdFD":
+        raise TypeError(f"{a.dtype} and {b.dtype}")
+    (trsm,) = scipy.linalg.get_blas_funcs(("trsm",), (_host(a),))
+    x = np.empty_like(_host(b))
+    for i in np.ndindex(a.shape[:-2]):
+        x[i] = trsm(1.0, _host(a)[i], _host(b)[i], lower=lower, diag=unit_diagonal)
+    return DeviceArray(x)
 
 
 def _add_at(array: DeviceArray, index: Any, values: Any) -> None:
@@ -521,6 +536,7 @@ LIBRARY = Library(
     put=put,
     get=lambda array: array.get(),
     add_at=_add_at,
+    solve_triangular=_solve_triangular,
     strided=_strided,
     address=lambda array: array.data.ptr,
     index=lambda array: 0,

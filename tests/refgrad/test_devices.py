@@ -346,3 +346,16 @@ def test_an_operator_takes_an_array_of_the_device_on_either_side(name: str) -> N
         made = operator(*operands)
         np.testing.assert_allclose(values(made), operator(x, y), rtol=1e-12)
         assert all(g.is_cuda for g in refgrad.autograd.grad(made.sum(), tensors))
+
+
+def test_a_zero_on_the_diagonal_of_a_triangle_gives_inf_there_too() -> None:
+    triangle = refgrad.tensor([[0.0, 0.0], [1.0, 2.0]], device="cuda")
+    ones = refgrad.ones(2, 1, device="cuda")
+    made = values(refgrad.linalg.solve_triangular(triangle, ones, upper=False))
+    assert made[0, 0] == np.inf
+    several = refgrad.eye(2, device="cuda").expand(3, 2, 2)
+    made = values(refgrad.linalg.solve_triangular(several, ones, upper=True))
+    np.testing.assert_array_equal(made, np.ones((3, 2, 1)))
+    empty = refgrad.linalg.solve_triangular(several[:0], ones, upper=True)
+    assert empty.is_cuda
+    assert tuple(empty.shape) == (0, 2, 1)
