@@ -34,6 +34,7 @@ class _Faulty(RefgradEngine):
     def __init__(self) -> None:
         autograd = SimpleNamespace(grad=self.taken, backward=self.ran_backward)
         NamespaceEngine.__init__(self, _Namespace(autograd=autograd, flip=self.flipped))
+        self.device = "cpu"
         self.tensors: dict[str, Any] = {}
 
     def taken(self, outputs: Any, inputs: Any, cotangents: Any, **options: Any) -> Any:
