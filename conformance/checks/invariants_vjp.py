@@ -216,6 +216,8 @@ def expanded_inputs(case: Case) -> Iterator[Claim]:
         base = case.engine.vjp(plain, values, case.cotangents)
     except EngineError:
         return  # equal slices are outside the domain: the matrix is singular
+    if _finite(case.engine_vjp) and not _finite(base):
+        return  # outside it too, if without an error: which pivots are zero is rounding
     said = "with expanded leaves, not their copies"
     # what a singular matrix leaves is rounding, beside the sizes at the case's own values
     whole = {**outputs_of(case.engine_vjp), **case.engine_vjp.gradients}
@@ -226,6 +228,11 @@ def expanded_inputs(case: Case) -> Iterator[Claim]:
         sizes = {n: scale(g) for n, g in claim.expected.items() if g is not None}
         terms = {n: max(size, usual.get(n, 0.0)) for n, size in sizes.items()}
         yield replace(claim, found=sums, expected=right, terms=terms)
+
+
+def _finite(found: Vjp) -> bool:
+    arrays = (*found.outputs, *found.gradients.values())
+    return all(a is None or bool(np.isfinite(a).all()) for a in arrays)
 
 
 def _summed(gradient: Array | None, axis: int | None) -> Array | None:

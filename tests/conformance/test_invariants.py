@@ -145,6 +145,23 @@ def test_gradients_in_place_and_of_kinks_hold() -> None:
         assert not failing(results(TorchEngine(), one))
 
 
+class _EqualSlicesAreSingular(RefgradEngine):
+    """Gives NaN where slices are equal, but not where they are one in memory."""
+
+    def vjp(self, program: Any, values: Any, *args: Any, **options: Any) -> Any:
+        found, x = super().vjp(program, values, *args, **options), values["x0"]
+        equal = any((x == x.take([0], axis)).all() for axis in range(x.ndim))
+        if not equal or 0 in program.inputs[0].strides:
+            return found
+        gradients = {n: np.full_like(g, np.nan) for n, g in found.gradients.items()}
+        return replace(found, gradients=gradients)
+
+
+def test_what_is_not_finite_at_copies_of_equal_slices_is_outside_the_domain() -> None:
+    found = results(_EqualSlicesAreSingular(), ONE, ["invariants.expanded_inputs"])
+    assert found["expanded_inputs"].outcome == "passed"
+
+
 def test_a_function_of_the_layout_is_no_fault() -> None:
     view = sample(("torch.Tensor.view", (Ref("x0"), (12,))), x0=X)
     found = results(RefgradEngine(), view)
