@@ -72,7 +72,8 @@ def _correlate_padded(
         return out
     rows = np.reshape(w, (groups, o // groups, per * math.prod(kernel)))
     wide = math.prod(x.shape[3:])
-    if max(stride) == 1 < math.prod(kernel) and 2 * wide <= 3 * math.prod(places[1:]):
+    strips = max(stride) == 1 < math.prod(kernel) and 2 * wide <= 3 * math.prod(places[1:])
+    if strips and not on_device(x):  # there they are a launch each, and the windows one for all
         _correlate_strips(x, rows, kernel, dilation, out)
         return out
     flat = np.reshape(out, (n, groups, o // groups, math.prod(places)))
@@ -137,7 +138,8 @@ def _spread(
         for some in _batches(y, groups * per * math.prod(kernel) * math.prod(places)):
             columns = np.reshape(rows @ y[some], shape)
             for k, at in _offsets(kernel, places, stride, dilation):
-                out[some][at] += columns[(slice(None), slice(None), *k[1:])]
+                meets = out[some][at]  # `[at] +=` would copy the sum to where it is, on a device
+                np.add(meets, columns[(slice(None), slice(None), *k[1:])], out=meets)
     crop = tuple(-p for p in padding)
     rest = tuple(s + p - q for s, p, q in zip(spatial, padding, padded))
     return pad_spatial(out, crop, rest)
