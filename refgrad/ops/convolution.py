@@ -67,7 +67,7 @@ def _correlate_padded(
     x: Any, w: Any, places: Any, stride: Any, dilation: Any, groups: int
 ) -> Any:
     n, o, per, kernel = x.shape[0], w.shape[0], w.shape[1], w.shape[2:]
-    out: Any = np.zeros_like(x, shape=(n, o, *places))
+    out: Any = np.zeros_like(x, shape=(n, o, *places), order="C")  # for views by another shape
     if not out.size:
         return out
     rows = np.reshape(w, (groups, o // groups, per * math.prod(kernel)))
@@ -96,14 +96,14 @@ def _correlate_strips(x: Any, rows: Any, kernel: Any, dilation: Any, out: Any) -
         sum(i * r * s for i, r, s in zip(k, dilation, steps)) for k in np.ndindex(*kernel)
     ]
     area, length = math.prod(spatial), places[0] * steps[0]
-    flat: Any = np.zeros_like(x, shape=(n, c, max(area, length + offsets[-1])))
+    flat: Any = np.zeros_like(x, shape=(n, c, max(area, length + offsets[-1])), order="C")
     flat[..., :area] = np.reshape(x, (n, c, area))
     inside = (..., *(slice(q) for q in places))
     strips: Any = None
     for some in _batches(x, c * count * length):
         m = some.stop - some.start
         if strips is None:
-            strips = np.zeros_like(x, shape=(m, c, count, length))
+            strips = np.zeros_like(x, shape=(m, c, count, length), order="C")
         for i, offset in enumerate(offsets):
             strips[:m, :, i] = flat[some, :, offset : offset + length]
         columns = np.reshape(strips[:m], (m, len(rows), rows.shape[2], length))

@@ -38,6 +38,34 @@ def test_convolutions(stride: int, padding: int, dilation: int, groups: int) -> 
                 x, normal(4, 4 // groups, 3, 2), b, order=2)  # fmt: skip
 
 
+def _backwards(x: np.ndarray) -> np.ndarray:
+    """The same values, the first dimension fastest in memory."""
+    return np.asfortranarray(x)
+
+
+def _every_second(x: np.ndarray) -> np.ndarray:
+    """The same values, with gaps between them in memory."""
+    return np.repeat(x, 2, -1)[..., ::2]
+
+
+@pytest.mark.parametrize("lay", [_backwards, _every_second])
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("padding", [0, 2])
+def test_a_convolution_of_any_layout(padding: int, stride: int, size: int, lay: Any) -> None:
+    x, w = lay(normal(2, 4, 5, 5)), lay(normal(6, 2, size, size))
+    found = []
+    for m in (torch, refgrad):
+        leaves = [m.from_numpy(a).requires_grad_() for a in (x, w)]
+        y = m.nn.functional.conv2d(*leaves, stride=stride, padding=padding, groups=2)
+        y.backward(
+            m.from_numpy(lay(np.linspace(-1, 1, math.prod(y.shape)).reshape(tuple(y.shape))))
+        )
+        found.append([t.numpy() for t in (y.detach(), *(a.grad for a in leaves))])
+    for theirs, ours in zip(*found):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize("kernel", [1, 2, 3, 4])
 def test_named_padding(kernel: int, padding: str) -> None:
@@ -356,9 +384,7 @@ def test_embedding_with_max_norm_shortens_the_table() -> None:
 def test_bags_empty_and_padded(mode: str, padding_idx: Any) -> None:
     def bag(m: Any, w: Any) -> Any:
         index, offsets = m.tensor([0, 1, 1, 3, 1]), m.tensor([0, 2, 2, 4])
-        return m.nn.functional.embedding_bag(
-            index, w, offsets, mode=mode, padding_idx=padding_idx
-        )
+        return m.nn.functional.embedding_bag(index, w, offsets, mode=mode, padding_idx=padding_idx)
 
     assert_same(bag, np.round(normal(4, 3)))
 
