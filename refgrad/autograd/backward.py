@@ -204,11 +204,8 @@ def _walk(
                 of[target] = r
                 if r is g or type(r) is not np.ndarray or r.base is not None:
                     shared.add(target)
-            elif record or target in shared:  # as Gradients.add, without its call: 0.15 us
-                of[target] = of[target] + r
-                shared.discard(target)
             else:
-                of[target] += r
+                grads.add(target, r)
         if shared:
             shared.discard(node)
         if not retain and (node.raws is not None or node.out is not None):
