@@ -14,6 +14,7 @@ from conformance.program import Array, Program, Values, refs
 Named = dict[str, Array | None]
 
 _AD = "torch.autograd.forward_ad"
+MOST = 10_000  # values that a script may hold
 SECOND = ("rr", "fr", "rf")
 
 
@@ -130,13 +131,13 @@ def comparison(
 ) -> str | None:
     """A standalone script that exits 1 where an entry is off by more than the tolerance, else 0.
 
-    None where an array is too large to stand in a short script.
+    None where the values are too many to stand in a short script.
     """
+    if sum(x.size for x in (*values.values(), *expected.values())) > MOST:
+        return None
     helpers: set[str] = set()
     lines = question.lines(program, values, helpers)
-    right = ", ".join(
-        f"{name!r}: {script.expression(np.asarray(y).tolist())}" for name, y in expected.items()
-    )
+    right = ", ".join(f"{name!r}: {_array(np.asarray(y), helpers)}" for name, y in expected.items())
     bound = "float('inf')" if not np.isfinite(tolerance) else f"{tolerance:.1g}"
     lines += [
         f"expected = {{{right}}}",
@@ -149,14 +150,25 @@ def comparison(
         f"        ours, right, rtol=0, atol={bound}, equal_nan=True)",
         "sys.exit(int(wrong))",
     ]
-    if helpers - {"numpy"}:
-        return None
-    head = ["import sys", "", "import numpy", engine_import, ""]
+    packed = "base64" in helpers
+    head = [
+        *(["import base64"] if packed else []),
+        "import sys",
+        *(["import zlib"] if packed else []),
+    ]
+    head += ["", "import numpy", engine_import, "", *(script.UNPACK if packed else [])]
     return "\n".join([*head, *lines]) + "\n"
 
 
 def _numbered(arrays: Sequence[Array | None]) -> Named:
     return {str(n): y for n, y in enumerate(arrays)}
+
+
+def _array(y: Array, helpers: set[str]) -> str:
+    """An expression that makes the array, or the lists that are one."""
+    if y.size <= script.LITERAL:
+        return script.expression(y.tolist())
+    return f"{script.tensor(y, y.dtype.name, None, helpers)}.numpy()"
 
 
 def _dict(expressions: list[str]) -> str:

@@ -77,6 +77,13 @@ _SNIPPETS: dict[str, list[str]] = {
         "found = [g[1] for g in grad(run(*leaves), stacked, is_grads_batched=True)]",
         "expected = [2 * g for g in expected]",
     ],
+    "hooks": [
+        "expected = [g if g is None else 2 * g + 1 for g in expected]",
+        "for x in leaves:",
+        "    x.register_hook(lambda g: g * 2)",
+        "    x.register_hook(lambda g: g + 1)",
+        "found = grad(run(*leaves))",
+    ],
     "linear": [
         "found = grad(run(*leaves), [3 * w for w in weights])",
         "expected = [g if g is None else 3 * g for g in expected]",
