@@ -7,6 +7,7 @@ a Program that is no longer sensible can crash an engine or hang.
 from __future__ import annotations
 
 import faulthandler
+import itertools
 import os
 import pickle
 import select
@@ -22,10 +23,10 @@ import numpy as np
 
 from conformance.engines.base import ALL
 from conformance.engines.refgrad import RefgradEngine
-from conformance.errors import ConformanceError, ProgramError
+from conformance.errors import ConformanceError
 from conformance.program import Array, Program, Values, refs
 from conformance.question import Question, comparison
-from conformance.reduce import reduce
+from conformance.reduce import Witness, alone, alone_and_wide, reduce
 
 if TYPE_CHECKING:
     from conformance.checks.base import Case, Check, Finding
@@ -131,12 +132,9 @@ def _alone(shown: Shown) -> tuple[Program, Values, str] | None:
     case = shown.case
     kept = case.reference.run(case.program, case.values, keep=ALL).kept
     culprit = shown.finding.evidence.get("culprit")
-    for call in reversed(case.program.calls):
-        if culprit not in (None, call.target):
-            continue
-        try:
-            program, values = case.program.isolate(call.name, {**case.values, **kept})
-        except ProgramError:
+    witness = Witness(case.program, case.values, kept)
+    for program, values in itertools.chain(alone(witness), alone_and_wide(witness)):
+        if culprit not in (None, program.calls[-1].target):
             continue
         for check in case.context.checks:
             if _found(shown, program, values, check.name) is not None:
@@ -205,7 +203,8 @@ def _script(case: Case, check: str, finding: Finding) -> str | None:
         scale = max((float(np.abs(y).max(initial=0)) for y in expected.values()), default=0.0)
         differ = _largest(found, expected)
         if differ > 1e-12 * scale:
-            return comparison(question, program, values, expected, engine_import, differ / 2)
+            tolerance = differ / 2 if np.isfinite(differ) else 1e-9 * (scale or 1.0)
+            return comparison(question, program, values, expected, engine_import, tolerance)
     return None
 
 
@@ -214,23 +213,27 @@ def _questions(case: Case, check: str, outputs: Sequence[Array]) -> Iterator[Que
     kind = check if check in ("value", "jvp", "rr", "fr", "rf", "ff") else "vjp"
     ones: list[Array | None] = [np.ones_like(y) if y.dtype.kind in "fc" else None for y in outputs]
     rng = case.rng("script")
-    t, u = (
-        {
-            i.name: np.asarray(np.round(rng.standard_normal(i.shape), 1)).astype(i.dtype)
-            for i in case.program.leaves
-        }
-        for _ in range(2)
-    )
     for cotangents in (ones, case.cotangents):
+        t, u = (
+            {i.name: _short(rng, i.shape).astype(i.dtype) for i in case.program.leaves}
+            for _ in range(2)
+        )
         yield Question(kind, cotangents, t, u)
 
 
+def _short(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Numbers of one decimal, none 0, and few equal: what is constant many functions do not see."""
+    signs = rng.choice((-1.0, 1.0), shape)
+    return np.asarray(np.round(signs * rng.integers(1, 30, shape) / 10, 1))
+
+
 def _largest(found: Mapping[str, Array | None], right: Mapping[str, Array]) -> float:
-    """The largest difference of any entry; infinite where shape, presence or nan differ."""
+    """The largest difference of any entry; infinite where shape or nan differ. None is zeros."""
     largest = 0.0
     for name, expected in right.items():
         y = found.get(name)
-        if y is None or y.shape != expected.shape:
+        y = np.zeros_like(expected) if y is None else y
+        if y.shape != expected.shape:
             return np.inf
         same = (y == expected) | ((y != y) & (expected != expected))
         with np.errstate(invalid="ignore"):

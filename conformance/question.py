@@ -72,10 +72,11 @@ class Question:
         if self.kind == "rr":
             return [
                 *inputs, *calls, first + again + ")",
-                f"tangents = {self._tangents(leaves, helpers)}",
-                "pairs = [p for p in zip(gradients, tangents) if p[0] is not None]",
-                "total = sum((gradient * tangent).sum() for gradient, tangent in pairs)",
-                f"gradients = torch.autograd.grad(total, [{xs}], allow_unused=True)",
+                f"pairs = [p for p in zip(gradients, {self._tangents(leaves, helpers)}) "
+                "if p[0] is not None and p[0].requires_grad]",
+                "first, tangents = zip(*pairs) if pairs else ((), ())",
+                f"gradients = torch.autograd.grad(first, [{xs}], tangents, allow_unused=True) "
+                f"if pairs else [None] * {len(leaves)}",
                 found,
             ]  # fmt: skip
         if self.kind == "fr":
@@ -138,7 +139,6 @@ def comparison(
     helpers: set[str] = set()
     lines = question.lines(program, values, helpers)
     right = ", ".join(f"{name!r}: {_array(np.asarray(y), helpers)}" for name, y in expected.items())
-    bound = "float('inf')" if not np.isfinite(tolerance) else f"{tolerance:.1g}"
     lines += [
         f"expected = {{{right}}}",
         "wrong = 0",
@@ -147,7 +147,7 @@ def comparison(
         "    ours = numpy.zeros_like(right) if y is None else y.detach().clone().numpy()",
         "    print(name, 'is', ours, 'and should be', right)",
         "    wrong |= ours.shape != numpy.shape(right) or not numpy.allclose(",
-        f"        ours, right, rtol=0, atol={bound}, equal_nan=True)",
+        f"        ours, right, rtol=0, atol={tolerance:.1g}, equal_nan=True)",
         "sys.exit(int(wrong))",
     ]
     packed = "base64" in helpers

@@ -210,8 +210,7 @@ def make_view(array: Any, node: Any, op: Any, values: tuple[Any, ...], index: in
     source = values[0]
     shares = (
         isinstance(source, Tensor)
-        and isinstance(array, np.ndarray)
-        and array.base is not None  # a copy may have a base too, of its own
+        and getattr(array, "base", None) is not None  # a copy may have a base too, of its own
         and np.may_share_memory(array, source._array)
     )
     made: Any = Tensor.__new__(View if shares else Tensor)

@@ -6,9 +6,9 @@ each sample and each check that compares it entry by entry and decides: the grad
 the second-order product by rr, fr or rf. The directional derivatives of `numerical` and `ff` judge
 the same gradients again, and are not counted again.
 
-By default the checks are value, vjp, numerical and rr: all that compares first and second order with
-the reference and with derivatives that no rule had a part in. The other routes and the invariants
-can be asked for; they take as long again.
+By default the checks are value, vjp, numerical and rr: all that compares first and second order
+with the reference and with derivatives that no rule had a part in. The other routes and the
+invariants can be asked for; they take as long again.
 """
 
 from __future__ import annotations
@@ -383,7 +383,8 @@ def _show(
     _counted(total.undecided, console)
     rate = total.gradients / wall if wall else 0.0
     if rate:
-        text = f"{rate:,.0f} leaf gradients a second; {MILLION:,} take {MILLION / rate / 60:.0f} min"
+        minutes = MILLION / rate / 60
+        text = f"{rate:,.0f} leaf gradients a second; {MILLION:,} take {minutes:.0f} min"
         console.print(text, highlight=False)
 
 

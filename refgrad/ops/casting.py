@@ -57,7 +57,7 @@ fill.vjp(input=lambda g: np.zeros_like(g), value=lambda g: g)
 @op(method=False, node_name="CopyBackwards")
 def _copy_over(input: Any, src: Any) -> Any:
     """The values of `src`, broadcast to the shape of `input`."""
-    return np.array(np.broadcast_to(src, input.shape))
+    return np.copy(np.broadcast_to(src, input.shape), order="C")
 
 
 _copy_over.vjp(input=lambda g: np.zeros_like(g), src=lambda g: g)

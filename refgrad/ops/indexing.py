@@ -184,7 +184,7 @@ def index_select(input: Any, dim: Any, index: Any) -> Any:
     if index.ndim > 1:
         raise IndexError("index_select(): Index is supposed to be a vector")
     if input.ndim == 0:
-        return np.array(np.broadcast_to(input, index.shape if index.size != 1 else ()))
+        return np.copy(np.broadcast_to(input, index.shape if index.size != 1 else ()))
     d = wrap_dim(dim, input.ndim)
     index = np.reshape(index, (-1,))
     _check_bounds(index, input.shape[d])

@@ -71,7 +71,7 @@ def view(input: Any, *size: Any) -> Any:
     """
     out = reshape(input, *size)
     array = out._array
-    if array.size and isinstance(array, np.ndarray) and not np.may_share_memory(array, input._array):
+    if array.size and hasattr(array, "base") and not np.may_share_memory(array, input._array):
         raise RuntimeError(
             "view size is not compatible with input tensor's size and stride (at least one dimension "
             "spans across two contiguous subspaces). Use .reshape(...) instead."
