@@ -110,6 +110,8 @@ def entry(case: Case, leaf: Input, difference: Difference) -> Ruling:
         given = (case.program, case.values, case.steady_cotangents, narrow)
         rounding = cancellation.lost(case.reference, *given)
         if difference.error <= rounding:
+            rounding = min(rounding, case.narrowed.get(leaf.name, np.inf))
+        if difference.error <= rounding:
             return cancelled(difference.error, rounding)
     opinions = opinions_on(case, case.steady_cotangents, {leaf.name: unit})
     scaled = [_per_unit(o, step) for o in opinions]

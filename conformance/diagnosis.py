@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
-from conformance.patterns import COTANGENT, PATTERNS
+from conformance.patterns import COTANGENT, PATTERNS, digits
 from conformance.program import Array
 from conformance.wrongness import CLOSE, Diagnosis, Wrong, conditions
 
 MOST = 16  # entries that a search for wrong ones ends with
+TRIES = 6  # draws for a subset that is known to show the fault
 
 NONDETERMINISTIC = Diagnosis(
     "nondeterministic", "the same backward pass run twice gives two different gradients"
@@ -25,12 +27,13 @@ def diagnose(
     *,
     leaf: str = "",
     gradients: Mapping[str, Array | None] | None = None,
+    noise: float = 0.0,
 ) -> Diagnosis:
     """The class of a gradient that differs from the reference's; `shape` is the leaf's.
 
     `others` are the Program's values, the leaf's own (by its name, `leaf`) among them: a gradient
     may be wrong where one of them is negative, or have lost it as a factor. `gradients` are the
-    right gradients of all leaves: it may be another's.
+    right gradients of all leaves: it may be another's. `noise` is what rounding does to an entry.
     """
     if engine is None or reference is None:
         who, other = ("engine", "reference") if engine is None else ("reference", "engine")
@@ -40,7 +43,12 @@ def diagnose(
     if engine.dtype != reference.dtype:
         text = f"the gradient's dtype is {engine.dtype.name}, not {reference.dtype.name}"
         return Diagnosis("dtype", text)
-    given = {"values": dict(others or {}), "leaf": leaf, "gradients": dict(gradients or {})}
+    given: dict[str, Any] = {
+        "values": dict(others or {}),
+        "leaf": leaf,
+        "gradients": dict(gradients or {}),
+    }
+    given["noise"] = noise
     seen = Wrong.of(engine, reference, **given)
     odd = ~np.isfinite(engine) & np.isfinite(reference)
     if odd.any():
@@ -57,6 +65,11 @@ def diagnose(
     if seen.size and seen.error < CLOSE * seen.size:
         text = f"off by {seen.error / seen.size:.1e} of the gradient's scale"
         return Diagnosis("precision floor", text)
+    if seen.reference.size == 1 and seen.size:
+        ratio = (seen.engine / seen.reference).item()
+        by = f"{ratio:.6g}" if isinstance(ratio, complex) else digits(ratio)
+        text = f"its one entry is {by} times the right one"
+        return Diagnosis("wrong", text)
     return Diagnosis("wrong", "no known pattern relates the gradient to the right one")
 
 
@@ -96,21 +109,29 @@ def localise(
     """The coordinates at which a linear functional disagrees, by bisection over subsets.
 
     `disagreement(direction)` says whether a direction (of `size` entries) shows the fault. Each
-    subset is tried with a fresh Gaussian draw. At most `most` coordinates are returned.
+    subset is tried with a fresh Gaussian draw, and again where no half shows what the whole did. At
+    most `most` coordinates are returned.
     """
-    found: list[int] = []
-    pending = [np.arange(size)]
-    while pending and len(found) < most:
-        part = pending.pop()
+
+    def shows(part: Array) -> bool:
         direction = np.zeros(size)
         direction[part] = rng.standard_normal(len(part))
-        if not disagreement(direction):
-            continue
+        return disagreement(direction)
+
+    found: list[int] = []
+    whole = np.arange(size)
+    pending = [whole] if any(shows(whole) for _ in range(TRIES)) else []
+    while pending and len(found) < most:
+        part = pending.pop()
         if len(part) == 1:
             found.append(int(part[0]))
-        else:
-            half = len(part) // 2
-            pending += [part[half:], part[:half]]
+            continue
+        halves = (part[len(part) // 2 :], part[: len(part) // 2])
+        for _ in range(TRIES):  # one of the two shows it; a small error may meet a small weight
+            showing = [half for half in halves if shows(half)]
+            if showing:
+                break
+        pending += showing
     return sorted(found)
 
 

@@ -7,6 +7,7 @@ a Program that is no longer sensible can crash an engine or hang.
 from __future__ import annotations
 
 import faulthandler
+import itertools
 import os
 import pickle
 import select
@@ -15,23 +16,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from conformance.engines.base import ALL
 from conformance.engines.refgrad import RefgradEngine
 from conformance.errors import ConformanceError
 from conformance.program import Array, Program, Values, refs
 from conformance.question import Question, comparison
-from conformance.reduce import reduce
+from conformance.reduce import Witness, alone, alone_and_wide, reduce
 
 if TYPE_CHECKING:
     from conformance.checks.base import Case, Check, Finding
 
 T = TypeVar("T")
 
-SECONDS = 10.0  # for a reduction
+SECONDS = 10.0  # for a reduction, should it hang
+ENOUGH = 1.2  # of CPU time, after which the smallest so far is taken
 SCRIPT_SECONDS = 60.0  # for a script: on a busy machine importing torch alone takes long
 WITNESSED = 64  # an input of more elements is not put into the journal
 PRINTED = 2000  # characters of what a script printed that are kept
@@ -46,33 +49,12 @@ def explain(case: Case, check: Check, finding: Finding) -> dict[str, Any]:
     whose import the reader has to put in.
     """
 
-    from conformance.checks.base import ReferenceFailed
-
-    def candidate(program: Program, values: Values) -> Case:
-        sample = replace(case.sample, program=program, values=values)
-        return case.context.case(sample, case.source)
-
-    steady = _steady(case)
-
-    def fails(program: Program, values: Values) -> bool:
-        try:
-            smaller = candidate(program, values)
-            if steady and not _steady(smaller):
-                return False
-            return any(_kind(f) == _kind(finding) for f in check.run(smaller))
-        except ReferenceFailed:
-            return False
-
-    shrunk = in_child(lambda: reduce(case.program, case.values, fails, reference=case.reference))
-    small = candidate(*shrunk) if shrunk is not None else case
+    shown = shrunk(case, check, finding)
+    small = shown.case
     repro: dict[str, Any] = {"program": str(small.program), "verified": False}
     if all(x.size <= WITNESSED for x in small.values.values()):
         repro["witness"] = small.program.to_json(small.values, inline=WITNESSED)
-    try:
-        own = getattr(check, "script", None)  # of what no comparison with another engine shows
-        text = _script(small, check.name, finding) if own is None else own(small)
-    except ConformanceError:  # the engine raises: the script is what shows it
-        text = None
+    text = script_of(shown)
     if text is None:
         return repro | {"script": small.script()}
     repro["script"] = text
@@ -80,6 +62,115 @@ def explain(case: Case, check: Check, finding: Finding) -> dict[str, Any]:
         code, printed = run(text)
         repro |= {"verified": code == 1, "printed": printed, "exit": code}
     return repro
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A small case, and the check that fails on it with what it says."""
+
+    case: Case
+    check: Check
+    finding: Finding
+
+
+def shrunk(case: Case, check: Check, finding: Finding) -> Shown:
+    """The smallest case found that shows the fault; the case itself if there is none.
+
+    Where several calls remain, one of them may show it to another check: a rule that is wrong at
+    first order and met by a zero cotangent, or one that is wrong only when it is recorded and is of
+    a linear op, which has no second derivative of its own.
+    """
+    shown = _reduced(Shown(case, check, finding))
+    if len(shown.case.program.calls) > 1:
+        alone = in_child(lambda: _alone(shown))
+        if alone is not None:
+            program, values, name = alone
+            found = _found(shown, program, values, name)
+            return shown if found is None else _reduced(found)
+    return shown
+
+
+def _reduced(shown: Shown) -> Shown:
+    """The smallest case found of which the check says the same."""
+    from conformance.checks.base import ReferenceFailed
+
+    case, check = shown.case, shown.check
+    steady = _steady(case)
+    kinds = [_kind(shown.finding)]
+    if kinds[0][1].startswith("both defensible"):  # to be wrong beside a kink as well is plainer
+        kinds.append((kinds[0][0], "engine wrong"))
+
+    def fails(program: Program, values: Values) -> bool:
+        try:
+            smaller = _beside(case, program, values)
+            if steady and not _steady(smaller):
+                return False
+            found = [k for f in check.run(smaller) if (k := _kind(f)) in kinds]
+        except ReferenceFailed:
+            return False
+        kinds[:] = found or kinds
+        return bool(found)
+
+    def reduction() -> tuple[Program, Values]:
+        end = time.process_time() + ENOUGH
+        return reduce(
+            case.program, case.values, fails,
+            reference=case.reference, enough=lambda: time.process_time() > end,
+        )  # fmt: skip
+
+    found = in_child(reduction)
+    if found is None:
+        return shown
+    small = _beside(case, *found)
+    return Shown(
+        small, check, next((f for f in check.run(small) if _kind(f)[0] == "failed"), shown.finding)
+    )
+
+
+def _alone(shown: Shown) -> tuple[Program, Values, str] | None:
+    """The first call alone that fails a check, by name."""
+    case = shown.case
+    kept = case.reference.run(case.program, case.values, keep=ALL).kept
+    culprit = shown.finding.evidence.get("culprit")
+    witness = Witness(case.program, case.values, kept)
+    for program, values in itertools.chain(alone(witness), alone_and_wide(witness)):
+        if culprit not in (None, program.calls[-1].target):
+            continue
+        for check in case.context.checks:
+            if _found(shown, program, values, check.name) is not None:
+                return program, values, check.name
+    return None
+
+
+def _found(shown: Shown, program: Program, values: Values, name: str) -> Shown | None:
+    """What a check says of another Program, if it is as bad."""
+    from conformance.checks.base import ReferenceFailed
+
+    case = _beside(shown.case, program, values)
+    check = next(c for c in case.context.checks if c.name == name)
+    try:
+        for finding in check.run(case):
+            if _kind(finding) == _kind(shown.finding):
+                return Shown(case, check, finding)
+    except (ConformanceError, ReferenceFailed):
+        return None
+    return None
+
+
+def _beside(case: Case, program: Program, values: Values) -> Case:
+    """Another Program, judged as the case is."""
+    sample = replace(case.sample, program=program, values=values)
+    return case.context.case(sample, case.source)
+
+
+def script_of(shown: Shown) -> str | None:
+    """A short script that exits 1 where the check fails, else 0; None where there is none."""
+    case, check, finding = shown.case, shown.check, shown.finding
+    try:
+        own = getattr(check, "script", None)  # of what no comparison with another engine shows
+        return _script(case, check.name, finding) if own is None else own(case)
+    except ConformanceError:  # the engine raises
+        return None
 
 
 def _kind(finding: Finding) -> tuple[str, str]:
@@ -112,7 +203,8 @@ def _script(case: Case, check: str, finding: Finding) -> str | None:
         scale = max((float(np.abs(y).max(initial=0)) for y in expected.values()), default=0.0)
         differ = _largest(found, expected)
         if differ > 1e-12 * scale:
-            return comparison(question, program, values, expected, engine_import, differ / 2)
+            tolerance = differ / 2 if np.isfinite(differ) else 1e-9 * (scale or 1.0)
+            return comparison(question, program, values, expected, engine_import, tolerance)
     return None
 
 
@@ -121,23 +213,27 @@ def _questions(case: Case, check: str, outputs: Sequence[Array]) -> Iterator[Que
     kind = check if check in ("value", "jvp", "rr", "fr", "rf", "ff") else "vjp"
     ones: list[Array | None] = [np.ones_like(y) if y.dtype.kind in "fc" else None for y in outputs]
     rng = case.rng("script")
-    t, u = (
-        {
-            i.name: np.round(rng.standard_normal(i.shape), 1).astype(i.dtype)
-            for i in case.program.leaves
-        }
-        for _ in range(2)
-    )
     for cotangents in (ones, case.cotangents):
+        t, u = (
+            {i.name: _short(rng, i.shape).astype(i.dtype) for i in case.program.leaves}
+            for _ in range(2)
+        )
         yield Question(kind, cotangents, t, u)
 
 
+def _short(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Numbers of one decimal, none 0, and few equal: what is constant many functions do not see."""
+    signs = rng.choice((-1.0, 1.0), shape)
+    return np.asarray(np.round(signs * rng.integers(1, 30, shape) / 10, 1))
+
+
 def _largest(found: Mapping[str, Array | None], right: Mapping[str, Array]) -> float:
-    """The largest difference of any entry; infinite where shape, presence or nan differ."""
+    """The largest difference of any entry; infinite where shape or nan differ. None is zeros."""
     largest = 0.0
     for name, expected in right.items():
         y = found.get(name)
-        if y is None or y.shape != expected.shape:
+        y = np.zeros_like(expected) if y is None else y
+        if y.shape != expected.shape:
             return np.inf
         same = (y == expected) | ((y != y) & (expected != expected))
         with np.errstate(invalid="ignore"):

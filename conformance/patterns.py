@@ -33,16 +33,17 @@ def _constant(seen: Wrong) -> Diagnosis | None:
     if ratio is None:
         return None
     name = named(ratio, seen.shape)
-    if abs(ratio + 1) < CLOSE:
+    if abs(ratio + 1) < max(CLOSE, seen.rounding / seen.size):
         return Diagnosis("sign", "the gradient has the wrong sign everywhere")
     if seen.reference.size == 1 and name is None:
         return None  # one number is a multiple of any other
-    by = f"{ratio:.6g}" if ratio.imag else _digits(ratio.real)
+    by = f"{ratio:.6g}" if ratio.imag else digits(ratio.real)
     by += f" ({name})" if name and name != by else ""
     return Diagnosis("missing factor", f"the gradient is {by} times the right one")
 
 
-def _digits(number: float) -> str:
+def digits(number: float) -> str:
+    """A factor; one that is close to 1 by its distance."""
     return f"{number:.6g}" if abs(number - 1) > 1e-5 else f"1 {number - 1:+.3e}"
 
 
@@ -166,7 +167,7 @@ def _slice(seen: Wrong) -> Diagnosis | None:
 
 def _few(seen: Wrong) -> Diagnosis | None:
     count, size = int(seen.wrong.sum()), seen.wrong.size
-    if size < 4 or count > max(1, size // FEW):
+    if size < 2 or count > max(1, size // FEW):
         return None
     places = [tuple(int(i) for i in place) for place in np.argwhere(seen.wrong)[:4]]
     how = _there(seen, seen.wrong)
@@ -347,8 +348,8 @@ def _bias(seen: Wrong) -> Diagnosis | None:
 PATTERNS: tuple[Callable[[Wrong], Diagnosis | None], ...] = (
     _constant,
     _conjugate,
-    _swapped,
     _moved,
+    _swapped,
     _conditional,
     _slice,
     _few,

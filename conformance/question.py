@@ -14,6 +14,7 @@ from conformance.program import Array, Program, Values, refs
 Named = dict[str, Array | None]
 
 _AD = "torch.autograd.forward_ad"
+MOST = 10_000  # values that a script may hold
 SECOND = ("rr", "fr", "rf")
 
 
@@ -71,10 +72,11 @@ class Question:
         if self.kind == "rr":
             return [
                 *inputs, *calls, first + again + ")",
-                f"tangents = {self._tangents(leaves, helpers)}",
-                "pairs = [p for p in zip(gradients, tangents) if p[0] is not None]",
-                "total = sum((gradient * tangent).sum() for gradient, tangent in pairs)",
-                f"gradients = torch.autograd.grad(total, [{xs}], allow_unused=True)",
+                f"pairs = [p for p in zip(gradients, {self._tangents(leaves, helpers)}) "
+                "if p[0] is not None and p[0].requires_grad]",
+                "first, tangents = zip(*pairs) if pairs else ((), ())",
+                f"gradients = torch.autograd.grad(first, [{xs}], tangents, allow_unused=True) "
+                f"if pairs else [None] * {len(leaves)}",
                 found,
             ]  # fmt: skip
         if self.kind == "fr":
@@ -130,14 +132,13 @@ def comparison(
 ) -> str | None:
     """A standalone script that exits 1 where an entry is off by more than the tolerance, else 0.
 
-    None where an array is too large to stand in a short script.
+    None where the values are too many to stand in a short script.
     """
+    if sum(x.size for x in (*values.values(), *expected.values())) > MOST:
+        return None
     helpers: set[str] = set()
     lines = question.lines(program, values, helpers)
-    right = ", ".join(
-        f"{name!r}: {script.expression(np.asarray(y).tolist())}" for name, y in expected.items()
-    )
-    bound = "float('inf')" if not np.isfinite(tolerance) else f"{tolerance:.1g}"
+    right = ", ".join(f"{name!r}: {_array(np.asarray(y), helpers)}" for name, y in expected.items())
     lines += [
         f"expected = {{{right}}}",
         "wrong = 0",
@@ -146,17 +147,28 @@ def comparison(
         "    ours = numpy.zeros_like(right) if y is None else y.detach().clone().numpy()",
         "    print(name, 'is', ours, 'and should be', right)",
         "    wrong |= ours.shape != numpy.shape(right) or not numpy.allclose(",
-        f"        ours, right, rtol=0, atol={bound}, equal_nan=True)",
+        f"        ours, right, rtol=0, atol={tolerance:.1g}, equal_nan=True)",
         "sys.exit(int(wrong))",
     ]
-    if helpers - {"numpy"}:
-        return None
-    head = ["import sys", "", "import numpy", engine_import, ""]
+    packed = "base64" in helpers
+    head = [
+        *(["import base64"] if packed else []),
+        "import sys",
+        *(["import zlib"] if packed else []),
+    ]
+    head += ["", "import numpy", engine_import, "", *(script.UNPACK if packed else [])]
     return "\n".join([*head, *lines]) + "\n"
 
 
 def _numbered(arrays: Sequence[Array | None]) -> Named:
     return {str(n): y for n, y in enumerate(arrays)}
+
+
+def _array(y: Array, helpers: set[str]) -> str:
+    """An expression that makes the array, or the lists that are one."""
+    if y.size <= script.LITERAL:
+        return script.expression(y.tolist())
+    return f"{script.tensor(y, y.dtype.name, None, helpers)}.numpy()"
 
 
 def _dict(expressions: list[str]) -> str:

@@ -67,11 +67,13 @@ def reduce(
     *,
     budget: int = BUDGET,
     reference: Engine | None = None,
+    enough: Callable[[], bool] = lambda: False,
 ) -> Case:
     """The smallest Program found that still fails, and its values; deterministic.
 
-    `fails` is asked at most `budget` times, and only about Programs that run on `reference`
-    (torch where it is None) with finite results, if the given one's results are finite.
+    `fails` is asked at most `budget` times and until `enough` says so, and only about Programs that
+    run on `reference` (torch where it is None) with finite results, if the given one's results are
+    finite.
     """
     if reference is None:
         from conformance import engines
@@ -89,7 +91,7 @@ def reduce(
         try:
             values = layout(program.inputs, values)
             digest = program.digest(values)
-            if digest in seen or left <= 0:
+            if digest in seen or left <= 0 or enough():
                 return None
             seen.add(digest)
             kept = reference.run(program.check(), values, keep=ALL).kept
@@ -143,6 +145,28 @@ def alone_in_other_layouts(w: Witness) -> Iterator[Case]:
             strides = {key: Input.of(key, x).strides for key, x in laid.items()}
             inputs = tuple(replace(i, strides=strides[i.name]) for i in program.inputs)
             yield replace(program, inputs=inputs), laid
+
+
+def alone_and_wide(w: Witness) -> Iterator[Case]:
+    """Each call by itself, with dimensions of size 1 as large as others: a square matrix for a row.
+
+    The values are those that it had, repeated and scaled down.
+    """
+    for program, values in alone(w):
+        size = max((n for i in program.inputs for n in i.shape), default=0)
+        if size < 2 or not any(1 in i.shape for i in program.inputs):
+            continue
+        wide = {}
+        for name, x in values.items():
+            shape = tuple(size if n == 1 else n for n in x.shape)
+            whole = np.array(np.broadcast_to(x, shape))
+            if x.dtype.kind in "fc":
+                whole *= np.linspace(1.0, 0.5, whole.size).reshape(shape).astype(x.real.dtype)
+            wide[name] = whole
+        inputs = tuple(
+            Input.of(i.name, wide[i.name], requires_grad=i.requires_grad) for i in program.inputs
+        )
+        yield replace(program, inputs=inputs), wide
 
 
 def prefixes(w: Witness) -> Iterator[Case]:
@@ -365,9 +389,11 @@ def simpler_elements(w: Witness) -> Iterator[Case]:
 PASSES: tuple[tuple[Pass, ...], ...] = (
     (alone,),
     (alone_in_other_layouts,),
+    (alone_and_wide,),
     (prefixes,),
     (fewer_outputs, bypassed, cut),
     (plain_layouts, fewer_leaves, fewer_arguments),
+    (simpler_values,),
     (smaller, lower_rank),
     (fewer_inputs,),
     (simpler_values,),

@@ -24,6 +24,13 @@ from conformance.program import (
 )
 
 _WIDTH = 96
+LITERAL = 64  # elements of an array that is written out
+UNPACK = [
+    "def unpack(text, dtype, shape):",
+    "    data = zlib.decompress(base64.b85decode(text))",
+    "    return torch.from_numpy(numpy.frombuffer(data, dtype).reshape(shape).copy())",
+    "",
+]
 
 
 def listing(program: Program) -> str:
@@ -97,7 +104,7 @@ def standalone(
 ) -> str:
     """A script that runs the Program, differentiates it and prints every gradient.
 
-    Arrays of more than 64 elements are read from `values_file` where one is given, and else
+    Arrays of more than LITERAL elements are read from `values_file` where one is given, and else
     stand in the script, compressed.
     """
     helpers: set[str] = set()
@@ -110,12 +117,7 @@ def standalone(
         head = [imports[name] for name in ("base64", "zlib", "numpy") if name in helpers]
         head += ["", engine_import, ""]
     if "base64" in helpers:
-        head += [
-            "def unpack(text, dtype, shape):",
-            "    data = zlib.decompress(base64.b85decode(text))",
-            "    return torch.from_numpy(numpy.frombuffer(data, dtype).reshape(shape).copy())",
-            "",
-        ]
+        head += UNPACK
     if values_file is not None and "file" in helpers:
         head += [f"values = numpy.load({values_file!r})", ""]
     return "\n".join([*head, *body]) + "\n"
@@ -158,7 +160,10 @@ def input_lines(
 
 def tensor(array: Array, dtype: str, key: str | None, helpers: set[str]) -> str:
     """An expression that makes the tensor: of a literal, from a file (`key`), or unpacked."""
-    if array.size <= 64 and array.size:
+    if array.size > LITERAL and (array == array.flat[0]).all():
+        number = expression(array.flat[0].item())
+        return f"torch.full({array.shape}, {number}, dtype=torch.{dtype})"
+    if array.size <= LITERAL and array.size:
         return f"torch.tensor({expression(array.tolist())}, dtype=torch.{dtype})"
     if not array.size:
         return f"torch.zeros({array.shape!r}, dtype=torch.{dtype})"

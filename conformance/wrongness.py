@@ -41,8 +41,9 @@ class Diagnosis:
 class Wrong:
     """A gradient and the right one, of one shape, in double precision.
 
-    `leaf` is its name among `values`, `gradients` has the right gradients of all leaves, and `eps`
-    is the epsilon of the dtype that they came in.
+    `leaf` is its name among `values`, `gradients` has the right gradients of all leaves, `eps` is
+    the epsilon of the dtype that they came in, and `noise` what rounding does to an entry, where it
+    is more than some of these.
     """
 
     engine: Array
@@ -51,6 +52,7 @@ class Wrong:
     leaf: str = ""
     gradients: Mapping[str, Array | None] = field(default_factory=dict)
     eps: float = float(np.finfo(float).eps)
+    noise: float = 0.0
 
     @classmethod
     def of(cls, engine: Array, reference: Array, **fields: Any) -> Wrong:
@@ -74,16 +76,21 @@ class Wrong:
         """The largest error."""
         return float(np.abs(self.engine - self.reference).max(initial=0.0))
 
+    @property
+    def rounding(self) -> float:
+        """What an entry may be off by without being wrong."""
+        return max(16 * self.eps * self.size, self.noise)
+
     @cached_property
     def tolerance(self) -> float:
         """How far from the gradient what explains it may be."""
-        noise = 16 * self.eps * self.size
-        return max(noise, min(CLOSE * self.size, FINE * self.error))
+        return max(self.rounding, min(CLOSE * self.size, FINE * self.error))
 
     @cached_property
     def wrong(self) -> Array:
-        """Which entries are."""
-        return np.asarray(np.abs(self.engine - self.reference) > VISIBLE * self.error)
+        """Which entries are, but for what may be rounding."""
+        least = min(max(VISIBLE * self.error, self.rounding), self.error / 2)
+        return np.asarray(np.abs(self.engine - self.reference) > least)
 
     def explained(self, made: Array, beside: Array | None = None) -> bool:
         """Whether `made` is the gradient (or what stands beside), as near as makes a pattern."""
@@ -96,7 +103,7 @@ class Wrong:
 
     def part(self, which: Array) -> Wrong:
         """The entries of a mask alone, in one dimension."""
-        return Wrong(self.engine[which], self.reference[which], eps=self.eps)
+        return Wrong(self.engine[which], self.reference[which], eps=self.eps, noise=self.noise)
 
 
 def factor(seen: Wrong) -> complex | None:

@@ -16,6 +16,7 @@ from conformance.checks.compare import tolerance_for
 from conformance.checks.second import SecondOrder
 from conformance.engines.base import Engine, Run, Vjp
 from conformance.errors import DeviceLost, EngineError, Unsupported
+from conformance.oracles.cancellation import narrowed
 from conformance.oracles.frozen import frozen
 from conformance.oracles.pairs import gaussian
 from conformance.oracles.torch_autograd import SPREADS, scale, spread
@@ -252,6 +253,12 @@ class Case:
         }
         rng = self.rng("engine spread")
         return spread(gradients, self.program, self.values, steady, rng, self.natural)
+
+    @cached_property
+    def narrowed(self) -> dict[str, float]:
+        """What rounding in a dtype narrower than float64 may do to each leaf's gradient."""
+        given = (self.program, self.values, self.cotangents)
+        return narrowed(self.reference, *given, self.rng("narrowed"))
 
     def rounding(self, leaf: str) -> Array | float:
         """What rounding may do to each entry of a leaf's gradient (of real and imaginary parts)."""

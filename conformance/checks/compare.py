@@ -64,9 +64,9 @@ def compare(
 ) -> Difference | None:
     """The worst difference of left from right, or None.
 
-    An entry differs where |left - right| > relative * scale + absolute, the scale being the largest
-    magnitude on the right, or `floor` where that is more. None counts as zeros. `absolute` may
-    have one value an entry (of real and imaginary parts).
+    An entry differs where |left - right| > max(relative * scale, absolute), the scale being the
+    largest magnitude on the right, or `floor` where that is more. None counts as zeros. `absolute`
+    may have one value an entry (of real and imaginary parts).
     """
     if left is None or right is None:
         there = right if left is None else left
@@ -88,7 +88,7 @@ def compare(
         error = np.abs(a - b)
         finite = np.isfinite(a) & np.isfinite(b)
         same = ~finite & ((a == b) | (np.isnan(a) & np.isnan(b)))
-        tolerance = relative * max(scale(right), floor) + absolute
+        tolerance = np.maximum(relative * max(scale(right), floor), absolute)
         wrong = ~same & (~finite | (error > tolerance))
     if not wrong.any():
         return None

@@ -96,11 +96,26 @@ def _strided(rng: np.random.Generator, array: Array) -> Array:
     return wide[..., 0]
 
 
-def _expanded(rng: np.random.Generator, array: Array) -> Array:
-    """One number for all entries, with strides of 0, as the backward pass of a sum makes it."""
-    return np.lib.stride_tricks.as_strided(
-        gaussian(rng, (1,), array.dtype), array.shape, (0,) * array.ndim
-    )
+def expanded_cotangents(case: Case) -> Iterator[Claim]:
+    """One number for all entries, with strides of 0, as the backward pass of a sum makes it.
+
+    And a number for each place along one axis: of one number alone softmax has the gradient 0.
+    """
+    shapes = [c.shape for c in case.cotangents if c is not None]
+    rank = max(map(len, shapes))
+    axes = [a for a in range(rank) if any(len(s) > a and s[a] > 1 for s in shapes)]
+    for axis in (None, *(axes if len(axes) > 1 else ())):
+        said = "with cotangents that are expanded" + (
+            "" if axis is None else f" but for axis {axis}"
+        )
+        yield from relaid_cotangents(partial(_expanded, axis), said, case)
+
+
+def _expanded(axis: int | None, rng: np.random.Generator, array: Array) -> Array:
+    along = range(array.ndim)
+    count = 1 if axis is None or axis not in along else array.shape[axis]
+    strides = tuple(array.itemsize if a == axis else 0 for a in along)
+    return as_strided(gaussian(rng, (count,), array.dtype), array.shape, strides)
 
 
 def _in(array: Array, strides: tuple[int, ...]) -> Array:
@@ -362,7 +377,12 @@ INVARIANTS = (
         "transposed_cotangents", _transposed, "whose axes lie in another order", _output_matrix
     ),
     _cotangents("strided_cotangents", _strided, "with gaps in memory", _output_axes),
-    _cotangents("expanded_cotangents", _expanded, "that are one expanded number", _output_axes),
+    Invariant(
+        "expanded_cotangents",
+        "cotangents that are expanded give what copies of them give",
+        expanded_cotangents,
+        _output_axes,
+    ),
     Invariant(
         "unmodified", "inputs, outputs and cotangents keep their values",
         unmodified,

@@ -38,9 +38,12 @@ _SNIPPETS: dict[str, list[str]] = {
         "found = grad([turn(y) for y in run(*leaves)], [turn(w) for w in weights])",
     ],
     "expanded_cotangents": [
-        "ones = [torch.ones((), dtype=w.dtype).expand(w.shape) for w in weights]",
-        "expected = grad(run(*leaves), [w.clone() for w in ones])",
-        "found = grad(run(*leaves), ones)",
+        "found, expected = (), ()",
+        "for n in range(-1, max(w.ndim for w in weights)):  # expanded but for axis n",
+        "    place = lambda w: tuple(slice(None if a == n else 1) for a in range(w.ndim))",
+        "    wide = [w[place(w)].expand(w.shape) for w in weights]",
+        "    expected += grad(run(*leaves), [w.clone() for w in wide])",
+        "    found += grad(run(*leaves), wide)",
     ],
     "unmodified": [
         "outputs = run(*leaves)",
@@ -76,6 +79,13 @@ _SNIPPETS: dict[str, list[str]] = {
         "stacked = [torch.stack([w, 2 * w]) for w in weights]",
         "found = [g[1] for g in grad(run(*leaves), stacked, is_grads_batched=True)]",
         "expected = [2 * g for g in expected]",
+    ],
+    "hooks": [
+        "expected = [g if g is None else 2 * g + 1 for g in expected]",
+        "for x in leaves:",
+        "    x.register_hook(lambda g: g * 2), x.register_hook(lambda g: g + 1)",
+        "torch.autograd.backward(run(*leaves), weights)",
+        "found = [x.grad for x in leaves]",
     ],
     "linear": [
         "found = grad(run(*leaves), [3 * w for w in weights])",

@@ -7,7 +7,7 @@ reference's forward with its measured bound. A poor bound is `inconclusive`, nev
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from conformance.errors import EngineError, Unsupported
 from conformance.oracles import cancellation
 from conformance.oracles.directional import Opinion, by_complex_step, by_stencil, moved
 from conformance.oracles.pairs import direction, flat, inner
-from conformance.oracles.torch_autograd import SPREADS
+from conformance.oracles.torch_autograd import SPREADS, scale
 from conformance.program import Array, Program, Values
 
 NEIGHBOURS = 24  # points about a kink whose slopes are taken
@@ -42,7 +42,7 @@ class NumericalCheck:
     name = "numerical"
 
     def run(self, case: Case) -> Iterator[Finding]:
-        """One finding for all directions: the worst."""
+        """One finding for all directions: the first failure, or the worst of them."""
         if not case.program.leaves or all(c is None for c in case.cotangents):
             return
         try:
@@ -51,9 +51,11 @@ class NumericalCheck:
             yield Finding("inconclusive", {"reason": error.reason})
             return
         judged = _Judged(case, program, values)
-        findings = [
-            judged.along(case.rng("direction", str(n))) for n in range(case.settings.directions)
-        ]
+        findings = []
+        for n in range(case.settings.directions):
+            findings.append(judged.along(case.rng("direction", str(n))))
+            if findings[-1].outcome == "failed":
+                break
         order = ("failed", "inconclusive", "precision", "passed")
         yield min(findings, key=lambda f: order.index(f.outcome))
 
@@ -178,7 +180,7 @@ class _Judged:
         ruling = arbitration.decide(ours, theirs, [opinion], case.reference.name)
         verdict = ruling.evidence()
         if agrees:
-            verdict |= self._both_wrong(opinion, slack)
+            verdict |= self._both_wrong(opinion)
         else:
             verdict |= self._place(tangents)
         if not (agrees and case.context.independent):
@@ -282,7 +284,7 @@ class _Judged:
         tangents = self._unit(leaf, index)
         return by_stencil(self.case.reference, *self.smooth, self.cotangents, tangents)
 
-    def _both_wrong(self, opinion: Opinion, slack: float) -> dict[str, Any]:
+    def _both_wrong(self, opinion: Opinion) -> dict[str, Any]:
         """Engine and reference agree and are wrong: which leaf, which entries, and how."""
         case = self.case
         who = "engine and reference" if case.context.independent else "engine"
@@ -296,49 +298,46 @@ class _Judged:
             if gradient is None or value.dtype.kind == "c" or value.size > LOCALISED:
                 continue
             place = (
-                self._each(leaf.name, gradient, slack)
+                self._each(leaf.name, gradient)
                 if value.size <= EACH
-                else self._searched(leaf.name, gradient, slack)
+                else self._searched(leaf.name, gradient)
             )
             if place:
                 return found | place | {"leaf": case.alias(leaf.name)}
         return found
 
-    def _each(self, leaf: str, gradient: Array, slack: float) -> dict[str, Any]:
+    def _each(self, leaf: str, gradient: Array) -> dict[str, Any]:
         """The wrong entries of a small leaf, and what they have in common."""
-        values = self.case.values
-        opinions = {i: self._entry(leaf, i) for i in np.ndindex(gradient.shape)}
-        right = np.zeros(gradient.shape, gradient.dtype)
-        for index, each in opinions.items():
-            right[index] = each.value
-        wrong = [i for i, o in opinions.items() if abs(gradient[i] - o.value) > o.bound + slack]
-        if not wrong:
-            return {}
-        said = diagnose(gradient, right, gradient.shape, values, leaf=leaf)
-        worst = max(wrong, key=lambda i: abs(float(gradient[i] - right[i])))
-        found: dict[str, Any] = {"index": list(worst), "wrong_entries": len(wrong)}
-        found |= {"engine": float(gradient[worst]), "numerical": float(right[worst])}
-        found |= {"reference": float(gradient[worst])}
-        found |= {"bound": opinions[worst].bound, "description": said.sentence}
-        return found | ({} if self.case.context.independent else {"diagnosis": said.slug})
+        return self._wrong(leaf, gradient, list(range(gradient.size)))
 
-    def _searched(self, leaf: str, gradient: Array, slack: float) -> dict[str, Any]:
+    def _searched(self, leaf: str, gradient: Array) -> dict[str, Any]:
         """The wrong entries of a larger leaf, by bisection."""
-        places = entries(self.case, leaf, gradient, self.cotangents, slack)
-        if not places:
-            return {}
-        many = len(places) >= MOST
-        if many:  # which entries are right is not known: a few of all tell what the wrong share
-            places = list(self.case.rng("sampled", leaf).permutation(gradient.size)[:EACH])
-        right = gradient.copy()
+        places = entries(self.case, leaf, gradient, self.cotangents, self._slack)
+        if len(places) < MOST:
+            return self._wrong(leaf, gradient, places)
+        # which entries are right is not known: a few of all tell what the wrong share
+        places = [int(n) for n in self.case.rng("sampled", leaf).permutation(gradient.size)[:EACH]]
+        return self._wrong(leaf, gradient, places, sampled=True)
+
+    def _wrong(
+        self, leaf: str, gradient: Array, places: list[int], *, sampled: bool = False
+    ) -> dict[str, Any]:
+        """What the stencil says of the entries at these flat places; {} if it confirms them all.
+
+        The right gradient is the stencil's where the two differ, and else the engine's.
+        """
+        slack = self._slack(scale(gradient))
+        right, bounds = gradient.copy(), {}
         for place in places:
             index = tuple(int(n) for n in np.unravel_index(place, gradient.shape))
-            right[index] = self._entry(leaf, index).value
-        gaps = np.abs(gradient - right)
-        worst = int(np.argmax(gaps))
-        at = [int(n) for n in np.unravel_index(worst, gradient.shape)]
+            opinion = self._entry(leaf, index)
+            if not abs(gradient[index] - opinion.value) <= opinion.bound + slack:
+                right[index], bounds[index] = opinion.value, opinion.bound
+        if not bounds:
+            return {}
+        worst = max(bounds, key=lambda i: abs(float(gradient[i] - right[i])))
         values = self.case.values
-        if many:
+        if sampled:
             alike = {n: v.reshape(-1)[places] for n, v in values.items() if v.shape == right.shape}
             ours, theirs = gradient.reshape(-1)[places], right.reshape(-1)[places]
             said = diagnose(ours, theirs, ours.shape, alike, leaf=leaf)
@@ -346,9 +345,10 @@ class _Judged:
         else:
             said = diagnose(gradient, right, gradient.shape, values, leaf=leaf)
             text = said.sentence
-        found = {"index": at, "wrong_entries": int((gaps > slack).sum()), "description": text}
-        found |= {"engine": float(gradient.flat[worst]), "numerical": float(right.flat[worst])}
-        found |= {"reference": float(gradient.flat[worst])}
+        found: dict[str, Any] = {"index": list(worst), "wrong_entries": len(bounds)}
+        found |= {"engine": float(gradient[worst]), "numerical": float(right[worst])}
+        found |= {"reference": float(gradient[worst])}
+        found |= {"bound": bounds[worst], "description": text}
         return found | ({} if self.case.context.independent else {"diagnosis": said.slug})
 
     def _silence(self, tangents: dict[str, Array]) -> bool:
@@ -401,17 +401,28 @@ def _contradict(a: Opinion, b: Opinion, slack: float) -> bool:
 
 
 def entries(
-    case: Case, leaf: str, gradient: Array, cotangents: list[Array | None], slack: float
+    case: Case,
+    leaf: str,
+    gradient: Array,
+    cotangents: list[Array | None],
+    slack: Callable[[float], float],
 ) -> list[int]:
-    """The flat entries of one leaf at which a gradient contradicts the stencil, by bisection."""
+    """The flat entries of one leaf at which a gradient contradicts the stencil, by bisection.
+
+    `slack` of a size is what is allowed to a sum of terms of that size, beside the bound.
+    """
     shape = case.values[leaf].shape
     rest = {i.name: np.zeros(i.shape) for i in case.program.leaves}
+    largest = scale(gradient)
 
     def disagreement(coordinates: Array) -> bool:
         tangents = rest | {leaf: coordinates.reshape(shape)}
         opinion = by_stencil(case.reference, *case.numerical, cotangents, tangents)
-        claimed = float((flat(gradient) * coordinates).sum())
-        return abs(claimed - opinion.value) > opinion.bound + slack
+        terms = flat(gradient) * coordinates
+        size = max(
+            float(np.abs(terms).sum()), largest * float(np.abs(coordinates).max(initial=0.0))
+        )
+        return abs(float(terms.sum()) - opinion.value) > opinion.bound + slack(size)
 
     size = int(np.prod(shape))
     if size > LOCALISED or np.iscomplexobj(case.values[leaf]):

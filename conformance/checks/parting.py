@@ -158,7 +158,7 @@ def behaviour(case: Case, leaf: str, engine: Array, reference: Array) -> Diagnos
         return (
             _stale(case, leaf, engine, reference)
             or overwritten(case, leaf, engine)
-            or _unsummed(case, leaf, engine)
+            or _unsummed(case, leaf, engine, reference)
         )
     except (EngineError, Unsupported):
         return None  # the gradient that was got is judged without
@@ -196,13 +196,14 @@ def overwritten(case: Case, name: str, engine: Array) -> Diagnosis | None:
             (f"use {number + 1} alone", part),
             (f"all but use {number + 1}", total - part),
         ):
-            if compare(engine, made.astype(engine.dtype), relative=relative) is None:
+            other = compare(made, total, relative=relative) is not None
+            if other and compare(engine, made.astype(engine.dtype), relative=relative) is None:
                 sentence = f"of {len(parts)} uses of {name} the gradient counts {text}"
                 return Diagnosis("overwritten accumulation", sentence)
     return None
 
 
-def _unsummed(case: Case, leaf: str, engine: Array) -> Diagnosis | None:
+def _unsummed(case: Case, leaf: str, engine: Array, right: Array) -> Diagnosis | None:
     """Whether the gradient of a leaf that was broadcast is that of one of its copies, or a mean."""
     program, values = case.program, case.values
     given = next(i for i in program.inputs if i.name == leaf)
@@ -239,7 +240,8 @@ def _unsummed(case: Case, leaf: str, engine: Array) -> Diagnosis | None:
             ]
             for text, made in forms:
                 found = np.asarray(made.reshape(given.shape), engine.dtype)
-                if compare(engine, found, relative=relative) is None:
+                other = compare(found, right, relative=relative) is not None
+                if other and compare(engine, found, relative=relative) is None:
                     said = f"the gradient is not summed over {along} (of size {sizes}), along which"
                     return Diagnosis("missing sum", f"{said} {leaf} is broadcast: it is {text}")
     return None

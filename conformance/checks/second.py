@@ -58,16 +58,25 @@ class SecondOrder:
             exact = {n: h.astype(case.values[n].dtype) for n, h in self.exact.items()}
             return exact, f"far as can be told ({name} has no second order here)"
 
-    @cached_property
+    @property
     def exact(self) -> Mapping[str, Array] | None:
         """H t by the complex step through refgrad's backward pass; None where that is no truth."""
+        return None if self._piece is None or self._piece[1] else self._piece[0]
+
+    @property
+    def piece(self) -> Mapping[str, Array] | None:
+        """The same where switches are met exactly too: of the piece that refgrad chose there."""
+        return None if self._piece is None else self._piece[0]
+
+    @cached_property
+    def _piece(self) -> tuple[Mapping[str, Array], int] | None:
         try:
             program, values = self.case.numerical
             found, first, ties = complex_step.second(program, values, self.cotangents, self.wide)
         except (Unsupported, EngineError):
             return None
         whole = all(np.isfinite(h).all() for h in found.values())
-        return found if whole and not ties and self._first_order_holds(first) else None
+        return (found, ties) if whole and self._first_order_holds(first) else None
 
     def _first_order_holds(self, gradients: Mapping[str, Array]) -> bool:
         """Whether what the complex step went through is the reference's gradient."""

@@ -17,6 +17,8 @@ from conformance.checks.base import Case, Finding
 from conformance.checks.compare import Difference, compare, measures
 from conformance.checks.parting import behaviour, first_call, overwritten
 
+NOISE = 1 / 8  # of what is allowed for rounding: 2 spreads, as much as most entries are off by
+
 
 class VjpCheck:
     """The gradients of the leaves."""
@@ -81,9 +83,13 @@ def describe(case: Case, name: str, difference: Difference) -> dict[str, Any]:
     gradients = dict(case.reference_vjp.gradients)
     if len(case.cotangents) == 1:
         gradients[diagnosis.COTANGENT] = case.cotangents[0]
+    noise = 0.0
+    if difference.kind == "value":
+        noise = NOISE * float(np.median(case.rounding(name)))
     said = diagnosis.diagnose(
-        engine, reference, tuple(leaf.shape), case.values, leaf=name, gradients=gradients
-    )
+        engine, reference, tuple(leaf.shape), case.values,
+        leaf=name, gradients=gradients, noise=noise,
+    )  # fmt: skip
     if difference.kind in ("value", "nan") and engine is not None and reference is not None:
         said = behaviour(case, name, engine, reference) or said
     evidence["diagnosis"] = said.slug

@@ -9,4 +9,11 @@ MUTANTS: dict[str, Mutant] = {
     m.name: m for m in (*rules.MUTANTS, *shapes.MUTANTS, *special.MUTANTS, *engine.MUTANTS)
 }
 
-__all__ = ["MUTANTS", "Mutant"]
+
+def script_with(mutant: Mutant, text: str) -> str:
+    """A script that runs another (its text) on refgrad with the mutant in force."""
+    put = f"MUTANTS[{mutant.name!r}].put(mutant.Reached())"
+    return f"from conformance.mutants import MUTANTS, mutant\n\n{put}\n\n{text}"
+
+
+__all__ = ["MUTANTS", "Mutant", "script_with"]

@@ -175,7 +175,9 @@ def _no_copy(original: Any) -> Any:
 
 def _without_inner(original: Any) -> Any:
     def give(t: Any, level: int, value: Any) -> None:
-        original(t, level, value.detach() if level > 1 else value)
+        from refgrad.levels import levels
+
+        original(t, level, value.detach() if len(levels.visible) > 1 else value)
 
     return give
 

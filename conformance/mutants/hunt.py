@@ -69,7 +69,7 @@ def hunt(mutant: Mutant, seconds: float, seed: int = 0, *, compare: bool = True)
         kill.reached += reached.count
         if len(kept) < GRADCHECKED - 1:
             kept.append(sample)
-        real = [f for f in found if not _fails_without(f[0], sample, context)]
+        real = [f for f in found if not fails_without(f[0], sample, context)]
         if real:
             kill.check, kill.verdict = real[0]
             if sample is not kept[-1]:
@@ -90,10 +90,7 @@ def _of_the_reference(result: Result) -> bool:
 
 def samples(mutant: Mutant, seed: int) -> Iterator[Sample]:
     """Generated Programs about the mutant's calls and op_db's samples of them, in turn."""
-    named = [op for op in OPS.values() if op.target in mutant.targets]
-    streams: list[Iterator[Sample]] = []
-    if mutant.dtype in DTYPES and (named or not mutant.targets):
-        streams += [_generated(named, mutant, seed)] * 3
+    streams = [generated(mutant, seed)] * 3
     streams.append(_from_op_db(mutant))
     done = object()
     while streams:
@@ -105,7 +102,14 @@ def samples(mutant: Mutant, seed: int) -> Iterator[Sample]:
                 yield sample
 
 
-def _generated(named: list[Any], mutant: Mutant, seed: int) -> Iterator[Sample]:
+def generated(mutant: Mutant, seed: int) -> Iterator[Sample]:
+    """Programs about the mutant's calls (about any, where it has none), without end.
+
+    There are none where the grammar has no such call, or none of the dtype.
+    """
+    named = [op for op in OPS.values() if op.target in mutant.targets]
+    if mutant.dtype not in DTYPES or (mutant.targets and not named):
+        return
     for number in itertools.count():
         label = f"seed {seed}/{mutant.name}/{number}"
         choose = Seeded(label)
@@ -129,7 +133,7 @@ def _from_op_db(mutant: Mutant) -> Iterator[Sample]:
                     yield sample
 
 
-def _fails_without(check: str, sample: Sample, context: checks.Context) -> bool:
+def fails_without(check: str, sample: Sample, context: checks.Context) -> bool:
     """Whether the check fails on this sample without the mutant too: a fault of the reference."""
     case = context.case(sample, SOURCE)
     chosen = [c for c in context.checks if c.name == check]

@@ -15,7 +15,9 @@ import numpy as np
 
 from conformance.engines.base import ALL, Engine
 from conformance.errors import EngineError, ProgramError, Unsupported
+from conformance.oracles.directional import wide
 from conformance.oracles.pairs import flat
+from conformance.oracles.torch_autograd import DRAWS, SPREADS, perturbed
 from conformance.program import Array, Call, Program, Ref, Values, map_refs, refs
 
 EPSILONS = 64.0  # of the sum: an op rounds more than once
@@ -76,3 +78,37 @@ def lost(
             eps = float(np.finfo(move.dtype).eps)
             total += eps * float(np.sum(terms[np.isfinite(terms)]))
     return EPSILONS * total
+
+
+def narrowed(
+    engine: Engine,
+    program: Program,
+    values: Values,
+    cotangents: Sequence[Array | None],
+    rng: np.random.Generator,
+) -> dict[str, float]:
+    """What rounding in the Program's own dtype may do to an entry of each leaf's gradient.
+
+    That is measured: SPREADS times the most by which the engine's gradient differs from the one in
+    float64 on the same values, and on some within an epsilon of them. Nothing is said where the
+    Program runs in float64 as it is, or cannot.
+    """
+    most: dict[str, float] = {}
+    for draw in range(1 + DRAWS):
+        near = perturbed(program, values, rng) if draw else values
+        widened, wide_values = wide(program, near)
+        if widened is program:
+            return {}
+        try:
+            ours = engine.vjp(program, near, cotangents).gradients
+            right = engine.vjp(widened, wide_values, cotangents).gradients
+        except (EngineError, Unsupported, ProgramError):
+            return {}
+        for name, gradient in right.items():
+            if gradient is None or (found := ours.get(name)) is None:
+                continue
+            with np.errstate(all="ignore"):
+                gaps = np.abs(flat(found) - flat(gradient))
+            gap = float(gaps[np.isfinite(gaps)].max(initial=0.0))
+            most[name] = max(most.get(name, 0.0), SPREADS * gap)
+    return most

@@ -268,6 +268,14 @@ def _x_log(trace: Any, a: Any, b: Any, ufunc: Any, log: Any) -> Any:
     return join(ufunc(real(a), real(b)), np.where(ends, 0.0, a * logs))
 
 
+def _zeta(trace: Any, s: Any, z: Any) -> Any:
+    """d zeta(s, z) = -s zeta(s + 1, z) dz; s itself has no derivative."""
+    if np.any(imag(s)):
+        raise Unsupported("complex step: the derivative of zeta by its first argument")
+    s, value = real(s), real(z)
+    return join(special.zeta(s, value), -1j * imag(z) * s * special.zeta(s + 1, value))
+
+
 def _erfinv(trace: Any, z: Any) -> Any:
     """One Newton step from the real solution, exact to first order."""
     value = special.erfinv(real(z))
@@ -311,7 +319,7 @@ _UFUNCS: dict[Any, Reading] = {
     np.rad2deg: lambda trace, z: z * (180 / np.pi), np.degrees: lambda trace, z: z * (180 / np.pi),
     special.expit: _expit, special.log_expit: _log_expit, special.logit: _logit,
     special.gammaln: _gammaln, special.xlogy: _xlogy, special.xlog1py: _xlog1py,
-    special.erfinv: _erfinv, special.ndtri: _ndtri,
+    special.erfinv: _erfinv, special.ndtri: _ndtri, special._ufuncs._zeta: _zeta,
     special.i0: _bessel_i(special.i0, 0, scaled=False),
     special.i1: _bessel_i(special.i1, 1, scaled=False),
     special.i0e: _bessel_i(special.i0e, 0, scaled=True),
@@ -472,7 +480,7 @@ _ALGEBRA = (
 )  # fmt: skip
 
 FUNCTIONS: dict[Any, Reading] = {
-    **{f: _through(f) for f in (*_MOVES, *_ALGEBRA)},
+    **{f: _through(f) for f in (*_MOVES, *_ALGEBRA, np.may_share_memory, np.shares_memory)},
     **{f: _filled(f) for f in (np.zeros_like, np.ones_like, np.empty_like, np.full_like)},
     **{f: _of_real(f) for f in (np.shape, np.ndim, np.size, np.any, np.all, np.count_nonzero)},
     **{f: _of_real(f) for f in (np.isclose, np.nonzero, np.flatnonzero, np.argwhere)},

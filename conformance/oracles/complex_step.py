@@ -18,7 +18,7 @@ from conformance.oracles.complex_array import ComplexArray, Trace
 from conformance.program import Array, Program, Values, layout
 from refgrad.tensor import wrap
 
-STEP = 1e-30
+STEP = 1e-170  # its square is 0: an exact 0 times another stays one, and is seen to be a tie
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,14 @@ class _ComplexStepEngine(RefgradEngine):
         if any(i.storage is not None and i.requires_grad for i in program.inputs):
             raise Unsupported("complex step: leaves that share memory")
         tensors = super().inputs(program, values, grad=False)
-        for i in program.leaves:
-            if i.name in self.tangents:
+        for i in program.inputs:
+            moves = i.requires_grad and i.name in self.tangents
+            if moves or (np.dtype(i.dtype).kind == "f" and i.storage is None):
                 fresh = layout([i], values)[i.name]
                 z = np.empty_like(fresh, dtype=complex)
-                z.real, z.imag = fresh, STEP * self.tangents[i.name]
+                z.real, z.imag = fresh, STEP * self.tangents[i.name] if moves else 0.0
                 tensors[i.name] = wrap(ComplexArray(z, self.trace, i.dtype))
-            if grad:
+            if grad and i.requires_grad:
                 tensors[i.name].requires_grad_()
         return tensors
 

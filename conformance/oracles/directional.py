@@ -13,7 +13,7 @@ from conformance.errors import EngineError, ProgramError, Unsupported
 from conformance.oracles import complex_step
 from conformance.oracles.estimate import Estimate, Kink
 from conformance.oracles.pairs import contracted, flat
-from conformance.oracles.stencil import Ladder, derivative
+from conformance.oracles.stencil import EPS, Ladder, derivative
 from conformance.program import Array, Input, Program, Symbol, Values, contiguous, layout, map_tree
 
 SCALE = 1.0  # a direction is in proportion to the values, so its parameter's scale is 1
@@ -93,7 +93,8 @@ def by_stencil(
         joined = np.concatenate(flats) if flats else np.zeros(0)
         return joined if len(joined) == len(weights) else np.full(len(weights), np.nan)
 
-    estimate = derivative(along, SCALE, weights=weights[None], ladder=ladder)
+    eps = _coarsest(program)
+    estimate = derivative(along, SCALE, weights=weights[None], ladder=ladder, eps=eps)
     return opinion(estimate, f"stencil on {engine.name}")
 
 
@@ -127,7 +128,8 @@ def of_gradient(
             parts.append(flat(np.zeros_like(onto[name]) if gradient is None else gradient))
         return np.concatenate(parts)
 
-    estimate = derivative(along, SCALE, weights=weights[None], ladder=ladder)
+    eps = _coarsest(program)
+    estimate = derivative(along, SCALE, weights=weights[None], ladder=ladder, eps=eps)
     return opinion(estimate, f"stencil on {engine.name}'s gradient")
 
 
@@ -174,6 +176,12 @@ def wide(program: Program, values: Values) -> tuple[Program, Values]:
         for i in inputs
     }
     return Program(inputs, calls, program.outputs), layout(inputs, made)
+
+
+def _coarsest(program: Program) -> float:
+    """The epsilon to which what is differentiated is rounded."""
+    dtypes = (np.dtype(leaf.dtype) for leaf in program.leaves)
+    return max((float(np.finfo(d).eps) for d in dtypes if d.kind in "fc"), default=EPS)
 
 
 def _widest(engine: Engine, program: Program, values: Values) -> tuple[Program, Values]:

@@ -10,6 +10,7 @@ edge of the domain from a function that is merely hard.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -22,8 +23,12 @@ Function = Callable[[float], Array]
 FACTOR = 10.0  # bound over estimated error: 3 leaves some 5 % of the errors outside
 POOR = 1e-7  # a bound above this part of the derivative's scale is looked at from both sides
 NOISE = 1e-4  # wiggles below this part of the largest value may be noise, above it are the function
+EPS = float(np.finfo(float).eps)
+ROUNDING = 0.25  # epsilons of a value: so much of it may be rounding that no difference shows
+SUDDEN = 1e4  # times as much noise at the step before: jumps, not the 4th power of a step
 CLEAN = 5  # steps that must agree, from near, to outweigh noise that was seen from farther
-FLAT = 3.0  # noise is seen where three steps differ by no more than this
+COARSE = 0.03  # differences above this part of the values: the step is too long to see the function
+FLAT = 5.0  # noise is seen where three steps differ by no more than this
 QUIET = 1e-11  # noise below this part of the largest value is rounding: smaller steps cannot help
 
 
@@ -79,15 +84,17 @@ def derivative(
     at: float = 0.0,
     weights: Array | None = None,
     ladder: Ladder | None = None,
+    eps: float = EPS,
 ) -> Estimate:
     """The derivative of f: R -> R^m at `at`, with a bound on its error.
 
     f returns an array of any shape (m values). `scale` is the size of a change of the argument that
     matters; the first step is max(|at|, scale) / 4. `weights` (k, m) contracts the m derivatives to
     k numbers: differences are taken of the vector and contracted afterwards, so that the noise is
-    that of each value and not of their sum. value and bound have shape (m,), or (k,).
+    that of each value and not of their sum. value and bound have shape (m,), or (k,). `eps` is that
+    of the dtype to which f rounds its argument and its values: from nearer f would seem constant.
     """
-    scan = _Scan(f, scale, at, weights, ladder or Ladder())
+    scan = _Scan(f, scale, at, weights, ladder or Ladder(), eps)
     if not scan.finite_at_center:
         return scan.undecided("the function is not finite at the point itself")
     best = scan.run(CENTRAL)
@@ -104,9 +111,10 @@ def one_sided(
     at: float = 0.0,
     weights: Array | None = None,
     ladder: Ladder | None = None,
+    eps: float = EPS,
 ) -> Estimate:
     """The slope of f at `at` from the right (side=+1) or the left (side=-1); see `derivative`."""
-    scan = _Scan(f, scale, at, weights, ladder or Ladder())
+    scan = _Scan(f, scale, at, weights, ladder or Ladder(), eps)
     if not scan.finite_at_center:
         return scan.undecided("the function is not finite at the point itself")
     return scan.run(RIGHT if side > 0 else LEFT)
@@ -149,9 +157,17 @@ class _Scan:
     """One function at one point: its values, evaluated once each, and scans of it by a formula."""
 
     def __init__(
-        self, f: Function, scale: float, at: float, weights: Array | None, ladder: Ladder
+        self,
+        f: Function,
+        scale: float,
+        at: float,
+        weights: Array | None,
+        ladder: Ladder,
+        eps: float,
     ) -> None:
-        self.f, self.at, self.ladder = f, at, ladder
+        self.f, self.at, self.ladder, self.rounding = f, at, ladder, ROUNDING * eps
+        # where f rounds to less than double, steps are this many times the argument's own
+        self.nearest = 0.0 if eps <= EPS else 32 * eps * (abs(at) or abs(scale))
         self.first = max(abs(at), abs(scale), np.finfo(float).tiny) * ladder.first
         self.evaluations = 0
         self._cache: dict[float, Array] = {}
@@ -221,7 +237,7 @@ class _Scan:
             h = self.first * ladder.ratio**-i
             if unit:
                 h = round(h / unit) * unit
-            if h <= unit or h < 1e-300:
+            if h <= unit or h < max(1e-300, self.nearest):
                 return
             if i >= ladder.steps and not (self.at and h > 2e-3 * abs(self.at)):
                 return
@@ -238,6 +254,7 @@ class _Scan:
         slopes: list[Array] = []
         smooth: list[Array] = []  # noise by the smallest difference
         rough: list[Array] = []  # noise by differences that no symmetry of f makes vanish
+        sizes: list[Array] = []
         largest = np.zeros(self.outputs)
         least = np.full(self.outputs, np.inf)
         with np.errstate(all="ignore"):
@@ -247,6 +264,7 @@ class _Scan:
                 slopes.append(slope)
                 smooth.append(low_noise)
                 rough.append(noise)
+                sizes.append(size)
                 largest = np.fmax(largest, size)
                 if not self.size.all():  # zero at the point itself: as large as it gets beside it
                     self.size = np.where(self.center_size > 0, self.center_size, size)
@@ -261,7 +279,7 @@ class _Scan:
                 quiet = flat & (high <= QUIET * size)
                 if (quiet & (formula.amplification * low / h > 3 * least)).all():
                     break
-            return self._judge(formula, np.array(hs), slopes, smooth, rough)
+            return self._judge(formula, np.array(hs), slopes, smooth, rough, sizes)
 
     def _judge(
         self,
@@ -270,9 +288,9 @@ class _Scan:
         slopes: list[Array],
         smooth: list[Array],
         rough: list[Array],
+        sizes: list[Array],
     ) -> Estimate:
         near, far = _Best.nothing(self.outputs), _Best.nothing(self.outputs)
-        remembered = np.where(self._clean_from_near(slopes, smooth), 0.0, self.noise)
         for i in range(len(hs) - 2):
             three = slice(i, i + 3)
             noise = np.maximum.reduce(smooth[three])
@@ -281,28 +299,41 @@ class _Scan:
             noise = np.where(is_noise, high, noise)
             gain = formula.amplification / hs[i + 1]
             spread = np.ptp(np.stack(slopes[three]), axis=0)
+            spread = np.where(high > COARSE * sizes[i + 1], np.inf, spread)
             near.offer(slopes[i + 1], spread + gain * noise)
-            far.offer(slopes[i + 1], spread + gain * np.maximum(noise, remembered))
+            far.offer(slopes[i + 1], spread + gain * np.maximum(noise, self.noise))
+        contradicts = np.abs(far.value - near.value) > FACTOR * (far.error + near.error)
+        clean = self._clean_from_near(slopes, smooth, rough) & ~contradicts
+        value, error = (
+            np.where(clean, near.value, far.value),
+            np.where(clean, near.error, far.error),
+        )
         reason = "" if np.isfinite(near.error).all() else "no three steps of the stencil are finite"
-        bound = FACTOR * far.error
-        between = np.abs(far.value - near.value)
+        # a function that is 0 from near (x - sin x beside 0) hides its rounding there
+        bound = np.fmax(FACTOR * error, self.rounding * self.size / self.first)
+        between = np.maximum(np.abs(value - near.value), far.rival)
         apart = between > bound + FACTOR * near.error
         if apart.any():
             bound = np.where(apart, bound + between, bound)
             reason = "the function looks different from near and from far: fine wiggles, or noise"
-        return Estimate(far.value, bound, self.evaluations, reason)
+        return Estimate(value, bound, self.evaluations, reason)
 
-    def _clean_from_near(self, slopes: list[Array], smooth: list[Array]) -> Array:
+    def _clean_from_near(
+        self, slopes: list[Array], smooth: list[Array], rough: list[Array]
+    ) -> Array:
         """Whether some five steps in a row agree on a slope that is not zero, without noise, (k,).
 
-        What wiggles at larger steps is then the function, since rounded values vary no more finely
-        than they are rounded.
+        What wiggles at larger steps is then the function: it fades as the steps shorten. Where it
+        ends from one step to the next, some value on the way is rounded coarsely (x (1 - tanh x)),
+        and between two of its jumps all looks clean.
         """
         clean = np.zeros(self.outputs, bool)
         for i in range(len(slopes) - CLEAN + 1):
             few = np.stack(slopes[i : i + CLEAN])
             quiet = np.maximum.reduce(smooth[i : i + CLEAN]) <= QUIET * self.size
             clean |= quiet & (np.ptp(few, axis=0) < 1e-6 * np.abs(few[0]))
+        for before, after in itertools.pairwise(rough):
+            clean &= ~((before > SUDDEN * after) & (FLAT * before >= self.noise))
         return clean
 
     def _step(self, formula: _Formula, h: float) -> tuple[Array, Array, Array, Array]:
@@ -310,16 +341,21 @@ class _Scan:
         values = np.stack([self.evaluate(k * h) for k in formula.offsets])
         slope = self.project(formula.coefficients @ (values - values[3])) / h
         largest = np.abs(values).max(axis=0)
-        rounding = 0.25 * np.finfo(float).eps * largest
+        rounding = self.rounding * largest
         smooth, rough = (np.maximum(noise, rounding) for noise in _noise(values))
         if self.weights is not None:
             squares = np.square(self.weights).T
             together = _noise(self.project(values))
+            unit = float(largest.max(initial=0.0)) or 1.0  # squares of large values overflow
+
+            def joint(each: Array) -> Array:
+                return np.asarray(np.sqrt(np.square(each / unit) @ squares) * unit)
+
             smooth, rough = (
-                np.maximum(np.sqrt(np.square(each) @ squares), noise)
+                np.maximum(joint(each), noise)
                 for each, noise in zip((smooth, rough), together, strict=True)
             )
-            largest = np.sqrt(np.square(largest) @ squares)
+            largest = joint(largest)
         return slope, smooth, rough, largest
 
 
@@ -330,9 +366,16 @@ def _noise(values: Array) -> tuple[Array, Array]:
     difference also sees of a smooth function is least in the smallest of the three. The 6th alone
     sees nothing of an odd function.
     """
-    fourth, fifth, sixth = (np.sqrt(np.square(d @ values).mean(axis=0)) for d in _DIFFERENCES)
+    fourth, fifth, sixth = (
+        np.hypot.reduce(d @ values, axis=0) / np.sqrt(len(d)) for d in _DIFFERENCES
+    )
     rough = np.minimum(fourth, fifth)
     return np.minimum(rough, sixth), rough
+
+
+def _confident(value: Array, error: Array) -> Array:
+    """Whether an estimate claims three digits, each."""
+    return np.asarray(FACTOR * error < 1e-3 * np.abs(value))
 
 
 @dataclass
@@ -341,15 +384,19 @@ class _Best:
 
     value: Array
     error: Array
+    rival: Array  # how far away is a value that was as sure of itself
 
     @classmethod
     def nothing(cls, outputs: int) -> _Best:
-        return cls(np.full(outputs, np.nan), np.full(outputs, np.inf))
+        return cls(np.full(outputs, np.nan), np.full(outputs, np.inf), np.zeros(outputs))
 
     def offer(self, value: Array, error: Array) -> None:
         """Takes a smaller error, or a confident value from nearer that contradicts the present."""
-        contradicts = np.abs(value - self.value) > FACTOR * (error + self.error)
-        confident = FACTOR * error < 1e-3 * np.abs(value)
-        better = (error < self.error) | (contradicts & confident)  # false where nan
+        apart = np.abs(value - self.value)
+        contradicts = apart > FACTOR * (error + self.error)
+        better = (error < self.error) | (contradicts & _confident(value, error))  # false where nan
+        self.rival = np.where(
+            better & contradicts, np.fmax(self.rival, apart + FACTOR * self.error), self.rival
+        )
         self.value = np.where(better, value, self.value)
         self.error = np.where(better, error, self.error)

@@ -12,7 +12,7 @@ import scipy.special as special
 from conformance.engines.torch import TorchEngine
 from conformance.errors import Unsupported
 from conformance.oracles.complex_array import ComplexArray, Trace
-from conformance.oracles.complex_step import directional
+from conformance.oracles.complex_step import directional, second
 from conformance.oracles.stencil import derivative
 from conformance.program import Array, Call, Input, Program, Ref, Values
 
@@ -206,3 +206,45 @@ def test_complex_inputs_are_not_for_it() -> None:
     program, values = _program(("torch.exp", (Ref("x0"),)), x0=X + 0j)
     with pytest.raises(Unsupported):
         directional(program, values, {"x0": D})
+
+
+def test_a_write_through_a_view_reaches_the_second_order() -> None:
+    x = np.array([0.5, 1.0, 2.0])
+    calls = (
+        Call("v0", "torch.clone", (Ref("x0"),)),
+        Call("v1", "torch.narrow", (Ref("v0"), 0, 0, 2)),
+        Call("v2", "torch.Tensor.exp_", (Ref("v1"),)),
+    )
+    program = Program((Input.of("x0", x, requires_grad=True),), calls, Ref("v0"))
+    weights = np.array([1.0, 2.0, 3.0])
+    products, gradients, ties = second(program, {"x0": x}, [weights], {"x0": np.ones(3)})
+    assert products["x0"] == pytest.approx([np.exp(0.5), 2 * np.exp(1.0), 0.0], rel=1e-15)
+    assert gradients["x0"] == pytest.approx([np.exp(0.5), 2 * np.exp(1.0), 3.0], rel=1e-15)
+    assert ties == 0
+
+
+def test_a_write_into_what_does_not_move() -> None:
+    program, values = _program(
+        ("torch.clone", (Ref("x1"),)), ("torch.Tensor.add_", (Ref("v0"), Ref("x0"))),
+        x0=X[0], x1=np.ones(4, np.float64),
+    )  # fmt: skip
+    still = Input.of("x1", values["x1"])
+    program = Program((program.inputs[0], still), program.calls, program.outputs)
+    found = directional(program, values, {"x0": D[0]})
+    assert found.tangents[0] == pytest.approx(D[0], rel=1e-15)
+
+
+def test_nothing_times_something_that_moves_is_a_tie_too() -> None:
+    program, values = _program(
+        ("torch.mul", (Ref("x0"), Ref("x1"))),
+        ("torch.relu", (Ref("v0"),)),
+        x0=np.zeros(2),
+        x1=np.array([0.5, -2.0]),
+    )
+    assert directional(program, values, {"x0": np.ones(2), "x1": np.ones(2)}).ties > 0
+
+
+def test_trigamma_moves_by_tetragamma() -> None:
+    program, values = _program(("torch.polygamma", (1, Ref("x0"))), x0=POSITIVE)
+    found = directional(program, values, {"x0": np.ones_like(POSITIVE)})
+    assert found.tangents[0] == pytest.approx(special.polygamma(2, POSITIVE), rel=1e-13)

@@ -14,7 +14,7 @@ from conformance.choose import Seeded
 from conformance.engines import load
 from conformance.errors import EngineError
 from conformance.explain import explain, in_child, run
-from conformance.program import Call, Input, Program, Ref
+from conformance.program import Array, Call, Input, Program, Ref
 from conformance.question import Question, comparison
 from conformance.settings import Settings
 from conformance.sources import Sample
@@ -66,10 +66,18 @@ def test_a_script_asks_by_the_route_of_its_check(kind: str, engine: str) -> None
         assert found == code, printed
 
 
-def test_a_large_array_does_not_stand_in_a_short_script() -> None:
-    x = np.linspace(0.0, 1.0, 100)
-    large = Program((Input.of("x0", x, requires_grad=True),), SINE.calls, SINE.outputs)
-    assert comparison(Question("vjp", [np.ones(100)]), large, {"x0": x}, {"x0": np.cos(x)}) is None
+@pytest.mark.parametrize("values", [np.linspace(0.0, 1.0, 100), np.full(100, 0.5)])
+def test_a_larger_array_is_packed_and_many_values_are_too_many(values: Array) -> None:
+    def text(x: Array, right: Array) -> str | None:
+        large = Program((Input.of("x0", x, requires_grad=True),), SINE.calls, SINE.outputs)
+        return comparison(Question("vjp", [np.ones(x.size)]), large, {"x0": x}, {"x0": right})
+
+    for right, code in ((np.cos(values), 0), (np.cos(values) + 1e-6, 1)):
+        short = text(values, right)
+        assert short is not None
+        assert len(short.splitlines()) <= 25
+        assert run(short)[0] == code
+    assert text(np.zeros(20_000), np.ones(20_000)) is None
 
 
 def test_a_failing_sample_is_shrunk_and_its_script_holds_what_is_right() -> None:

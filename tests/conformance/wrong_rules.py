@@ -11,21 +11,8 @@ import torch
 from conformance import engines
 from conformance.engines.torch import TorchEngine
 from conformance.errors import ConformanceError
+from conformance.mutants.skew import Rule, skewed
 from conformance.program import Program, Values
-
-Rule = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # (gradient, operand) -> gradient
-
-
-class _Skew(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, rule: Rule) -> torch.Tensor:
-        ctx.save_for_backward(x)
-        ctx.rule = rule
-        return x.clone()
-
-    @staticmethod
-    def backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return ctx.rule(g, *ctx.saved_tensors), None
 
 
 class WrongRule(TorchEngine):
@@ -43,16 +30,16 @@ class WrongRule(TorchEngine):
         if path != self._target:
             return found
 
-        def skewed(tree: Any, done: list[bool]) -> Any:
+        def first(tree: Any, done: list[bool]) -> Any:
             if isinstance(tree, tuple | list):
-                return type(tree)(skewed(item, done) for item in tree)
+                return type(tree)(first(item, done) for item in tree)
             floating = isinstance(tree, torch.Tensor) and tree.is_floating_point()
             if floating and not done:
                 done.append(True)
-                return _Skew.apply(tree, self._rule)
+                return skewed(tree, self._rule)
             return tree
 
-        return lambda *args, **kwargs: found(*skewed(args, []), **kwargs)
+        return lambda *args, **kwargs: found(*first(args, []), **kwargs)
 
 
 def disagrees(engine: TorchEngine) -> Callable[[Program, Values], bool]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from conformance.engines.base import ALL, Vjp
 from conformance.engines.refgrad import RefgradEngine
+from conformance.mutants.spoilt import WrongAtTheEnd
 from conformance.program import Array, Call, Program, Values
 
 Rule = Callable[[Any], Any]
@@ -134,33 +135,11 @@ class Overwrites(RefgradEngine):
         return super().inputs(program, values, grad=grad)
 
 
-class _WrongAtTheEnd(RefgradEngine):
-    """The gradients of the leaves are changed on their way out."""
-
-    def finish(
-        self, program: Program, values: Values, found: Vjp, gradients: dict[str, Array | None]
-    ) -> None:
-        """Change `gradients` in place."""
-        raise NotImplementedError
-
-    def vjp(
-        self,
-        program: Program,
-        values: Values,
-        cotangents: Sequence[Array | None],
-        *,
-        keep: Collection[str] = (),
-    ) -> Vjp:
-        found = super().vjp(program, values, cotangents, keep=ALL)
-        gradients = dict(found.gradients)
-        self.finish(program, values, found, gradients)
-        return Vjp(found.outputs, gradients, found.kept if keep else {})
-
-
-class Unreduced(_WrongAtTheEnd):
+class Unreduced(WrongAtTheEnd):
     """The gradient of a broadcast addend keeps the shape of the sum."""
 
     name = "unreduced"
+    keeps = ALL
 
     def finish(
         self, program: Program, values: Values, found: Vjp, gradients: dict[str, Array | None]
@@ -169,10 +148,11 @@ class Unreduced(_WrongAtTheEnd):
             gradients[leaf] = found.kept[call][0]
 
 
-class FirstOfBroadcast(_WrongAtTheEnd):
+class FirstOfBroadcast(WrongAtTheEnd):
     """The gradient of a broadcast addend is that of its first copy, so the shape is right."""
 
     name = "first-of-broadcast"
+    keeps = ALL
 
     def finish(
         self, program: Program, values: Values, found: Vjp, gradients: dict[str, Array | None]
@@ -188,7 +168,7 @@ class FirstOfBroadcast(_WrongAtTheEnd):
             gradients[leaf] = gradient.copy()
 
 
-class WrongShape(_WrongAtTheEnd):
+class WrongShape(WrongAtTheEnd):
     """The gradient of a matrix comes flat."""
 
     name = "wrong-shape"
@@ -201,7 +181,7 @@ class WrongShape(_WrongAtTheEnd):
                 gradients[name] = gradient.reshape(-1)
 
 
-class WrongDtype(_WrongAtTheEnd):
+class WrongDtype(WrongAtTheEnd):
     """Gradients come in float32."""
 
     name = "wrong-dtype"
@@ -214,7 +194,7 @@ class WrongDtype(_WrongAtTheEnd):
                 gradients[name] = gradient.astype(np.float32)
 
 
-class MutatesInputs(_WrongAtTheEnd):
+class MutatesInputs(WrongAtTheEnd):
     """The backward pass uses the first leaf's memory as scratch."""
 
     name = "mutates-inputs"
@@ -226,7 +206,7 @@ class MutatesInputs(_WrongAtTheEnd):
             values[leaf.name][...] = 0.5
 
 
-class Nondeterministic(_WrongAtTheEnd):
+class Nondeterministic(WrongAtTheEnd):
     """Each backward pass adds other noise, as sums in a race do, but far too much."""
 
     name = "nondeterministic"
