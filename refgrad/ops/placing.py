@@ -12,7 +12,7 @@ SAME = (
     "Expected all tensors to be on the same device, but found at least two devices, {} and {}! "
     "(when checking the arguments of {})"
 )
-_INDEX_ANYWHERE = frozenset(("getitem", "put_at", "setitem"))
+_INDEX_ANYWHERE = frozenset(("getitem", "placed_at", "put_at", "setitem"))
 
 
 def constant(array: Any, like: Any) -> Tensor:
