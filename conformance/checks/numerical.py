@@ -138,6 +138,7 @@ class _Judged:
             kinked = {"diagnosis": "kink"} | ruling.evidence()
             if opinion.kink.holds(np.array([ours, theirs]), slack):
                 return Finding("passed", evidence | kinked)  # which of the two, vjp judges
+            kinked |= blame.of_gradient(case)
             return Finding(arbitration.outcome(ruling.verdict), evidence | kinked)
         if not np.isfinite(opinion.value):
             return Finding("inconclusive", evidence | {"reason": opinion.reason or _NOTHING})
