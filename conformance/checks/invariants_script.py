@@ -82,8 +82,7 @@ _SNIPPETS: dict[str, list[str]] = {
     ],
     "hooks": [
         "expected = [g if g is None else 2 * g + 1 for g in expected]",
-        "for x in leaves:",
-        "    x.register_hook(lambda g: g * 2), x.register_hook(lambda g: g + 1)",
+        "[x.register_hook(h) for x in leaves for h in (lambda g: g * 2, lambda g: g + 1)]",
         "torch.autograd.backward(run(*leaves), weights)",
         "found = [x.grad for x in leaves]",
     ],

@@ -36,7 +36,8 @@ GRADCHECKED = 1024  # elements, up to which gradcheck is asked
 FINER = 4.0  # a step towards the smallest error that is reported
 COARSER = 10.0  # the same of a black box
 # A black box has its own: an error is seen beside the sum over all entries, and beside a bound.
-BOX_LIMITS = ((256, 1e-8), (1024, 1e-7), (4096, 1e-6))
+BOX_LIMITS = ((256, 1e-8), (1024, 1e-6), (4096, 1e-5))
+UNMOVED = ("sign", "factor", "exchanged")
 WORST = 1e2  # errors above this are not tried
 
 COMPARISON, BOX = "entry by entry", "black box"
@@ -216,6 +217,8 @@ def measured(task: Task) -> tuple[Row | None, list[Disorder]]:
     if not scale:
         return None, []
     places = [int(n) for n in rng.choice(size, min(tries, size), replace=False)]
+    if size > LARGE:  # seconds a check
+        places = places[:1]
     if route == BOX:
         return _boxed(made, places, compare), []
     floor = LIMITS[dtype] if dtype == "float32" or size <= LARGE else LARGE_LIMIT
@@ -285,7 +288,10 @@ def _names(said: Detection, index: tuple[int, ...], size: int) -> bool:
 
 
 def _disordered(made: Subject, scale: float, rng: np.random.Generator) -> Iterator[Disorder]:
-    for fault in faults(made, rng):
+    chosen = list(faults(made, rng))
+    if made.size > LARGE:  # one of each name that moves entries
+        chosen = list({f.name: f for f in chosen if f.name not in UNMOVED}.values())
+    for fault in chosen:
         gaps: list[float] = []
 
         def change(
@@ -297,7 +303,7 @@ def _disordered(made: Subject, scale: float, rng: np.random.Generator) -> Iterat
             return wrong
 
         said = by_comparison(made, change, fault.keeps)
-        if min(gaps) < 1e-3 * scale:  # the gradient is the same in that order
+        if min(gaps, default=np.inf) < 1e-3 * scale:  # the gradient is the same in that order
             continue
         yield Disorder(
             fault.name, made.kind, made.size, made.values[LEAF].dtype.name,

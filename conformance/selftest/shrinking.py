@@ -169,11 +169,8 @@ def shrinkage(mutant: Mutant, seconds: float, seed: int = 0) -> Shrinkage:
     from conformance import explain
     from conformance.mutants import engine, script_with
 
-    one: dict[str, Any] = {
-        "name": mutant.name,
-        "fault": mutant.fault,
-        "engine": mutant in engine.MUTANTS,
-    }
+    of_engine = mutant in engine.MUTANTS
+    one: dict[str, Any] = {"name": mutant.name, "fault": mutant.fault, "engine": of_engine}
     place = _met(mutant, seconds, seed)
     if place is None:
         return Shrinkage(**one)
