@@ -7,6 +7,8 @@ a Program that is no longer sensible can crash an engine or hang.
 from __future__ import annotations
 
 import faulthandler
+import functools
+import importlib
 import itertools
 import os
 import pickle
@@ -80,6 +82,7 @@ def shrunk(case: Case, check: Check, finding: Finding) -> Shown:
     first order and met by a zero cotangent, or one that is wrong only when it is recorded and is of
     a linear op, which has no second derivative of its own.
     """
+    prepared()
     shown = _reduced(Shown(case, check, finding))
     if len(shown.case.program.calls) > 1:
         alone = in_child(lambda: _alone(shown))
@@ -88,6 +91,13 @@ def shrunk(case: Case, check: Check, finding: Finding) -> Shown:
             found = _found(shown, program, values, name)
             return shown if found is None else _reduced(found)
     return shown
+
+
+@functools.cache
+def prepared() -> None:
+    """What torch imports when forward mode is first used, which takes seconds: no child does."""
+    for module in ("torch._decomp.decompositions_for_jvp", "torch._dynamo"):
+        importlib.import_module(module)
 
 
 def _reduced(shown: Shown) -> Shown:

@@ -171,6 +171,7 @@ def shrinkage(mutant: Mutant, seconds: float, seed: int = 0) -> Shrinkage:
 
     of_engine = mutant in engine.MUTANTS
     one: dict[str, Any] = {"name": mutant.name, "fault": mutant.fault, "engine": of_engine}
+    explain.prepared()  # once for all that a process shrinks
     place = _met(mutant, seconds, seed)
     if place is None:
         return Shrinkage(**one)
