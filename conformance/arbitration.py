@@ -106,7 +106,7 @@ def entry(case: Case, leaf: Input, difference: Difference) -> Ruling:
     step = float(size) if np.isfinite(size) and size > 1e-3 else 1.0
     unit[difference.index] = step * one
     if difference.kind == "value":
-        narrow = {leaf.name: (unit / step).astype(value.dtype)}
+        narrow = {leaf.name: np.asarray(unit / step, value.dtype)}
         given = (case.program, case.values, case.steady_cotangents, narrow)
         rounding = cancellation.lost(case.reference, *given)
         if difference.error <= rounding:
@@ -140,7 +140,11 @@ def opinions_on(
 
 def decide(ours: float, theirs: float, opinions: list[Opinion], reference: str) -> Ruling:
     """The sentence for two values that differ, given numerical opinions on the same derivative."""
+    gap = abs(ours - theirs)
     kinked = next((o for o in opinions if o.kink is not None), None)
+    blurred = kinked is not None and _blurred(kinked, gap)
+    if blurred:  # the piece that was chosen there is known better than the slopes are
+        kinked = None
     if kinked is not None and kinked.kink is not None:
         slack = 1e-9 * max((abs(v) for v in (ours, theirs) if np.isfinite(v)), default=0.0)
         kink = kinked.kink
@@ -158,7 +162,9 @@ def decide(ours: float, theirs: float, opinions: list[Opinion], reference: str) 
         else:
             text = f"engine and reference wrong: {where}, and both are outside the one-sided slopes"
         return Ruling(text, kinked)
-    plain = [o for o in opinions if np.isfinite(o.value) and not o.ties]
+    plain = [
+        o for o in opinions if np.isfinite(o.value) and o.kink is None and (blurred or not o.ties)
+    ]
     sharp = [o for o in plain if _decisive(ours, theirs, o)]
     verdicts = {_side(ours, theirs, o): o for o in reversed(sharp)}
     names = [v for v in verdicts if v]
@@ -198,6 +204,14 @@ def _decisive(ours: float, theirs: float, opinion: Opinion) -> bool:
         return bool(opinion.bound <= DECISIVE * max(1.0, *finite))
     nearer = min(abs(ours - opinion.value), abs(theirs - opinion.value))
     return opinion.bound <= DECISIVE * max(gap, nearer)
+
+
+def _blurred(opinion: Opinion, gap: float) -> bool:
+    """Whether the slopes at a kink are known too badly to tell two values apart."""
+    kink = opinion.kink
+    if kink is None or not np.isfinite(gap):
+        return False
+    return bool(gap <= max(kink.left_bound.max(), kink.right_bound.max()))
 
 
 def _side(ours: float, theirs: float, opinion: Opinion) -> str:

@@ -15,7 +15,7 @@ from conformance.engines.base import ALL, Engine, Vjp
 from conformance.errors import EngineError, ProgramError, Unsupported
 from conformance.oracles.cancellation import results
 from conformance.oracles.directional import moved
-from conformance.oracles.pairs import direction, gaussian
+from conformance.oracles.pairs import direction, flat, gaussian
 from conformance.program import Array, Call, Input, Program, Ref, Values, map_refs, refs
 
 NUDGE = 1e-3  # of the values: far enough that every gradient that follows them moves
@@ -45,11 +45,35 @@ def first_call(case: Case, other: Engine) -> Parting | None:
         theirs = other.vjp(case.program, case.values, case.cotangents, keep=ALL)
     except (EngineError, Unsupported):
         return None  # the gradients themselves are already in the evidence
-    found = (_parting(case, other, ours, theirs, looser) for looser in (LOOSER, 1.0))
-    return next((parting for parting in found if parting is not None), None)
+    suspects: list[tuple[Call, str]] = []
+    for looser in (LOOSER, 1.0):
+        found = _suspects(case, ours, theirs, looser)
+        suspects = suspects or found
+        if case.loose and suspects:
+            break
+        guilty = [s for s in found if _excess_alone(case, other, s[0], theirs)]
+        if guilty:  # an operand of several calls differs by the fault of any of them
+            suspects = guilty
+            break
+    else:
+        hidden = None if case.loose else _hidden(case, other, theirs)
+        if hidden is not None:
+            text = f"{hidden.name} = {hidden.target}: alone, entries of its gradient differ"
+            return Parting(text, hidden.target)
+    if suspects:
+        call, name = suspects[0]
+        text = f"{call.name} = {call.target}: its gradient agrees, that of {name} differs"
+        flat = ours.kept.get(name, (ours.gradients.get(name),))
+        return Parting(text, call.target, name, flat[0] if len(flat) == 1 else None)
+    last = case.program.calls[-1] if case.program.calls else None
+    if last is not None and last.name in _differing(case, ours, theirs, 1.0):
+        text = f"{last.name} = {last.target}: the gradient differs from the start"
+        return Parting(text, last.target)
+    return None
 
 
-def _parting(case: Case, other: Engine, ours: Vjp, theirs: Vjp, looser: float) -> Parting | None:
+def _differing(case: Case, ours: Vjp, theirs: Vjp, looser: float) -> set[str]:
+    """The leaves and the calls whose gradients differ by so many times the tolerance."""
     differs: set[str] = set()
     for call in case.program.calls:
         pairs = zip(ours.kept.get(call.name, ()), theirs.kept.get(call.name, ()), strict=False)
@@ -65,26 +89,17 @@ def _parting(case: Case, other: Engine, ours: Vjp, theirs: Vjp, looser: float) -
         relative = looser * case.relative(leaf.dtype)
         if compare(left, right, relative=relative) is not None:
             differs.add(leaf.name)
-    suspects = [
+    return differs
+
+
+def _suspects(case: Case, ours: Vjp, theirs: Vjp, looser: float) -> list[tuple[Call, str]]:
+    """The calls, from the last, whose gradients agree while an operand's differs; with its name."""
+    differs = _differing(case, ours, theirs, looser)
+    return [
         (call, wrong[0])
         for call in reversed(case.program.calls)
         if call.name not in differs and (wrong := [r.name for r in call.refs if r.name in differs])
     ]
-    if len(suspects) > 1:  # an operand of several calls differs by the fault of any of them
-        results = other.run(case.program, case.values, keep=ALL).kept
-        values: dict[str, Array | tuple[Array, ...]] = {**case.values, **results}
-        guilty = [s for s in suspects if _differs_alone(case, other, s[0], values, theirs)]
-        suspects = guilty or suspects
-    if suspects:
-        call, name = suspects[0]
-        text = f"{call.name} = {call.target}: its gradient agrees, that of {name} differs"
-        flat = ours.kept.get(name, (ours.gradients.get(name),))
-        return Parting(text, call.target, name, flat[0] if len(flat) == 1 else None)
-    if case.program.calls and case.program.calls[-1].name in differs:
-        last = case.program.calls[-1]
-        text = f"{last.name} = {last.target}: the gradient differs from the start"
-        return Parting(text, last.target)
-    return None
 
 
 def first_forward(case: Case, tangents: Mapping[str, Array], other: Engine) -> Parting | None:
@@ -126,15 +141,39 @@ def first_forward(case: Case, tangents: Mapping[str, Array], other: Engine) -> P
     return None
 
 
-def _differs_alone(
-    case: Case,
-    other: Engine,
-    call: Call,
-    values: Mapping[str, Array | tuple[Array, ...]],
-    theirs: Vjp,
-) -> bool:
-    """Whether the two engines' rules differ on this call alone, with what it had in the Program."""
+def _hidden(case: Case, other: Engine, theirs: Vjp) -> Call | None:
+    """The call by which, alone, some entry of a gradient differs most beside itself.
+
+    A small entry that is wrong is not seen beside large ones, until a later rule makes these small;
+    and where a call writes into a view, the gradients on the way are not those of its operands.
+    """
+    excess = {
+        call.name: _excess_alone(case, other, call, theirs, each=True)
+        for call in case.program.calls
+    }
+    worst = max(case.program.calls, key=lambda call: excess[call.name])
+    return worst if excess[worst.name] else None
+
+
+def _before(case: Case, other: Engine, call: Call) -> dict[str, Array | tuple[Array, ...]]:
+    """All values as they are when a call is made; writes that follow have not happened."""
+    program = case.program
+    if any(c.in_place for c in program.calls):
+        number = [c.name for c in program.calls].index(call.name)
+        program = replace(program, calls=program.calls[:number], outputs=())
+    return {**case.values, **other.run(program, case.values, keep=ALL).kept}
+
+
+def _excess_alone(
+    case: Case, other: Engine, call: Call, theirs: Vjp, *, each: bool = False
+) -> float:
+    """By how many tolerances the two engines' rules differ on this call alone; 0 where they agree.
+
+    It is given what it had in the Program. With `each`, entries are compared beside themselves and
+    not beside the largest.
+    """
     try:
+        values = _before(case, other, call)
         program, inputs = case.program.isolate(call.name, values)
         outputs = other.run(program, inputs).outputs
         kept = theirs.kept.get(call.name, ())
@@ -147,12 +186,18 @@ def _differs_alone(
         left = case.engine.vjp(program, inputs, cotangents).gradients
         right = other.vjp(program, inputs, cotangents).gradients
     except (EngineError, Unsupported, ProgramError):
-        return False  # it cannot be cut out: the others are looked at
-    return any(
-        compare(left.get(leaf.name), right[leaf.name], relative=case.relative(leaf.dtype))
-        is not None
-        for leaf in program.leaves
-    )
+        return 0.0  # it cannot be cut out: the others are looked at
+    most = 0.0
+    for leaf in program.leaves:
+        a, b = left.get(leaf.name), right[leaf.name]
+        relative = case.relative(leaf.dtype)
+        if each and b is not None:
+            found = compare(a, b, relative=0.0, absolute=relative * np.abs(flat(b)))
+        else:
+            found = compare(a, b, relative=relative)
+        if found is not None:
+            most = max(most, found.severity[1] if found.kind == "value" else np.inf)
+    return most
 
 
 def behaviour(case: Case, leaf: str, engine: Array, reference: Array) -> Diagnosis | None:

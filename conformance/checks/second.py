@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from conformance import arbitration
 from conformance.checks.compare import compare
 from conformance.engines.base import Engine
 from conformance.errors import EngineError, Unsupported
@@ -150,23 +151,51 @@ class SecondOrder:
     def opinions(self, onto: Mapping[str, Array]) -> list[Opinion]:
         """What is known of <onto, H t> without a second-order rule, the strongest first."""
         case, found = self.case, []
-        if self.exact is not None:
-            value, size = inner(self.exact, dict(onto))
+        stencil = self.stencil(onto)
+        if self._piece is not None:
+            product, ties = self._piece
+            value, size = inner(product, dict(onto))
             bound = 10 * EXACT * max(size, self.floor * _length(onto))
-            found.append(Opinion(value, bound, "complex step through refgrad's backward pass"))
-        found.append(self.stencil(onto))
+            how = "complex step through refgrad's backward pass"
+            if not ties or stencil.kink is not None:  # a slope of that kink
+                found.append(Opinion(value, bound, how, ties=ties))
+        found.append(stencil)
         return [o for o in found if o.reason != _FAILED] or [
             Opinion(float("nan"), float("inf"), "none", f"{case.reference.name} fails nearby")
         ]
 
     def stencil(self, onto: Mapping[str, Array], engine: Engine | None = None) -> Opinion:
-        """<onto, H t> by differences of an engine's gradient, the reference's by default."""
+        """<onto, H t> by differences of an engine's gradient, by default of one that is right."""
         case = self.case
-        engine = case.reference if engine is None else engine
+        engine = self._right if engine is None else engine
+        if engine is None:
+            text = "neither engine's gradient is known to be right, so its differences say nothing"
+            return Opinion(float("nan"), float("inf"), "none", text)
         try:
             return of_gradient(engine, case.program, case.values, self.cotangents, self.wide, onto)
         except (Unsupported, EngineError):
             return Opinion(float("nan"), float("inf"), "none", _FAILED)
+
+    @cached_property
+    def first_order(self) -> str:
+        """The ruling on the gradients themselves, where they differ; empty where they agree."""
+        case = self.case
+        for leaf in case.program.leaves:
+            left = case.engine_vjp.gradients.get(leaf.name)
+            right = case.reference_vjp.gradients[leaf.name]
+            difference = compare(left, right, relative=10 * case.relative(leaf.dtype))
+            if difference is not None and difference.kind == "value":
+                return arbitration.entry(case, leaf, difference).verdict
+        return ""
+
+    @property
+    def _right(self) -> Engine | None:
+        """The reference, or the engine where the reference's gradient is wrong."""
+        named = self.first_order.partition(":")[0]
+        if named == "reference wrong":
+            return self.case.engine
+        undecided = named in ("engine and reference wrong", "inconclusive")
+        return None if undecided else self.case.reference
 
     def _of_reference(self, values: Values) -> Product:
         case = self.case

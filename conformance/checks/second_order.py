@@ -91,7 +91,10 @@ class SecondOrderCheck:
         onto = {n: np.zeros_like(t) for n, t in second.wide.items()}
         onto[name][difference.index], ours, theirs = difference.part
         ruling = arbitration.decide(ours, theirs, second.opinions(onto), second.whose)
-        return evidence | ruling.evidence() | blame.of_second(case, self.name)
+        blamed = blame.of_second(case, self.name)
+        if not blamed and second.first_order:  # what is wrong is wrong at first order alone
+            blamed = blame.of_gradient(case)
+        return evidence | ruling.evidence() | blamed
 
     def _numerical(
         self,

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 
 from conformance import arbitration, checks
 from conformance.arbitration import decide, of_two_modes, outcome
+from conformance.checks.compare import compare
 from conformance.engines.base import Engine, Vjp
 from conformance.engines.refgrad import RefgradEngine
 from conformance.engines.torch import TorchEngine
 from conformance.errors import EngineError, Unsupported
+from conformance.oracles import cancellation
 from conformance.oracles.directional import Opinion
 from conformance.oracles.estimate import Kink
 from conformance.program import Array, Program, Ref, Values
@@ -268,3 +270,70 @@ def test_a_tangent_that_is_wrong_alone_is_to_blame_at_second_order() -> None:
     (found,) = checks.check_sample(one, context, "test")
     assert found.outcome == "failed"
     assert found.evidence["culprit"] == "torch.nn.functional.embedding"
+
+
+def test_slopes_that_are_known_badly_tell_nothing_and_the_chosen_piece_does() -> None:
+    rough = (np.array([1.0]), np.array([1.0]), np.full(1, 1e-6), np.full(1, 1e-6))
+    kink = Opinion(1.0, 1e-6, "stencil", "two slopes", Kink(*rough, jump=True))
+    ours, theirs = 1.0, 1 + 1e-9
+    assert decide(ours, theirs, [sharp(1.0, ties=1), kink], "torch").verdict.startswith(
+        "reference wrong"
+    )
+    assert decide(ours, theirs, [kink], "torch").verdict.startswith("inconclusive")
+
+
+def _blamed(one: Sample, check: str) -> tuple[str, str]:
+    context = checks.context_for(
+        Settings(checks=(check,), standalone=0), RefgradEngine(), TorchEngine()
+    )
+    (result,) = checks.check_sample(one, context, "test")
+    return str(result.evidence["verdict"]), str(result.evidence.get("culprit"))
+
+
+def test_a_small_entry_that_is_wrong_is_blamed_where_it_was_small() -> None:
+    x = np.array([-36.0, 36.5, -31.0, 35.0, -34.0])
+    one = sample(("torch.nn.functional.elu", (Ref("x0"),)), ("torch.sigmoid", (Ref("v0"),)), x0=x)
+    verdict, culprit = _blamed(one, "vjp")
+    assert verdict.startswith("reference wrong")
+    assert culprit == "torch.sigmoid"
+
+
+def test_a_write_into_a_view_is_blamed_and_not_the_copy_before_it() -> None:
+    one = sample(
+        ("torch.clone", (Ref("x0"),)),
+        ("torch.narrow", (Ref("v0"), 1, 0, 1)),
+        ("torch.Tensor.tanh_", (Ref("v1"),)),
+        outputs=Ref("v0"),
+        x0=np.array([[8.0]]),
+    )
+    verdict, culprit = _blamed(one, "vjp")
+    assert verdict.startswith("reference wrong")
+    assert culprit == "torch.Tensor.tanh_"
+
+
+def test_differences_of_a_wrong_gradient_are_no_evidence_at_second_order() -> None:
+    """torch's trigamma is off by 5e-10, so its gradient's differences agree with its product."""
+    x = np.array([1.16, 2.26, 2.31, 1.2])
+    calls = (("torch.acosh", (Ref("x0"),)), ("torch.digamma", (Ref("v0"),)))
+    verdict, culprit = _blamed(sample(*calls, ("torch.exp", (Ref("v1"),)), x0=x), "rr")
+    assert verdict.startswith("reference wrong"), verdict
+    assert culprit == "torch.digamma"
+
+
+def test_what_rounding_costs_the_gradient_of_a_scalar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a sum over all entries, whose terms cancel; in float32 that is all that differs."""
+    x = np.random.default_rng(3).standard_normal(400).astype(np.float32)
+    scalar = np.array(1.5, np.float32)
+    one = sample(("torch.add", (Ref("x0"), Ref("x1"))), x0=x, x1=scalar)
+    context = checks.context_for(Settings(standalone=0), RefgradEngine(), TorchEngine())
+    case = context.case(one, "test")
+    right = case.reference_vjp.gradients["x1"]
+    assert right is not None
+    off = np.asarray(right + np.float32(1e-6))
+    difference = compare(off, right, relative=1e-12)
+    assert difference is not None
+    costs = []
+    lost = cancellation.lost
+    monkeypatch.setattr(cancellation, "lost", lambda *args: costs.append(lost(*args)) or costs[-1])
+    arbitration.entry(case, case.program.leaves[1], difference)
+    assert costs[0] > 1e-6
