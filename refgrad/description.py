@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from refgrad import dtypes
 from refgrad.device import device, device_of
+from refgrad.layouts import CHANNELS_LAST
 from refgrad.libraries import Loaded, on_device
 from refgrad.size import Size
 
@@ -94,8 +97,13 @@ class Described:
         return strides if dim is None else strides[dim]
 
     def is_contiguous(self, memory_format: Any = None) -> bool:
-        """Whether its elements lie in row-major order without gaps."""
-        return bool(self._array.flags.c_contiguous)
+        """Whether its elements lie in row-major order without gaps; by a format, channels last."""
+        array, order = self._array, CHANNELS_LAST.get(memory_format)
+        if order is not None:
+            if len(order) != array.ndim:
+                return False
+            array = np.transpose(array, order)
+        return bool(array.flags.c_contiguous)
 
     def is_floating_point(self) -> bool:
         """Whether the dtype is a floating one."""

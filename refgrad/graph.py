@@ -183,7 +183,9 @@ class Node:
             RuntimeError: naming the node, as PyTorch does.
         """
         needed = {n for link in self.links for n in link[1].needs}  # what is saved may be more
-        stale = "out" in needed and self.written > self.seq
+        # the first result may be unread by the rules; here it alone has a gradient
+        read = not (self.op.unread and self.op.differentiable == 1)
+        stale = "out" in needed and read and self.written > self.seq
         for name, value in zip(self.op.names, self.args or (), strict=False):
             if name in needed:
                 for t in value if isinstance(value, (tuple, list)) else (value,):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from refgrad.layouts import channels_last, channels_last_3d
 from refgrad.ops.kernels import inner_over, sum_over
 from refgrad.ops.op import composite, op
 from refgrad.ops.shaping import ints
@@ -237,6 +238,9 @@ def _batch_norm(
 ) -> tuple[Any, Any, Any]:  # fmt: skip
     """Batch norm; and in training mean and 1 / sqrt(variance + eps), (1, C, *) of ones, else None."""
     shape = _channels(input)
+    last = {4: channels_last, 5: channels_last_3d}.get(input.ndim)
+    if last is None or not input.is_contiguous(memory_format=last):
+        input = input.contiguous()
     if training:
         dims = (0, *range(2, input.ndim))
         out, _, rstd, mean, variance = batch_standardise(input, weight, bias, dims, shape, eps)

@@ -289,7 +289,7 @@ class frexp_result(NamedTuple):
     exponent: Any
 
 
-@op
+@op(unread=True)
 def frexp(input):
     """input = mantissa * 2**exponent, with 0.5 <= |mantissa| < 1.
 

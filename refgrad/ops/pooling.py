@@ -284,7 +284,7 @@ def _greatest(x: Any, kernel: Any, stride: Any, dilation: Any, places: Any) -> t
     return best, which
 
 
-@op(method=False, node_name="MaxPool2DWithIndicesBackward0")
+@op(method=False, node_name="MaxPool2DWithIndicesBackward0", unread=True)
 def maximum(
     input: Any, places: Any, kernel: Any, stride: Any, padding: Any, dilation: Any
 ) -> tuple[Any, Any]:

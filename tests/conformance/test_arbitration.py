@@ -337,3 +337,23 @@ def test_what_rounding_costs_the_gradient_of_a_scalar(monkeypatch: pytest.Monkey
     monkeypatch.setattr(cancellation, "lost", lambda *args: costs.append(lost(*args)) or costs[-1])
     arbitration.entry(case, case.program.leaves[1], difference)
     assert costs[0] > 1e-6
+
+
+def test_rounding_in_float32_is_measured_where_a_program_writes_in_place() -> None:
+    rng = np.random.default_rng(3)
+    one = sample(
+        ("torch.clone", (Ref("x0"),)),
+        ("torch.Tensor.copy_", (Ref("v0"), Ref("x1"))),
+        outputs=Ref("v0"),
+        x0=rng.standard_normal(400).astype(np.float32),
+        x1=np.array(1.5, np.float32),
+    )
+    context = checks.context_for(Settings(standalone=0), RefgradEngine(), TorchEngine())
+    case = context.case(one, "test")
+    right = case.reference_vjp.gradients["x1"]
+    assert right is not None
+    case.__dict__["narrowed"] = {"x1": 2e-6}
+    difference = compare(np.asarray(right + np.float32(1e-6)), right, relative=1e-12)
+    assert difference is not None
+    ruling = arbitration.entry(case, case.program.leaves[1], difference)
+    assert outcome(ruling.verdict) == "precision"

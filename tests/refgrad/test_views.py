@@ -339,6 +339,36 @@ class TestMemory:
 
         both(code)
 
+    @pytest.mark.parametrize("training", [True, False])
+    @pytest.mark.parametrize(
+        ("shape", "order"),
+        [((2, 3), (1, 0)), ((5, 4, 3, 2), (3, 2, 1, 0)), ((2, 4, 5, 3), (0, 3, 1, 2))],
+    )
+    def test_batch_norm_keeps_channels_last_alone(
+        self, shape: tuple[int, ...], order: tuple[int, ...], training: bool
+    ) -> None:
+        def code(t: Any) -> Any:
+            x = t.rand(shape, dtype=t.float64).permute(order)
+            n = x.shape[1]
+            of = t.zeros(n, dtype=t.float64), t.ones(n, dtype=t.float64)
+            y = t.nn.functional.batch_norm(x, *of, training=training)
+            return y.stride(), y.is_contiguous(), y.is_contiguous(memory_format=t.channels_last)
+
+        both(code)
+
+    @pytest.mark.parametrize(
+        ("name", "more"),
+        [("max_pool2d", (2,)), ("adaptive_max_pool2d", (1,))],
+    )
+    def test_the_maxima_of_a_pool_may_be_written_over(self, name: str, more: Any) -> None:
+        def code(t: Any) -> Any:
+            x = t.arange(16.0, dtype=t.float64).reshape(1, 4, 4).requires_grad_()
+            y = getattr(t.nn.functional, name)(x * 1, *more)
+            y.mul_(2.0).sum().backward()
+            return x.grad
+
+        both(code)
+
     @pytest.mark.parametrize(
         ("name", "more"),
         [("softmax", (0,)), ("log_softmax", (1,)), ("cumsum", (0,)), ("cumprod", (1,)),
