@@ -16,6 +16,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -100,10 +101,10 @@ class Call:
     grad: bool = True
     opaque: Callable[..., Any] | None = field(default=None, compare=False, repr=False)
 
-    @property
-    def refs(self) -> list[Ref]:
+    @cached_property
+    def refs(self) -> tuple[Ref, ...]:
         """Every Ref among the arguments, in order."""
-        return list(refs((self.args, self.kwargs)))
+        return tuple(refs((self.args, self.kwargs)))
 
     @property
     def in_place(self) -> bool:
@@ -318,6 +319,7 @@ def map_refs(function: Callable[[Ref], Any], tree: Any) -> Any:
 # Memory: arrays with the strides and the sharing that the inputs declare.
 
 
+@lru_cache(1024)
 def contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
     """C-contiguous strides, in elements, as torch gives them (a size 0 counts as 1)."""
     return tuple(math.prod(max(n, 1) for n in shape[i + 1 :]) for i in range(len(shape)))
