@@ -109,7 +109,7 @@ def entry(case: Case, leaf: Input, difference: Difference) -> Ruling:
         narrow = {leaf.name: np.asarray(unit / step, value.dtype)}
         given = (case.program, case.values, case.steady_cotangents, narrow)
         rounding = cancellation.lost(case.reference, *given)
-        if any(call.in_place for call in case.program.calls):  # of which that cannot be said
+        if cancellation.silent(case.program):
             rounding = case.narrowed.get(leaf.name, 0.0)
         elif difference.error <= rounding:
             rounding = min(rounding, case.narrowed.get(leaf.name, np.inf))

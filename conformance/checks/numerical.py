@@ -169,6 +169,10 @@ class _Judged:
             lost = cancellation.lost(
                 case.reference, case.program, case.values, self.cotangents, narrow
             )
+            if case.context.independent:  # what terms within one call cost both, in this dtype
+                sizes = {n: float(np.abs(flat(t)).sum()) for n, t in narrow.items()}
+                narrowed = sum(case.narrowed.get(n, 0.0) * size for n, size in sizes.items())
+                lost = max(lost, narrowed)
             if error <= opinion.bound + lost:
                 ruling = arbitration.cancelled(error, lost)
                 return Finding("precision", evidence | ruling.evidence())

@@ -47,6 +47,11 @@ def apart(program: Program) -> Program:
     return replace(program, calls=tuple(calls))
 
 
+def silent(program: Program) -> bool:
+    """Whether a call that matters writes in place, so that `lost` says nothing."""
+    return any(call.in_place for call in program.live().calls)
+
+
 def lost(
     engine: Engine,
     program: Program,
@@ -58,9 +63,9 @@ def lost(
 
     It cannot of Programs that write in place, and by an engine without forward mode.
     """
-    if any(call.in_place for call in program.calls):
+    if silent(program):
         return 0.0
-    program = apart(program)
+    program = apart(program.live())
     try:
         kept = engine.run(program, values, keep=ALL).kept
         whole = replace(program, outputs=results(program, kept))

@@ -357,3 +357,20 @@ def test_rounding_in_float32_is_measured_where_a_program_writes_in_place() -> No
     assert difference is not None
     ruling = arbitration.entry(case, case.program.leaves[1], difference)
     assert outcome(ruling.verdict) == "precision"
+
+
+def test_a_write_that_no_output_needs_does_not_keep_rounding_from_being_known() -> None:
+    """rms_norm of one number is 1 but for eps: its derivative is two terms that cancel."""
+    one = sample(
+        ("torch.clone", (Ref("x0"),)),
+        ("torch.Tensor.mul_", (Ref("v0"), 0.5)),
+        ("torch.nn.functional.rms_norm", (Ref("x1"), (1, 1), None, 1e-5)),
+        outputs=Ref("v2"),
+        x0=np.ones(1, np.float32),
+        x1=np.full((1, 1), 0.5, np.float32),
+    )
+    context = checks.context_for(
+        Settings(checks=("numerical",), standalone=0), RefgradEngine(), TorchEngine()
+    )
+    (result,) = checks.check_sample(one, context, "test")
+    assert result.outcome == "precision"
