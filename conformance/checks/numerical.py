@@ -32,6 +32,7 @@ SMOOTH = 1e-5  # of a slope: what it changes by so near where there is no kink
 _CONVENTION = "a switch is met exactly where it switches; the reference's convention is kept"
 _NOTHING = "no numerical derivative is finite"
 POOR = 1e-5  # a bound above this part of the terms' sum decides nothing
+EPS = float(np.finfo(float).eps)
 EACH = 64  # entries that are looked at one by one
 LOCALISED = 4096  # leaves of more entries are not searched
 
@@ -162,17 +163,15 @@ class _Judged:
         if agrees and case.rounds and exact is None:
             why = "the function rounds to a narrower dtype: what the stencil sees are its steps"
             return Finding("inconclusive", evidence | {"reason": why})
-        if agrees:
+        narrowed = self._narrowed(tangents)
+        if agrees or abs(ours - theirs) <= narrowed:
             if opinion.reason and opinion.bound > arbitration.DECISIVE * error:
                 return Finding("inconclusive", evidence | {"reason": opinion.reason})
             narrow = {n: t.astype(case.values[n].dtype) for n, t in tangents.items()}
             lost = cancellation.lost(
                 case.reference, case.program, case.values, self.cotangents, narrow
             )
-            if case.context.independent:  # what terms within one call cost both, in this dtype
-                sizes = {n: float(np.abs(flat(t)).sum()) for n, t in narrow.items()}
-                narrowed = sum(case.narrowed.get(n, 0.0) * size for n, size in sizes.items())
-                lost = max(lost, narrowed)
+            lost = max(lost, narrowed)
             if error <= opinion.bound + lost:
                 ruling = arbitration.cancelled(error, lost)
                 return Finding("precision", evidence | ruling.evidence())
@@ -278,6 +277,20 @@ class _Judged:
         little = float(np.finfo(case.dtype).eps) ** LITTLE * abs(truth)
         errors = sorted((abs(ours - truth), abs(theirs - truth)))
         return bool(errors[1] <= min(little, arbitration.ALIKE * errors[0]))
+
+    def _narrowed(self, tangents: dict[str, Array]) -> float:
+        """What a dtype narrower than float64 costs two engines, also of terms within one call."""
+        if not self.case.context.independent:  # else a fault in that dtype alone is measured
+            return 0.0
+        if all(np.finfo(i.dtype).eps <= EPS for i in self.case.program.leaves):
+            return 0.0
+        total = 0.0
+        for name, tangent in tangents.items():
+            size = np.abs(flat(tangent))
+            measured = self.case.narrowed.get(name, 0.0) * float(size.sum())
+            moved = float((self.case.rounding(name) * size).sum())  # as vjp compares the two
+            total += max(measured, moved)
+        return total
 
     def _unit(self, leaf: str, index: tuple[int, ...]) -> dict[str, Array]:
         tangents = {i.name: np.zeros(i.shape) for i in self.smooth[0].leaves}
