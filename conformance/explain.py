@@ -281,6 +281,8 @@ def in_child(compute: Callable[[], T], seconds: float = SECONDS) -> T | None:
         status = 1
         try:
             faulthandler.disable()  # a crash here is an answer
+            if (torch := sys.modules.get("torch")) is not None:
+                torch.set_num_threads(1)  # a fork has no threads of OpenMP's pool to wait for
             os.close(reader)
             data = pickle.dumps(compute())
             with os.fdopen(writer, "wb") as pipe:

@@ -125,5 +125,17 @@ def test_a_child_that_crashes_raises_or_hangs_gives_nothing() -> None:
     assert load("torch").run(SINE, {"x0": X}).outputs
 
 
+def test_a_child_of_a_process_with_torch_threads_does_not_wait_for_them() -> None:
+    torch = pytest.importorskip("torch")
+    threads = torch.get_num_threads()
+    x = torch.full((1 << 20,), 0.5)
+    try:
+        torch.set_num_threads(2)
+        total = float(x.exp().sum())  # starts the pool
+        assert in_child(lambda: float(x.exp().sum())) == pytest.approx(total, rel=1e-5)
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_a_script_that_hangs_is_stopped() -> None:
     assert run("while True: pass", seconds=0.5)[0] is None

@@ -46,7 +46,7 @@ def test_a_fault_that_only_another_check_shows_alone() -> None:
 
 
 def test_no_graph_in_time_is_said() -> None:
-    found = shrinkage(MUTANTS["det.A times 0.99"], 0.1)  # no graph has the op
+    found = shrinkage(MUTANTS["det.A times 0.99"], 1e-9)
     assert not found.met
     assert misses(found) == ["not met in a graph of 3 calls or more"]
     assert missed([found]) == []

@@ -88,7 +88,8 @@ def _torch() -> Any:
     import torch
 
     torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
+    with torch.backends.__allow_nonbracketed_mutation():  # torch.testing freezes these flags
+        torch.backends.cudnn.allow_tf32 = False
     return torch
 
 

@@ -69,6 +69,15 @@ def test_gradients_are_torchs_or_the_engine_says_what_it_lacks(name: str, of: st
     assert agree(_prepared(name, workload), _reference(of), workload.dtype) is None
 
 
+def test_torch_is_prepared_where_its_testing_module_has_frozen_the_flags(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.backends, "__allow_nonbracketed_mutation_flag", False)
+    _prepared("torch", WORKLOADS["product"])
+    assert not torch.backends.cudnn.allow_tf32
+    assert torch.backends.flags_frozen()
+
+
 @pytest.mark.parametrize("of", ["matmul", "product"])
 @pytest.mark.parametrize("name", ["refgrad", "torch"])
 def test_gradients_add_up_until_they_are_cleared(name: str, of: str) -> None:
