@@ -69,16 +69,17 @@ def encode(record: Mapping[str, Any]) -> str:
 class Writer:
     """Appends records to a journal, one flushed line each; use it as a context manager.
 
-    Raises JournalError where the file exists already or cannot be written.
+    Raises JournalError where the file exists already or cannot be written; `advice` is what else
+    can be done with one that exists.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, append: bool = False) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, append: bool = False, advice: str = ""
+    ) -> None:
         self.path = Path(path)
         if self.path.exists() and not append:
-            raise JournalError(
-                f"{self.path} exists already: continue it with --resume, "
-                "choose another --journal, or remove it"
-            )
+            others = "choose another --journal, or remove it"
+            raise JournalError(f"{self.path} exists already: {advice}{others}")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if append:

@@ -91,7 +91,7 @@ def run(
     """
     path = Path(settings.journal or default_journal(settings.engine, datetime.now()))
     settings = dataclasses.replace(settings, journal=str(path))
-    with jl.Writer(path) as writer:
+    with jl.Writer(path, advice="continue it with --resume, ") as writer:
         try:
             return _Run(settings, reporter, writer, load, harness, expected).carry_out(None)
         finally:

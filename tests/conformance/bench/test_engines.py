@@ -72,7 +72,8 @@ def test_gradients_are_torchs_or_the_engine_says_what_it_lacks(name: str, of: st
 def test_torch_is_prepared_where_its_testing_module_has_frozen_the_flags(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(torch.backends, "__allow_nonbracketed_mutation_flag", False)
+    flags = torch.backends.flags_frozen.__globals__
+    monkeypatch.setitem(flags, "__allow_nonbracketed_mutation_flag", False)
     _prepared("torch", WORKLOADS["product"])
     assert not torch.backends.cudnn.allow_tf32
     assert torch.backends.flags_frozen()
