@@ -10,6 +10,7 @@ from refgrad.libraries import beside
 from refgrad.ops.arrays import keep_dims, wrap_dim, wrap_dims
 from refgrad.ops.kernels import sum_over
 from refgrad.ops.op import composite, op
+from refgrad.tensor import Tensor
 
 __all__ = ["all", "any", "count_nonzero", "mean", "nanmean", "nansum", "prod", "sum"]
 
@@ -106,11 +107,14 @@ def _others(x: Any, dim: int) -> Any:
 
 
 def _by_factor(g: Any, shape: tuple[int, ...], input: Any, dim: Any, keepdim: bool, out: Any) -> Any:
-    """out / x, but by the product of the others where a factor is 0."""
+    """out / x, but by the product of the others where a factor is 0, and to be differentiated.
+
+    The derivatives of the quotient have x^2 in them, which overflows where that of prod does not.
+    """
     if input.ndim == 0:
         return g
     g = spread(g, shape, dim, keepdim)
-    if not np.any(input == 0):
+    if not isinstance(g, Tensor) and not np.any(input == 0):
         return g * spread(out, shape, dim, keepdim) / input
     if dim is None:
         return g * np.reshape(_others(np.reshape(input, (-1,)), 0), shape)

@@ -58,6 +58,20 @@ def test_products_with_zeros_to_second_order(name: str, x: list[float]) -> None:
     assert_same(lambda m, t: getattr(m, name)(t, 0), x, order=2)
 
 
+@pytest.mark.parametrize(
+    ("x", "dtype"),
+    [([2.0**-600, 2.0**600], "float64"), ([2.0**-80, 2.0**80], "float32"),
+     ([2.0**-10, 200.0], "float16")]
+)  # fmt: skip
+def test_the_second_derivative_of_a_product_does_not_overflow(x: list[float], dtype: str) -> None:
+    """That of out / x holds x^2, and is nan in torch (pytorch/pytorch#193012)."""
+    t = refgrad.tensor(x, dtype=getattr(refgrad, dtype)).requires_grad_()
+    (g,) = refgrad.autograd.grad(t.prod(), t, create_graph=True)
+    assert g.tolist() == x[::-1]
+    rows = [refgrad.autograd.grad(g[i], t, retain_graph=True)[0].tolist() for i in (0, 1)]
+    assert rows == [[0.0, 1.0], [1.0, 0.0]]
+
+
 @pytest.mark.parametrize("p", [0, 0.5, 1, 1.5, 2, 3, INF, -INF])
 @pytest.mark.parametrize("x", [[0.0, 0.0], [0.0, 2.0, -2.0]])
 def test_norms_at_zero(p: float, x: list[float]) -> None:
