@@ -49,12 +49,16 @@ class Expectation:
     verdict: str = "*"
     flaky: bool = False
 
+    def concerns(self, op: str, check: str) -> bool:
+        """Whether this is about such an op and check."""
+        return any(fnmatch.fnmatchcase(op, pattern) for pattern in self.op.split("|")) and any(
+            fnmatch.fnmatchcase(check, pattern) for pattern in self.checks
+        )
+
     def meets(self, result: Result) -> bool:
         """Whether that result is of an op, a check and a case that this is about."""
-        return (
-            any(fnmatch.fnmatchcase(result.op, op) for op in self.op.split("|"))
-            and any(fnmatch.fnmatchcase(result.check, check) for check in self.checks)
-            and fnmatch.fnmatchcase(result.case, self.case)
+        return self.concerns(result.op, result.check) and fnmatch.fnmatchcase(
+            result.case, self.case
         )
 
     def covers(self, result: Result) -> bool:
@@ -217,14 +221,18 @@ def judge(
     regressions, expected, flaky = [], [], []
     met: dict[Expectation, set[str]] = defaultdict(set)  # the checks of its cases
     failing: set[Expectation] = set()
+    near: dict[tuple[str, str], list[Expectation]] = {}  # those of an op and check
     for result in results:
         if result.outcome in UNDECIDED:
             continue
         failed = result.outcome in FAILING
-        covering = [known for known in expectations if known.covers(result)]
+        of = result.op, result.check
+        if of not in near:
+            near[of] = [e for e in expectations if e.concerns(*of)]
+        covering = [known for known in near[of] if failed and known.covers(result)]
         failing.update(covering)
-        for known in expectations:
-            if known.meets(result):
+        for known in near[of]:
+            if result.check not in met.get(known, ()) and known.meets(result):
                 met[known].add(result.check)
         if failed and covering:
             expected.append((result, covering[0]))
