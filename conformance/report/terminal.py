@@ -107,7 +107,7 @@ def _sentences(summary: Summary) -> Iterable[RenderableType]:
         total = sum(count for _, count in summary.skipped)
         yield Text(f"left out for other reasons: {total:,} samples, of which")
         for reason, count in summary.skipped[:REASONS_SHOWN]:
-            yield Text(f"  {count:>5,}  {reason}")
+            yield Text(f"  {count:>5,}  {reason.partition(chr(10))[0]}")
         if len(summary.skipped) > REASONS_SHOWN:
             yield Text(f"  and {len(summary.skipped) - REASONS_SHOWN:,} more reasons")
     if summary.absent:
