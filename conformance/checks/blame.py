@@ -66,7 +66,7 @@ def of_second(case: Case, route: str) -> dict[str, str]:
 
 
 def _only(case: Case) -> dict[str, str]:
-    calls = case.program.calls
+    calls = case.program.live().calls
     return {"culprit": calls[0].target} if len(calls) == 1 else {}
 
 

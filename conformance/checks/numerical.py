@@ -14,7 +14,7 @@ import numpy as np
 
 from conformance import arbitration
 from conformance.arbitration import shown
-from conformance.checks import blame
+from conformance.checks import blame, doubt
 from conformance.checks.base import Case, Finding
 from conformance.checks.compare import compare
 from conformance.diagnosis import MOST, diagnose, localise
@@ -140,7 +140,8 @@ class _Judged:
             if opinion.kink.holds(np.array([ours, theirs]), slack):
                 return Finding("passed", evidence | kinked)  # which of the two, vjp judges
             kinked |= blame.of_gradient(case)
-            return Finding(arbitration.outcome(ruling.verdict), evidence | kinked)
+            finding = Finding(arbitration.outcome(ruling.verdict), evidence | kinked)
+            return self._second_look(finding, tangents, abs(ours - theirs))
         if not np.isfinite(opinion.value):
             return Finding("inconclusive", evidence | {"reason": opinion.reason or _NOTHING})
         tied = exact is not None and exact.ties > 0 and agrees and case.context.independent
@@ -163,15 +164,12 @@ class _Judged:
         if agrees and case.rounds and exact is None:
             why = "the function rounds to a narrower dtype: what the stencil sees are its steps"
             return Finding("inconclusive", evidence | {"reason": why})
-        narrowed = self._narrowed(tangents)
-        if agrees or abs(ours - theirs) <= narrowed:
+        narrow = {n: t.astype(case.values[n].dtype) for n, t in tangents.items()}
+        lost = cancellation.lost(case.reference, case.program, case.values, self.cotangents, narrow)
+        lost = max(lost, self._narrowed(tangents))
+        if agrees or abs(ours - theirs) <= lost:
             if opinion.reason and opinion.bound > arbitration.DECISIVE * error:
                 return Finding("inconclusive", evidence | {"reason": opinion.reason})
-            narrow = {n: t.astype(case.values[n].dtype) for n, t in tangents.items()}
-            lost = cancellation.lost(
-                case.reference, case.program, case.values, self.cotangents, narrow
-            )
-            lost = max(lost, narrowed)
             if error <= opinion.bound + lost:
                 ruling = arbitration.cancelled(error, lost)
                 return Finding("precision", evidence | ruling.evidence())
@@ -193,7 +191,17 @@ class _Judged:
         if "numerical" in verdict:
             error = abs(verdict.get("engine", ours) - verdict["numerical"])
         verdict |= {"absolute": error, "relative": error / abs(verdict.get("numerical") or 1.0)}
-        return Finding(arbitration.outcome(verdict["verdict"]), evidence | verdict)
+        finding = Finding(arbitration.outcome(verdict["verdict"]), evidence | verdict)
+        return finding if agrees else self._second_look(finding, tangents, abs(ours - theirs))
+
+    def _second_look(self, finding: Finding, tangents: dict[str, Array], gap: float) -> Finding:
+        case = self.case
+
+        def ask(program: Program, values: Values) -> dict[str, Array | None]:
+            found = case.reference.vjp(program, values, self.cotangents).gradients
+            return {"along": np.array(inner(found, tangents)[0])}
+
+        return doubt.second_look(case, NumericalCheck(), finding, ask, "along", 0, gap)
 
     def _at_a_kink(
         self,

@@ -33,12 +33,12 @@ class Parting:
     gradient: Array | None = None
 
 
-def first_call(case: Case, other: Engine) -> Parting | None:
+def first_call(case: Case, other: Engine, leaf: str = "") -> Parting | None:
     """The call whose rule is to blame, or None where none stands out.
 
     The backward pass goes from the last call to the first. A call is to blame where the gradients
     of its results agree and that of an operand differs; by more than rounding on the way may, or
-    where no call does, by more than a leaf's tolerance.
+    where no call does, by more than a leaf's tolerance. Of several, the one that uses `leaf`.
     """
     try:
         ours = case.engine.vjp(case.program, case.values, case.cotangents, keep=ALL)
@@ -53,7 +53,7 @@ def first_call(case: Case, other: Engine) -> Parting | None:
             break
         guilty = [s for s in found if _excess_alone(case, other, s[0], theirs)]
         if guilty:  # an operand of several calls differs by the fault of any of them
-            suspects = guilty
+            suspects = sorted(guilty, key=lambda suspect: suspect[1] != leaf)
             break
     else:
         hidden = None if case.loose else _hidden(case, other, theirs)
@@ -155,7 +155,7 @@ def _hidden(case: Case, other: Engine, theirs: Vjp) -> Call | None:
     return worst if excess[worst.name] else None
 
 
-def _before(case: Case, other: Engine, call: Call) -> dict[str, Array | tuple[Array, ...]]:
+def before(case: Case, other: Engine, call: Call) -> dict[str, Array | tuple[Array, ...]]:
     """All values as they are when a call is made; writes that follow have not happened."""
     program = case.program
     if any(c.in_place for c in program.calls):
@@ -173,7 +173,7 @@ def _excess_alone(
     not beside the largest.
     """
     try:
-        values = _before(case, other, call)
+        values = before(case, other, call)
         program, inputs = case.program.isolate(call.name, values)
         outputs = other.run(program, inputs).outputs
         kept = theirs.kept.get(call.name, ())
@@ -313,6 +313,14 @@ def _from(case: Case, name: str) -> tuple[Program, Values]:
     leaf = Input.of(name, value, requires_grad=True)
     calls = tuple(c for c in program.calls if c.name != name)
     return Program((*program.inputs, leaf), calls, program.outputs), values | {name: value}
+
+
+def separate(program: Program, values: Values) -> tuple[Program, Values]:
+    """The Program with a leaf for each use of one."""
+    for leaf in program.leaves:
+        if sum(r.name == leaf.name for c in program.calls for r in c.refs) > 1:
+            program, values, _ = _apart(program, values, leaf.name)
+    return program, values
 
 
 def _apart(program: Program, values: Values, leaf: str) -> tuple[Program, Values, list[str]]:

@@ -16,11 +16,12 @@ import numpy as np
 
 from conformance import arbitration, diagnosis
 from conformance.arbitration import shown
-from conformance.checks import blame
+from conformance.checks import blame, doubt
 from conformance.checks.base import Case, Finding
 from conformance.checks.compare import Difference, compare, measures
 from conformance.checks.second import SecondOrder
 from conformance.oracles.directional import Opinion
+from conformance.oracles.noise import Ask
 from conformance.oracles.pairs import contracted, flat, inner
 from conformance.oracles.torch_autograd import SPREADS
 from conformance.program import Array
@@ -61,7 +62,17 @@ class SecondOrderCheck:
             yield Finding("passed", evidence | {"note": note})
         elif worst is not None:
             said = self._described(case, second, found, *worst)
-            yield self._finding(case, evidence, said)
+            finding = self._finding(case, evidence, said)
+            name, difference = worst
+            if difference.kind == "value" and difference.index is not None:
+                left, right = _filled(found.get(name), second.expected[name])
+                assert left is not None
+                assert right is not None
+                entry = doubt.entry_of(left, difference.index, right)
+                finding = doubt.second_look(
+                    case, self, finding, _products(case, second), name, entry, difference.error
+                )
+            yield finding
         elif self.name == "rr":
             yield self._numerical(case, second, found, evidence)
         else:
@@ -182,6 +193,12 @@ class SecondOrderCheck:
         if self.name != "rr" and said["verdict"].startswith("reference wrong"):
             return Finding("passed", evidence | {"note": said["verdict"]})
         return Finding(arbitration.outcome(said["verdict"]), evidence | said)
+
+
+def _products(case: Case, second: SecondOrder) -> Ask:
+    return lambda program, values: case.reference.hvp(
+        program, values, second.cotangents, second.tangents
+    )
 
 
 def _worst(

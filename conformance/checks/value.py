@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from conformance.checks import doubt
 from conformance.checks.base import Case, Finding
 from conformance.checks.compare import compare, measures
+from conformance.oracles.noise import Ask
 from conformance.oracles.torch_autograd import SPREADS
 
 CLOSE = 1e-9  # relative: nearer, the digits of one forward are worse, and no oracle says whose
@@ -54,7 +56,20 @@ class ValueCheck:
         evidence |= {"diagnosis": _KINDS.get(difference.kind, difference.kind)}
         name = case.reference.name
         evidence["verdict"] = f"engine wrong: its forward is not {name}'s at output {number}"
-        yield Finding("failed", evidence)
+        finding = Finding("failed", evidence)
+        if difference.kind == "value" and difference.index is not None:
+            entry = doubt.entry_of(expected[number], difference.index, found[number])
+            ask = _outputs(case)
+            finding = doubt.second_look(
+                case, self, finding, ask, str(number), entry, difference.error
+            )
+        yield finding
+
+
+def _outputs(case: Case) -> Ask:
+    return lambda program, values: {
+        str(n): o for n, o in enumerate(case.reference.run(program, values).outputs)
+    }
 
 
 _KINDS = {"value": "wrong value", "none": "missing"}

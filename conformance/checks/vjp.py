@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from conformance import arbitration, diagnosis
-from conformance.checks import blame
+from conformance.checks import blame, doubt
 from conformance.checks.base import Case, Finding
 from conformance.checks.compare import Difference, compare, measures
 from conformance.checks.parting import behaviour, first_call, overwritten
+from conformance.oracles.noise import Ask
 
 NOISE = 1 / 8  # of what is allowed for rounding: 2 spreads, as much as most entries are off by
 
@@ -69,7 +70,20 @@ class VjpCheck:
             return
         name, difference = worst
         said = describe(case, name, difference)
-        yield Finding(arbitration.outcome(said["verdict"]), evidence | said)
+        finding = Finding(arbitration.outcome(said["verdict"]), evidence | said)
+        left, right = found.get(name), expected[name]
+        if difference.kind == "value" and difference.index is not None:
+            assert left is not None
+            assert right is not None
+            entry = doubt.entry_of(left, difference.index, right)
+            finding = doubt.second_look(
+                case, self, finding, _gradients(case), name, entry, difference.error
+            )
+        yield finding
+
+
+def _gradients(case: Case) -> Ask:
+    return lambda program, values: case.reference.vjp(program, values, case.cotangents).gradients
 
 
 def describe(case: Case, name: str, difference: Difference) -> dict[str, Any]:
@@ -99,7 +113,7 @@ def describe(case: Case, name: str, difference: Difference) -> dict[str, Any]:
     else:
         ruling = arbitration.by_form(difference, said, leaf.dtype)
     evidence |= ruling.evidence()
-    place = first_call(case, case.witness) if len(case.program.calls) > 1 else None
+    place = first_call(case, case.witness, name) if len(case.program.calls) > 1 else None
     evidence |= blame.of_gradient(case, place)
     if said.slug == "wrong" and place is not None and place.gradient is not None:
         said = overwritten(case, place.tensor, place.gradient) or said

@@ -61,10 +61,17 @@ def lost(
 ) -> float:
     """What rounding may do to Re <cotangents, J tangents>; 0 where that cannot be said.
 
-    It cannot of Programs that write in place, and by an engine without forward mode.
+    It cannot by an engine without forward mode, nor of an output for which a call writes in place.
     """
     if silent(program):
-        return 0.0
+        each = list(refs(program.outputs))
+        if len(each) < 2:
+            return 0.0
+        return sum(
+            lost(engine, replace(program, outputs=ref), values, [cotangent], tangents)
+            for ref, cotangent in zip(each, cotangents, strict=True)
+            if cotangent is not None
+        )
     program = apart(program.live())
     try:
         kept = engine.run(program, values, keep=ALL).kept

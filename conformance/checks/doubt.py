@@ -1,0 +1,124 @@
+"""A second look at a failure: whether rounding on the way, and no call, is what differs.
+
+Two right engines round differently. Where the terms of a derivative cancel, and where an operand
+comes to lie on the other side of a kink or a jump, that is all there is to see. So each call is
+judged alone, on the values that it had, and the reference is asked how far rounding moves its own
+answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from conformance import arbitration
+from conformance.checks.base import Case, Check, Finding, ReferenceFailed
+from conformance.checks.parting import before, separate
+from conformance.errors import EngineError, ProgramError, Unsupported
+from conformance.oracles.noise import DRAWS, Ask, changes
+from conformance.oracles.pairs import flat
+from conformance.oracles.torch_autograd import SPREADS, SWITCH, scale
+from conformance.program import Array, Program, Values
+
+AMPLIFIED = 64.0  # epsilons: rounding then moves an answer by so much more, and a jump does not
+PROPORTIONAL = AMPLIFIED / 8
+FAR = 64.0  # times what two draws show: no more are needed
+DECIDED = "rounding on the way decides on which side of {what} an operand is; no call differs alone"
+
+
+def second_look(
+    case: Case, check: Check, finding: Finding, ask: Ask, key: str, entry: int, error: float
+) -> Finding:
+    """The finding, or what it comes to where no rule is to blame, or one of a call alone.
+
+    `ask` gives the reference's answer for a Program and its values: of that the entry of `key`,
+    among real and imaginary parts, differs by `error`.
+    """
+    if finding.outcome != "failed" or case.loose or not _composed(case.program.live()):
+        return finding
+    jump = check.name == "value"
+    if jump or "slopes" in finding.evidence or "(kink)" in str(finding.evidence.get("verdict")):
+        blamed = _alone(case, check)
+        if blamed is not None:
+            return Finding(blamed.outcome, finding.evidence | blamed.evidence)
+        jumps = jump and _moves(case, ask, key, entry, SPREADS).max(initial=0.0) >= error
+        if jumps or (not jump and _flips(case)):
+            why = DECIDED.format(what="a jump" if jump else "a kink")
+            said = {"reason": why, "verdict": f"inconclusive: {why}"}
+            return Finding("inconclusive", finding.evidence | said)
+        return finding
+    if error > FAR * SPREADS * _moves(case, ask, key, entry, 1.0, draws=2).max(initial=0.0):
+        return finding
+    little, much = (_moves(case, ask, key, entry, epsilons) for epsilons in (1.0, AMPLIFIED))
+    if little.size and much.size and np.median(much) >= PROPORTIONAL * np.median(little):
+        rounding = SPREADS * float(little.max())
+        if error <= rounding:
+            ruling = arbitration.cancelled(error, rounding)
+            return Finding("precision", finding.evidence | ruling.evidence())
+    return finding
+
+
+def entry_of(array: Array, index: tuple[int, ...], other: Array) -> int:
+    """The place, among real and imaginary parts, of the part of an entry that differs more."""
+    place = int(np.ravel_multi_index(index, array.shape)) if array.shape else 0
+    if array.dtype.kind != "c":
+        return place
+    with np.errstate(invalid="ignore"):
+        gaps = np.abs(flat(array) - flat(other))[2 * place : 2 * place + 2]
+    return 2 * place + int(gaps[1] > gaps[0])
+
+
+def _composed(program: Program) -> bool:
+    """Whether there is rounding on the way: several calls, or one that uses a tensor twice."""
+    uses = [ref for call in program.calls for ref in call.refs]
+    return len(program.calls) > 1 or len(set(uses)) < len(uses)
+
+
+def _flips(case: Case) -> bool:
+    """Whether rounding moves the reference's gradient by more than rounding: to another piece."""
+
+    def ask(program: Program, values: Values) -> dict[str, Array | None]:
+        return case.reference.vjp(program, values, case.cotangents).gradients
+
+    gradients = case.reference_vjp.gradients
+    return any(
+        _moves(case, ask, name, slice(None), SPREADS).max(initial=0.0) > SWITCH * scale(gradient)
+        for name, gradient in gradients.items()
+        if gradient is not None and gradient.size
+    )
+
+
+def _moves(
+    case: Case, ask: Ask, key: str, entry: int | slice, epsilons: float, draws: int = DRAWS
+) -> Array:
+    rng = case.rng("noise", key, str(epsilons))
+    given = (case.reference, case.program, case.values)
+    return changes(*given, ask, key, entry, rng, epsilons, draws)
+
+
+def _alone(case: Case, check: Check) -> Finding | None:
+    """What the first call says that fails alone, a leaf for each use, or that is not precise.
+
+    None where all pass.
+    """
+    imprecise = None
+    for call in case.program.live().calls:
+        try:
+            program, values = case.program.isolate(call.name, before(case, case.reference, call))
+            program, values = separate(program, values)
+            sample = replace(case.sample, program=program, values=values)
+            found = list(check.run(case.context.case(sample, case.source)))
+        except (EngineError, Unsupported, ProgramError, ReferenceFailed):
+            continue  # it cannot be cut out
+        for outcome in ("failed", "precision"):
+            said = next((f for f in found if f.outcome == outcome), None)
+            if said is None or (outcome == "precision" and imprecise is not None):
+                continue
+            text = f"{call.name} = {call.target}: it is the same alone"
+            verdict = str(said.evidence.get("verdict", ""))
+            about = {"verdict": verdict, "first_call": text, "culprit": call.target}
+            if outcome == "failed":
+                return Finding(outcome, about)
+            imprecise = Finding(outcome, about)
+    return imprecise

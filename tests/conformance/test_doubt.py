@@ -1,0 +1,135 @@
+"""Rounding on the way is told from a fault: where terms cancel, at ties and at jumps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from conformance import checks
+from conformance.engines.base import Engine, Run
+from conformance.engines.refgrad import RefgradEngine
+from conformance.engines.torch import TorchEngine
+from conformance.oracles.noise import changes, moved
+from conformance.program import Array, Call, Input, Program, Ref
+from conformance.results import Result
+from conformance.settings import Settings
+from conformance.sources import Sample
+from tests.conformance.wrong_rules import WrongRule
+
+F = "torch.nn.functional."
+CONSTANT = np.arctan2(1.0, 1.0)
+
+
+def program(values: dict[str, Array], *calls: Call, outputs: Any = None) -> Program:
+    inputs = tuple(Input.of(n, x, requires_grad=x.dtype.kind == "f") for n, x in values.items())
+    return Program(inputs, calls, outputs or Ref(calls[-1].name))
+
+
+def results(values: dict[str, Array], *calls: Call, engine: Engine | None = None) -> list[Result]:
+    settings = Settings(order=2, standalone=0, checks=("value", "vjp", "numerical", "rr"))
+    context = checks.context_for(settings, engine or RefgradEngine(), TorchEngine())
+    sample = Sample("op", program(values, *calls), values)
+    return list(checks.check_sample(sample, context, "test"))
+
+
+def outcomes(*given: Any, **options: Any) -> dict[str, str]:
+    return {r.check: r.outcome for r in results(*given, **options)}
+
+
+def test_a_sum_that_cancels_on_the_way_is_precision() -> None:
+    """Layer norm of a constant that an op makes: its rounding is divided by sqrt(eps)."""
+    values = {"x": np.array([[1.0, 2.0, 3.0]]), "w": np.array([0.3, -1.2, 0.7])}
+    calls = (
+        Call("v0", "torch.atan2", (Ref("x"), Ref("x"))),
+        Call("v1", F + "layer_norm", (Ref("v0"), (3,), Ref("w"), None), {"eps": 1e-5}),
+    )
+    assert "failed" not in outcomes(values, *calls).values()
+
+
+def test_a_jump_that_rounding_decides_is_inconclusive() -> None:
+    values = {"x": np.array([[50.0, 32.0], [-30.0, 43.0]])}
+    calls = (
+        Call("v0", "torch.linalg.solve", (Ref("x"), Ref("x"))),
+        Call("v1", "torch.ceil", (Ref("v0"),)),
+    )
+    assert outcomes(values, *calls)["value"] in ("passed", "inconclusive")
+
+
+class OffByOne(RefgradEngine):
+    """An engine whose ceil is too high by one."""
+
+    def run(self, program: Program, values: Any, *, keep: Any = ()) -> Run:
+        found = super().run(program, values, keep=keep)
+        if "torch.ceil" not in program.targets:
+            return found
+        return replace(found, outputs=tuple(o + 1 for o in found.outputs))
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_wrong_value_is_not_excused_by_a_jump(alone: bool) -> None:
+    values = {"x": np.array([0.5, 1.5, 2.5])}
+    ceil = Call("v1", "torch.ceil", (Ref("x" if alone else "v0"),))
+    calls = (ceil,) if alone else (Call("v0", "torch.sin", (Ref("x"),)), ceil)
+    assert outcomes(values, *calls, engine=OffByOne())["value"] == "failed"
+
+
+def test_a_wrong_rule_before_a_tie_is_found_and_blamed() -> None:
+    values = {"x": np.array([0.5, 0.5, 0.25])}
+    calls = (Call("v0", "torch.exp", (Ref("x"),)), Call("v1", "torch.amax", (Ref("v0"),)))
+    wrong = WrongRule("torch.exp", lambda g, x: g * (1 + 1e-9))
+    found = {r.check: r for r in results(values, *calls, engine=wrong)}
+    assert found["vjp"].outcome == "failed"
+    assert found["vjp"].evidence["culprit"] == "torch.exp"
+
+
+def test_a_wrong_convention_at_a_tie_is_found() -> None:
+    values = {"x": np.array([0.5, 0.5, 0.25])}
+    calls = (Call("v0", "torch.exp", (Ref("x"),)), Call("v1", "torch.amax", (Ref("v0"),)))
+
+    def first(g: Any, x: Any) -> Any:
+        made = torch.zeros_like(g)
+        made[x.argmax()] = g.sum()
+        return made
+
+    wrong = WrongRule("torch.amax", first)
+    found = {r.check: r for r in results(values, *calls, engine=wrong)}
+    assert found["vjp"].outcome == "failed"
+    assert found["vjp"].evidence["culprit"] == "torch.amax"
+
+
+def test_every_use_is_moved_by_itself_but_what_is_written_later() -> None:
+    values = {"x": np.array([1.0, 2.0])}
+    whole = program(
+        values,
+        Call("v0", "torch.mul", (Ref("x"), Ref("x"))),
+        Call("v1", "torch.Tensor.view", (Ref("v0"), (2, 1))),
+        Call("v2", "torch.Tensor.exp_", (Ref("v1"),)),
+        Call("v3", "torch.sub", (Ref("v0"), Ref("v0"))),
+    )
+    engine = TorchEngine()
+    other, noisy = moved(engine, whole, values, np.random.default_rng(0), 1.0)
+    changed = [c for c in other.calls if c.name.startswith("moved")]
+    assert [c.args[0] for c in changed] == [Ref("x"), Ref("x"), Ref("v0"), Ref("v0")]
+    assert engine.run(whole, values).outputs[0].tolist() == [0.0, 0.0]
+    (difference,) = engine.run(other, noisy).outputs
+    assert 0 < np.abs(difference).max() < 1e-12
+
+
+def test_changes_grow_with_the_noise_and_jumps_do_not() -> None:
+    engine, values = TorchEngine(), {"x": np.array([0.3, 1.0])}
+
+    def moves(target: str, epsilons: float) -> float:
+        whole = program(values, Call("v0", target, (Ref("x"),)))
+        found = changes(
+            engine, whole, values, lambda p, v: {"y": engine.run(p, v).outputs[0]}, "y",
+            slice(None), np.random.default_rng(1), epsilons,
+        )  # fmt: skip
+        return float(np.median(found))
+
+    assert 30 < moves("torch.exp", 64.0) / moves("torch.exp", 1.0) < 130
+    assert moves("torch.floor", 1.0) in (0.0, 0.5, 1.0)
+    assert max(moves("torch.floor", 64.0), moves("torch.floor", 1.0)) <= 1.0
