@@ -52,7 +52,7 @@ def second_look(
         return finding
     little, much = (_moves(case, ask, key, entry, epsilons) for epsilons in (1.0, AMPLIFIED))
     if little.size and much.size and np.median(much) >= PROPORTIONAL * np.median(little):
-        rounding = SPREADS * float(little.max())
+        rounding = 2 * SPREADS * float(little.max())  # each of the two may be off by so much
         if error <= rounding:
             ruling = arbitration.cancelled(error, rounding)
             return Finding("precision", finding.evidence | ruling.evidence())

@@ -15,7 +15,7 @@ import numpy as np
 from conformance import arbitration
 from conformance.arbitration import shown
 from conformance.checks import blame, doubt
-from conformance.checks.base import Case, Finding
+from conformance.checks.base import VANISHING, Case, Finding
 from conformance.checks.compare import compare
 from conformance.diagnosis import MOST, diagnose, localise
 from conformance.errors import EngineError, Unsupported
@@ -139,6 +139,11 @@ class _Judged:
             kinked = {"diagnosis": "kink"} | ruling.evidence()
             if opinion.kink.holds(np.array([ours, theirs]), slack):
                 return Finding("passed", evidence | kinked)  # which of the two, vjp judges
+            outside = self._outside()
+            if not outside:  # where several kinks meet, what is right by each can leave the slopes
+                why = "several kinks meet here, and each entry lies within its own slopes"
+                said = kinked | {"verdict": why, "reason": why}
+                return Finding("inconclusive" if outside is None else "passed", evidence | said)
             kinked |= blame.of_gradient(case)
             finding = Finding(arbitration.outcome(ruling.verdict), evidence | kinked)
             return self._second_look(finding, tangents, abs(ours - theirs))
@@ -166,7 +171,7 @@ class _Judged:
             return Finding("inconclusive", evidence | {"reason": why})
         narrow = {n: t.astype(case.values[n].dtype) for n, t in tangents.items()}
         lost = cancellation.lost(case.reference, case.program, case.values, self.cotangents, narrow)
-        lost = max(lost, self._narrowed(tangents))
+        lost = max(lost, self._narrowed(tangents), self._vanishing(tangents, ours, opinion.value))
         if agrees or abs(ours - theirs) <= lost:
             if opinion.reason and opinion.bound > arbitration.DECISIVE * error:
                 return Finding("inconclusive", evidence | {"reason": opinion.reason})
@@ -299,6 +304,15 @@ class _Judged:
             moved = float((self.case.rounding(name) * size).sum())  # as vjp compares the two
             total += max(measured, moved)
         return total
+
+    def _vanishing(self, tangents: dict[str, Array], *values: float) -> float:
+        """What rounding leaves of terms as large as outputs over values; 0 beside larger values."""
+        natural = self.case.natural
+        total = sum(
+            VANISHING * float(np.finfo(self.case.values[n].dtype).eps) * natural[n] * scale(t)
+            for n, t in tangents.items()
+        )
+        return total if max(map(abs, values)) <= total else 0.0
 
     def _unit(self, leaf: str, index: tuple[int, ...]) -> dict[str, Array]:
         tangents = {i.name: np.zeros(i.shape) for i in self.smooth[0].leaves}
