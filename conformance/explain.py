@@ -106,9 +106,7 @@ def _reduced(shown: Shown) -> Shown:
 
     case, check = shown.case, shown.check
     steady = _steady(case)
-    kinds = [_kind(shown.finding)]
-    if kinds[0][1].startswith("both defensible"):  # to be wrong beside a kink as well is plainer
-        kinds.append((kinds[0][0], "engine wrong"))
+    kinds = _kinds(shown.finding)
 
     def fails(program: Program, values: Values) -> bool:
         try:
@@ -138,14 +136,13 @@ def _reduced(shown: Shown) -> Shown:
 
 
 def _alone(shown: Shown) -> tuple[Program, Values, str] | None:
-    """The first call alone that fails a check, by name."""
+    """The first call alone that fails a check, by name; the one that is to blame before others."""
     case = shown.case
     kept = case.reference.run(case.program, case.values, keep=ALL).kept
     culprit = shown.finding.evidence.get("culprit")
     witness = Witness(case.program, case.values, kept)
-    for program, values in itertools.chain(alone(witness), alone_and_wide(witness)):
-        if culprit not in (None, program.calls[-1].target):
-            continue
+    each = list(itertools.chain(alone(witness), alone_and_wide(witness)))
+    for program, values in sorted(each, key=lambda one: one[0].calls[-1].target != culprit):
         for check in case.context.checks:
             if _found(shown, program, values, check.name) is not None:
                 return program, values, check.name
@@ -160,7 +157,7 @@ def _found(shown: Shown, program: Program, values: Values, name: str) -> Shown |
     check = next(c for c in case.context.checks if c.name == name)
     try:
         for finding in check.run(case):
-            if _kind(finding) == _kind(shown.finding):
+            if _kind(finding) in _kinds(shown.finding):
                 return Shown(case, check, finding)
     except (ConformanceError, ReferenceFailed):
         return None
@@ -181,6 +178,13 @@ def script_of(shown: Shown) -> str | None:
         return _script(case, check.name, finding) if own is None else own(case)
     except ConformanceError:  # the engine raises
         return None
+
+
+def _kinds(finding: Finding) -> list[tuple[str, str]]:
+    """What a smaller case may show in its place: at a kink or a tie, a plain fault as well."""
+    kind = _kind(finding)
+    plainer = kind[1].startswith(("both defensible", "engine and reference wrong"))
+    return [kind, (kind[0], "engine wrong")] if plainer else [kind]
 
 
 def _kind(finding: Finding) -> tuple[str, str]:

@@ -279,9 +279,12 @@ class Program:
 # Trees: tuples, lists and dicts of anything; depth first, in order.
 
 
+_LEAVES = frozenset((Ref, int, float, bool, str, type(None)))  # the most frequent
+
+
 def leaves_of(tree: Any) -> Iterator[Any]:
     """The leaves of a tree of tuples, lists, dicts and slices, depth first and in order."""
-    if isinstance(tree, tuple | list):
+    if isinstance(tree, (tuple, list)):
         for item in tree:
             yield from leaves_of(item)
     elif isinstance(tree, dict):
@@ -300,8 +303,10 @@ def refs(tree: Any) -> Iterator[Ref]:
 
 def map_tree(function: Callable[[Any], Any], tree: Any) -> Any:
     """The tree with `function` applied to each leaf; containers keep their plain kind."""
+    if type(tree) in _LEAVES:
+        return function(tree)
     if isinstance(tree, tuple):
-        return tuple(map_tree(function, item) for item in tree)
+        return tuple([map_tree(function, item) for item in tree])
     if isinstance(tree, list):
         return [map_tree(function, item) for item in tree]
     if isinstance(tree, dict):

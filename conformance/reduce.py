@@ -169,6 +169,24 @@ def alone_and_wide(w: Witness) -> Iterator[Case]:
         yield replace(program, inputs=inputs), wide
 
 
+def out_of_place(w: Witness) -> Iterator[Case]:
+    """A call that writes in place as the one that does not, in the place of what it wrote into."""
+    for n, call in enumerate(w.program.calls):
+        method = call.target.removeprefix("torch.Tensor.")
+        if not call.in_place or method == call.target or not call.args:
+            continue
+        base = call.args[0]
+
+        def other(ref: Ref, old: Any = base, new: str = call.name) -> Ref:
+            return Ref(new) if ref == old else ref
+
+        later = tuple(_mapped(c, other) for c in w.program.calls[n + 1 :])
+        plain = replace(call, target=f"torch.{method.removesuffix('_')}")
+        calls = (*w.program.calls[:n], plain, *later)
+        outputs = map_refs(other, w.program.outputs)
+        yield _live(replace(w.program, calls=calls, outputs=outputs)), w.values
+
+
 def prefixes(w: Witness) -> Iterator[Case]:
     """The first calls only; the last one's floating results are the outputs."""
     for count in range(1, len(w.program.calls)):
@@ -390,6 +408,8 @@ PASSES: tuple[tuple[Pass, ...], ...] = (
     (alone,),
     (alone_in_other_layouts,),
     (alone_and_wide,),
+    (out_of_place,),
+    (alone,),
     (prefixes,),
     (fewer_outputs, bypassed, cut),
     (plain_layouts, fewer_leaves, fewer_arguments),

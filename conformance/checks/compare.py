@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,7 @@ class Difference:
         return 1.0, left.real, right.real
 
 
+@lru_cache(256)
 def tolerance_for(dtype: Any, *, loose: bool = False) -> float:
     """The relative tolerance of a dtype; `loose` for the long chains of a model."""
     dtype = np.dtype(dtype)

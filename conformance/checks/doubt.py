@@ -38,10 +38,13 @@ def second_look(
     if finding.outcome != "failed" or case.loose or not _composed(case.program.live()):
         return finding
     jump = check.name == "value"
-    if jump or "slopes" in finding.evidence or "(kink)" in str(finding.evidence.get("verdict")):
+    verdict = str(finding.evidence.get("verdict"))
+    kinked = jump or "slopes" in finding.evidence or "(kink)" in verdict
+    if kinked or verdict.startswith("engine and reference wrong"):  # which both are where many tie
         blamed = _alone(case, check)
         if blamed is not None:
             return Finding(blamed.outcome, finding.evidence | blamed.evidence)
+    if kinked:
         jumps = jump and _moves(case, ask, key, entry, SPREADS).max(initial=0.0) >= error
         if jumps or (not jump and _flips(case)):
             why = DECIDED.format(what="a jump" if jump else "a kink")

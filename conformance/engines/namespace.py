@@ -201,7 +201,7 @@ class NamespaceEngine:
     def to_tensor(self, array: Array, dtype: str) -> Any:
         """A tensor on this array's memory, or a copy where `dtype` is not the array's."""
         tensor = self.namespace.from_numpy(array)
-        if array.dtype.name == dtype:
+        if array.dtype == _held(dtype):
             return tensor
         return tensor.to(self._resolve(f"torch.{dtype}"))
 
@@ -347,6 +347,15 @@ class NamespaceEngine:
         except Exception as error:
             message = f"{self.name} raised {type(error).__name__}: {error}"
             raise EngineError(message) from error
+
+
+@functools.lru_cache
+def _held(dtype: str) -> np.dtype[Any] | None:
+    """NumPy's dtype of that name; None for one that it does not have."""
+    try:
+        return np.dtype(dtype)
+    except TypeError:
+        return None
 
 
 def dtype_name(tensor: Any) -> str:

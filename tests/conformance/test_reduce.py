@@ -54,6 +54,20 @@ def test_a_bug_of_one_op_ends_as_one_op(name: str) -> None:
     assert sum(size <= 8 for size in sizes) >= 0.9 * len(sizes)
 
 
+def test_a_write_in_place_ends_as_the_call_that_makes_a_tensor() -> None:
+    x0 = np.array([0.5, 1.5])
+    calls = (
+        Call("v0", "torch.clone", (Ref("x0"),)),
+        Call("v1", "torch.Tensor.sin_", (Ref("v0"),)),
+        Call("v2", "torch.exp", (Ref("v0"),)),
+    )
+    program = Program((Input.of("x0", x0, requires_grad=True),), calls, Ref("v2"))
+    found, values = reduce(program, {"x0": x0}, lambda p, v: any("sin" in t for t in p.targets))
+    assert found.targets == ("torch.sin",)
+    assert found.outputs == Ref(found.calls[0].name)
+    assert values["x0"].size == 1
+
+
 def test_values_become_simple() -> None:
     program, values, engine = witnesses("mul", RULES["factor"], 1)[0]
     _, least = reduce(program, values, disagrees(engine))
