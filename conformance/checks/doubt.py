@@ -23,6 +23,7 @@ from conformance.program import Array, Program, Values
 
 AMPLIFIED = 64.0  # epsilons: rounding then moves an answer by so much more, and a jump does not
 PROPORTIONAL = AMPLIFIED / 8
+LARGEST = 4.0  # times the largest change of DRAWS, where a fault of 5e-6 in float32 is to be seen
 FAR = 64.0  # times what two draws show: no more are needed
 DECIDED = "rounding on the way decides on which side of {what} an operand is; no call differs alone"
 
@@ -51,11 +52,11 @@ def second_look(
             said = {"reason": why, "verdict": f"inconclusive: {why}"}
             return Finding("inconclusive", finding.evidence | said)
         return finding
-    if error > FAR * SPREADS * _moves(case, ask, key, entry, 1.0, draws=2).max(initial=0.0):
+    if error > FAR * _moves(case, ask, key, entry, 1.0, draws=2).max(initial=0.0):
         return finding
     little, much = (_moves(case, ask, key, entry, epsilons) for epsilons in (1.0, AMPLIFIED))
     if little.size and much.size and np.median(much) >= PROPORTIONAL * np.median(little):
-        rounding = 2 * SPREADS * float(little.max())  # each of the two may be off by so much
+        rounding = LARGEST * float(little.max())
         if error <= rounding:
             ruling = arbitration.cancelled(error, rounding)
             return Finding("precision", finding.evidence | ruling.evidence())
