@@ -57,8 +57,10 @@ def test_each_line_is_there_at_once(tmp_path: Path) -> None:
 
 def test_a_journal_is_not_overwritten(tmp_path: Path) -> None:
     path = write(tmp_path / "j.jsonl")
-    with pytest.raises(JournalError, match=r"exists already.*--resume"):
+    with pytest.raises(JournalError, match=r"exists already: choose another --journal"):
         jl.Writer(path)
+    with pytest.raises(JournalError, match=r"exists already: go on, choose another --journal"):
+        jl.Writer(path, advice="go on, ")
 
 
 def test_an_unwritable_place_is_named(tmp_path: Path) -> None:
