@@ -46,12 +46,12 @@ def second_look(
         if blamed is not None:
             return Finding(blamed.outcome, finding.evidence | blamed.evidence)
     if kinked:
-        jumps = jump and _moves(case, ask, key, entry, SPREADS).max(initial=0.0) >= error
-        if jumps or (not jump and _flips(case)):
-            why = DECIDED.format(what="a jump" if jump else "a kink")
-            said = {"reason": why, "verdict": f"inconclusive: {why}"}
-            return Finding("inconclusive", finding.evidence | said)
-        return finding
+        what, decided = ("a jump", _jumps) if jump else ("a kink", _flips)
+        if not decided(case, ask, key, entry, error):
+            return finding
+        why = DECIDED.format(what=what)
+        said = {"reason": why, "verdict": f"inconclusive: {why}"}
+        return Finding("inconclusive", finding.evidence | said)
     if error > FAR * _moves(case, ask, key, entry, 1.0, draws=2).max(initial=0.0):
         return finding
     little, much = (_moves(case, ask, key, entry, epsilons) for epsilons in (1.0, AMPLIFIED))
@@ -79,7 +79,12 @@ def _composed(program: Program) -> bool:
     return len(program.calls) > 1 or len(set(uses)) < len(uses)
 
 
-def _flips(case: Case) -> bool:
+def _jumps(case: Case, ask: Ask, key: str, entry: int, error: float) -> bool:
+    """Whether rounding moves the answer as far as the two differ."""
+    return bool(_moves(case, ask, key, entry, SPREADS).max(initial=0.0) >= error)
+
+
+def _flips(case: Case, *_: object) -> bool:
     """Whether rounding moves the reference's gradient by more than rounding: to another piece."""
 
     def ask(program: Program, values: Values) -> dict[str, Array | None]:
@@ -115,14 +120,13 @@ def _alone(case: Case, check: Check) -> Finding | None:
             found = list(check.run(case.context.case(sample, case.source)))
         except (EngineError, Unsupported, ProgramError, ReferenceFailed):
             continue  # it cannot be cut out
-        for outcome in ("failed", "precision"):
-            said = next((f for f in found if f.outcome == outcome), None)
-            if said is None or (outcome == "precision" and imprecise is not None):
+        for said in found:
+            if said.outcome not in ("failed", "precision"):
                 continue
             text = f"{call.name} = {call.target}: it is the same alone"
             verdict = str(said.evidence.get("verdict", ""))
             about = {"verdict": verdict, "first_call": text, "culprit": call.target}
-            if outcome == "failed":
-                return Finding(outcome, about)
-            imprecise = Finding(outcome, about)
+            if said.outcome == "failed":
+                return Finding("failed", about)
+            imprecise = imprecise or Finding("precision", about)
     return imprecise

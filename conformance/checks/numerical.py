@@ -31,6 +31,7 @@ LITTLE = 0.375  # the power of epsilon: 1.3e-6 in float64, 2.5e-3 in float32
 SMOOTH = 1e-5  # of a slope: what it changes by so near where there is no kink
 _CONVENTION = "a switch is met exactly where it switches; the reference's convention is kept"
 _NOTHING = "no numerical derivative is finite"
+_TOO_MANY = "several kinks meet here, and there are too many entries to look at each"
 POOR = 1e-5  # a bound above this part of the terms' sum decides nothing
 EPS = float(np.finfo(float).eps)
 EACH = 64  # entries that are looked at one by one
@@ -140,12 +141,15 @@ class _Judged:
             if opinion.kink.holds(np.array([ours, theirs]), slack):
                 return Finding("passed", evidence | kinked)  # which of the two, vjp judges
             outside = self._outside()
+            if outside is None:
+                return Finding(
+                    "inconclusive", evidence | {"diagnosis": "kink", "reason": _TOO_MANY}
+                )
             if not outside:  # where several kinks meet, what is right by each can leave the slopes
-                why = "several kinks meet here, and each entry lies within its own slopes"
-                said = kinked | {"verdict": why, "reason": why}
-                return Finding("inconclusive" if outside is None else "passed", evidence | said)
-            kinked |= blame.of_gradient(case)
-            finding = Finding(arbitration.outcome(ruling.verdict), evidence | kinked)
+                text = "several kinks meet here, and each entry by itself is one of its derivatives"
+                return Finding("passed", evidence | kinked | {"verdict": text})
+            kinked |= outside | blame.of_gradient(case)
+            finding = Finding("failed", evidence | kinked)
             return self._second_look(finding, tangents, abs(ours - theirs))
         if not np.isfinite(opinion.value):
             return Finding("inconclusive", evidence | {"reason": opinion.reason or _NOTHING})
@@ -228,32 +232,45 @@ class _Judged:
             return passed
         outside = {} if self._among(tangents, ours, slack) else self._outside()
         if outside is None:
-            reason = "several kinks meet here, and there are too many entries to look at each"
-            return Finding("inconclusive", evidence | {"diagnosis": "kink", "reason": reason})
+            return Finding("inconclusive", evidence | {"diagnosis": "kink", "reason": _TOO_MANY})
         if not outside:
             return passed
         said = {"diagnosis": "kink"} | outside | blame.of_gradient(self.case)
         return Finding("failed", evidence | said)
 
     def _outside(self) -> dict[str, Any] | None:
-        """The first entry whose value lies outside the slopes on its two sides; {} if none does."""
+        """The first entry that is wrong by itself; {} if none is, None where they are too many.
+
+        At a kink that is a value outside the slopes on its two sides; elsewhere one that differs
+        from the reference's and from the derivative.
+        """
         leaves = self.case.program.leaves
         if sum(self.case.values[i.name].size for i in leaves) > EACH:
             return None
         for leaf in leaves:
-            gradient = self.ours.get(leaf.name)
+            gradient, theirs = self.ours.get(leaf.name), self.theirs.get(leaf.name)
             if gradient is None:
                 continue
+            differs = theirs is not None and theirs.shape == gradient.shape
             for index in np.ndindex(gradient.shape):
                 opinion = self._entry(leaf.name, index)
                 value = np.array(np.real(gradient[index]))
                 slack = self._slack(abs(float(value)))
-                beside = opinion.kink is not None and not opinion.kink.holds(value, slack)
-                if beside and not self._among(self._unit(leaf.name, index), float(value), slack):
-                    text = "engine wrong: at a kink its value is outside the one-sided slopes"
-                    place = {"leaf": self.case.alias(leaf.name), "index": list(index)}
-                    numbers = {"engine": float(value), "verdict": text}
-                    return shown(opinion) | place | numbers
+                place = {"leaf": self.case.alias(leaf.name), "index": list(index)}
+                numbers = shown(opinion) | place | {"engine": float(value)}
+                if opinion.kink is not None:
+                    holds = opinion.kink.holds(value, slack)
+                    if not holds and not self._among(
+                        self._unit(leaf.name, index), float(value), slack
+                    ):
+                        text = "engine wrong: at a kink its value is outside the one-sided slopes"
+                        return numbers | {"verdict": text}
+                elif differs and theirs is not None:
+                    gap = abs(float(value) - float(np.real(theirs[index])))
+                    off = abs(float(value) - opinion.value)
+                    if gap > slack and off > opinion.bound + slack:
+                        text = f"engine wrong: beside kinks {opinion.oracle} gives another value"
+                        return numbers | {"verdict": text}
         return {}
 
     def _among(self, tangents: dict[str, Array], value: float, slack: float) -> bool:

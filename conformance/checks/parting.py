@@ -63,8 +63,8 @@ def first_call(case: Case, other: Engine, leaf: str = "") -> Parting | None:
     if suspects:
         call, name = suspects[0]
         text = f"{call.name} = {call.target}: its gradient agrees, that of {name} differs"
-        flat = ours.kept.get(name, (ours.gradients.get(name),))
-        return Parting(text, call.target, name, flat[0] if len(flat) == 1 else None)
+        own = ours.kept.get(name, (ours.gradients.get(name),))
+        return Parting(text, call.target, name, own[0] if len(own) == 1 else None)
     last = case.program.calls[-1] if case.program.calls else None
     if last is not None and last.name in _differing(case, ours, theirs, 1.0):
         text = f"{last.name} = {last.target}: the gradient differs from the start"

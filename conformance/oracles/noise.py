@@ -21,13 +21,15 @@ from conformance.program import Array, Call, Input, Program, Ref, Values, map_re
 Ask = Callable[[Program, Values], Mapping[str, Array | None]]
 
 DRAWS = 12
-_VIEWS = """
-    __getitem__ adjoint as_strided atleast_1d atleast_2d atleast_3d broadcast_tensors
-    broadcast_to chunk conj contiguous detach diagonal dropout expand expand_as flatten hsplit
-    imag meshgrid moveaxis movedim narrow permute positive ravel real reshape reshape_as select
-    split split_with_sizes squeeze swapaxes swapdims t tensor_split to transpose type_as unbind
-    unflatten unfold unsqueeze view view_as view_as_complex view_as_real vsplit dsplit H T mH mT
-"""  # whose results may be views of what they are given
+_VIEWS = frozenset((  # whose results may be views of what they are given
+    "__getitem__", "adjoint", "as_strided", "atleast_1d", "atleast_2d", "atleast_3d",
+    "broadcast_tensors", "broadcast_to", "chunk", "conj", "contiguous", "detach", "diagonal",
+    "dropout", "expand", "expand_as", "flatten", "hsplit", "imag", "meshgrid", "moveaxis",
+    "movedim", "narrow", "permute", "positive", "ravel", "real", "reshape", "reshape_as",
+    "select", "split", "split_with_sizes", "squeeze", "swapaxes", "swapdims", "t", "tensor_split",
+    "to", "transpose", "type_as", "unbind", "unflatten", "unfold", "unsqueeze", "view", "view_as",
+    "view_as_complex", "view_as_real", "vsplit", "dsplit", "H", "T", "mH", "mT",
+))  # fmt: skip
 
 
 def moved(
@@ -67,9 +69,8 @@ def _written(program: Program) -> dict[str, int]:
     """By name the number of the last call that writes into what may be the same memory."""
     above: dict[str, set[str]] = {i.name: {i.storage or i.name} for i in program.inputs}
     for call in program.calls:
-        shares = (
-            call.in_place or call.target.rpartition(".")[2] in _VIEWS.split() or ":" in call.target
-        )
+        method = call.target.rpartition(".")[2]
+        shares = call.in_place or method in _VIEWS or call.opaque is not None
         above[call.name] = {call.name}.union(*(above[r.name] for r in call.refs if shares))
     last: dict[str, int] = {}
     for at, call in enumerate(program.calls):
