@@ -243,9 +243,10 @@ def _summed(gradient: Array | None, axis: int | None) -> Array | None:
 
 
 def deterministic(case: Case) -> Iterator[Fault]:
-    """The same twice, to the bit."""
+    """The same twice: to the bit, and on a GPU, where additions come in any order, to rounding."""
     again = case.engine.vjp(case.program, case.values, case.cotangents).gradients
-    differing = Claim(again, case.engine_vjp.gradients, "in a second run", exact=True).worst(case)
+    exact = case.settings.device == "cpu"
+    differing = Claim(again, case.engine_vjp.gradients, "in a second run", exact=exact).worst(case)
     if differing is not None:
         name, difference = differing
         base = case.engine_vjp.gradients[name]
@@ -416,6 +417,6 @@ INVARIANTS = (
         has_axes,
         may_refuse=True,
     ),
-    Invariant("deterministic", "two runs give the same bits", deterministic),
+    Invariant("deterministic", "two runs give the same gradients", deterministic),
     Invariant("recording", "recording a graph does not change the outputs", recording),
 )

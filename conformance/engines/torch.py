@@ -15,7 +15,9 @@ from conformance.engines.namespace import NamespaceEngine
 from conformance.errors import DeviceLost, EngineError, Unsupported
 from conformance.program import Array, Call, Program, Values, layout
 
-_MISSING = re.compile(r"derivative for aten::\w+ is not implemented")
+_MISSING = re.compile(  # a derivative, or a kernel of a device
+    r"derivative for aten::\w+ is not implemented|is not supported on CUDA|to be on cpu, but"
+)
 _WIDER = {torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
 
 
@@ -89,7 +91,7 @@ class TorchEngine(NamespaceEngine):
 
     @contextmanager
     def failures(self) -> Iterator[None]:
-        """As of any engine; a derivative that torch does not have is unsupported.
+        """As of any engine; what torch does not have, or not on a device, is unsupported.
 
         What follows an error of the device fails with it, whatever it asks for: DeviceLost.
         """

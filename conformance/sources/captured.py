@@ -119,7 +119,7 @@ def _gradients(
     engine: TorchEngine,
 ) -> list[Array | None]:
     pairs = [
-        (t, torch.from_numpy(c).to(t.dtype))
+        (t, torch.from_numpy(c).to(t.device, t.dtype))
         for t, c in zip(tensors_of(outputs), cotangents, strict=True)
         if c is not None and t.requires_grad
     ]

@@ -15,6 +15,7 @@ from conformance.engines.base import ALL, Engine
 from conformance.engines.namespace import NamespaceEngine, allowed, resolve
 from conformance.engines.refgrad import RefgradEngine
 from conformance.engines.torch import TorchEngine
+from conformance.engines.variants import Recording
 from conformance.errors import DeviceLost, EngineError, ProgramError, Unsupported, UsageError
 from conformance.program import Call, Input, Program, Ref, Symbol, layout
 from tests.fakes.device_array import stand_in
@@ -263,6 +264,35 @@ def test_a_cotangent_lives_where_its_output_does(pair: tuple[Engine, Engine]) ->
     cotangents = [np.ones(3), np.array([1.0, 2.0, 3.0])]
     got, want = (e.vjp(program, {"x0": X}, cotangents).gradients["x0"] for e in (there, here))
     assert np.array_equal(got, want)  # type: ignore[arg-type]
+
+
+def test_cotangents_of_a_recording_live_where_its_outputs_do() -> None:
+    program = Program(
+        (Input.of("x0", X, requires_grad=True),),
+        (Call("v0", "torch.Tensor.cpu", (Ref("x0"),)),),
+        Ref("v0"),
+    )
+    with stand_in():
+        recording = Recording(RefgradEngine("cuda"), program, {"x0": X})
+        found = recording.arrays(recording.grad(recording.weighed([np.ones(3)])))
+    assert np.array_equal(found["x0"], np.ones(3))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "`driver` other than `gels` is not supported on CUDA",
+        "tensor_split expected tensor_indices_or_sections to be on cpu, but it's on cuda:0",
+    ],
+)
+def test_what_torch_does_not_have_on_a_device_is_unsupported(said: str) -> None:
+    def refuse(x: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError(said)
+
+    call = Call("v0", "opaque:refuse", (Ref("x0"),), opaque=refuse)
+    program = Program((Input.of("x0", X),), (call,), Ref("v0"))
+    with pytest.raises(Unsupported, match=r"on (CUDA|cuda:0)"):
+        TorchEngine().run(program, {"x0": X})
 
 
 def test_tensors_made_of_nothing_are_made_on_the_device() -> None:

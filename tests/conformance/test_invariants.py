@@ -96,6 +96,14 @@ def test_what_differs_is_said() -> None:
     assert "e-16 of the gradient's scale" in found["deterministic"].evidence["description"]
 
 
+def test_on_a_gpu_two_runs_agree_to_rounding() -> None:
+    chosen = ("invariants.deterministic",)
+    found = results(broken.Deterministic(), PRODUCT, chosen, device="cuda")
+    assert not failing(found)  # its atomic additions come in any order
+    found = results(fakes.Nondeterministic(), PRODUCT, chosen, device="cuda")
+    assert failing(found) == {"deterministic"}
+
+
 def _exit(text: str, namespace: Any = refgrad) -> int | str | None:
     """How a script ends that is run here, on a module of torch's names."""
     with pytest.raises(SystemExit) as ended, np.errstate(all="ignore"):
