@@ -106,6 +106,16 @@ class Call:
         """Every Ref among the arguments, in order."""
         return tuple(refs((self.args, self.kwargs)))
 
+    @cached_property
+    def holes(self) -> tuple[tuple[int, ...], tuple[str, ...]]:
+        """The positions and the keywords of the arguments that are no constants."""
+
+        def open_(tree: Any) -> bool:
+            return any(isinstance(leaf, (Ref, Symbol)) for leaf in leaves_of(tree))
+
+        positions = tuple(n for n, item in enumerate(self.args) if open_(item))
+        return positions, tuple(key for key, item in self.kwargs.items() if open_(item))
+
     @property
     def in_place(self) -> bool:
         """Whether it writes into an argument, judged by name, `out=` and `inplace=`."""
@@ -134,15 +144,26 @@ class Program:
     calls: tuple[Call, ...]
     outputs: Any
 
-    @property
+    @cached_property
     def targets(self) -> tuple[str, ...]:
         """The distinct call names, in the order of first use."""
         return tuple(dict.fromkeys(call.target for call in self.calls))
 
-    @property
+    @cached_property
     def leaves(self) -> tuple[Input, ...]:
         """The inputs that require grad."""
         return tuple(i for i in self.inputs if i.requires_grad)
+
+    @cached_property
+    def spent(self) -> tuple[tuple[str, ...], ...]:
+        """For each call, the names that neither a later call nor the outputs refer to."""
+        last = {r.name: number for number, call in enumerate(self.calls) for r in call.refs}
+        for ref in refs(self.outputs):
+            last.pop(ref.name, None)
+        return tuple(
+            tuple(name for name in dict.fromkeys(r.name for r in call.refs) if last.get(name) == n)
+            for n, call in enumerate(self.calls)
+        )
 
     def digest(self, values: Values, length: int = 8) -> str:
         """The first hex digits of a hash of structure and values; the user's names play no part."""

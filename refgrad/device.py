@@ -130,7 +130,7 @@ def usable(where: device | str | int | None = None) -> device:
     """
     if where is None:
         return _defaults[-1]
-    if where is cpu:
+    if where is cpu or (type(where) is str and where == "cpu"):
         return cpu
     if isinstance(where, int) and not isinstance(where, bool) and where >= 0:
         where = device("cuda", where)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import traceback
 import zlib
@@ -200,6 +201,14 @@ class Case:
         for name in self.mutated:
             np.copyto(self.values[name], before[name])
         return found
+
+    @cached_property
+    def engine_outputs(self) -> tuple[Array, ...]:
+        """The engine's outputs: those of its backward pass, where there is one to be judged."""
+        if self.program.leaves and any(c.name == "vjp" for c in self.context.checks):
+            with contextlib.suppress(EngineError, Unsupported, ReferenceFailed):
+                return self.engine_vjp.outputs
+        return self.engine.run(self.program, self.values).outputs
 
     @cached_property
     def natural(self) -> dict[str, float]:

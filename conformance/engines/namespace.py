@@ -25,7 +25,6 @@ from conformance.program import (
     layout,
     leaves_of,
     map_tree,
-    refs,
 )
 
 # Where a Program's names may live. A Program can come from a file, and a path such as
@@ -52,6 +51,7 @@ _DIFFERENTIATES = "torch.autograd.grad"
 _METHODS = {"__get__", "__set__"}
 
 
+@functools.cache
 def allowed(path: str) -> bool:
     """Whether a Program may name this: a function, method, property or constant of torch."""
     home, _, name = path.rpartition(".")
@@ -91,7 +91,7 @@ class NamespaceEngine:
 
     def __init__(self, namespace: Any) -> None:
         self.namespace = namespace
-        self._resolve = functools.lru_cache(maxsize=None)(self._find)
+        self._names: dict[str, Any] = {}  # what a Program named before
 
     def describe(self) -> Capabilities:
         """What the module offers; forward mode where it has autograd.forward_ad."""
@@ -219,6 +219,12 @@ class NamespaceEngine:
         """Whether this is one of the engine's tensors."""
         return isinstance(value, self.namespace.Tensor)
 
+    def _resolve(self, path: str) -> Any:
+        found = self._names.get(path)
+        if found is None:
+            found = self._names[path] = self._find(path)
+        return found
+
     def _find(self, path: str) -> Any:
         try:
             return resolve(self.namespace, path)
@@ -259,22 +265,25 @@ class NamespaceEngine:
         grad: bool = True,
     ) -> list[Any]:
         """Run every call; the flat outputs. What is not needed again is let go at once."""
-        last = {r.name: n for n, call in enumerate(program.calls) for r in call.refs}
-        forever = {r.name for r in refs(program.outputs)}
         env: dict[str, Any] = dict(tensors)
         fill = functools.partial(self._fill, env)
-        for number, call in enumerate(program.calls):
+        for call, spent in zip(program.calls, program.spent, strict=True):
             result = self._call(call, fill, grad=grad)
             env[call.name] = result
             if keeper is not None:
                 keeper(call, result)
-            for ref in call.refs:
-                if last[ref.name] == number and ref.name not in forever:
-                    env.pop(ref.name, None)
+            for name in spent:
+                env.pop(name, None)
         return self._flat(map_tree(fill, program.outputs))
 
     def _call(self, call: Call, fill: Callable[[Any], Any], *, grad: bool) -> Any:
-        args, kwargs = map_tree(fill, (call.args, call.kwargs))
+        args: list[Any] = list(call.args)
+        kwargs = dict(call.kwargs)
+        positions, keywords = call.holes
+        for n in positions:
+            args[n] = map_tree(fill, args[n])
+        for key in keywords:
+            kwargs[key] = map_tree(fill, kwargs[key])
         function = self._function(call)
         try:
             if grad and not call.grad:

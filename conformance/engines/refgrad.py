@@ -37,7 +37,8 @@ class RefgradEngine(NamespaceEngine):
 
     def to_tensor(self, array: Array, dtype: str) -> Any:
         """A tensor on this array's memory, or a copy where dtype or device are others."""
-        return super().to_tensor(array, dtype).to(self.device)
+        tensor = super().to_tensor(array, dtype)
+        return tensor if self.device == "cpu" else tensor.to(self.device)
 
     def to_numpy(self, tensor: Any) -> Array:
         """A copy on the host."""

@@ -70,6 +70,11 @@ class Expectation:
             and fnmatch.fnmatchcase(sentence(result), self.verdict)
         )
 
+    def on(self, devices: Iterable[str]) -> bool:
+        """Whether its cases, which end with their device, can be on one of these."""
+        pattern = self.case.rpartition("/")[2]
+        return any(fnmatch.fnmatchcase(device, pattern) for device in devices)
+
     @property
     def checks(self) -> list[str]:
         """The patterns of the checks."""
@@ -241,6 +246,7 @@ def judge(
         elif failed:
             regressions.append(result)
     ran = {result.check for result in results}
+    devices = {result.device for result in results}
     return Verdict(
         counts=Counter(result.outcome for result in results),
         regressions=tuple(regressions),
@@ -256,7 +262,7 @@ def judge(
         missing=tuple(
             e
             for e in dict.fromkeys(expectations)
-            if whole and e not in met and not e.borrowed and _all_met(e, ran)
+            if whole and e not in met and not e.borrowed and _all_met(e, ran) and e.on(devices)
         ),
     )
 

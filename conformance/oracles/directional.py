@@ -143,10 +143,19 @@ def opinion(estimate: Estimate, oracle: str) -> Opinion:
 
 def moved(program: Program, values: Values, tangents: Mapping[str, Array], t: float) -> Values:
     """The values with every leaf moved by t times its tangent; shared memory stays shared."""
-    fresh = layout(program.inputs, values)
+    if t == 0:
+        return values
+    if any(i.storage is not None for i in program.inputs):
+        fresh = layout(program.inputs, values)
+        for leaf in program.leaves:
+            if leaf.name in tangents:
+                fresh[leaf.name] += (t * tangents[leaf.name]).astype(fresh[leaf.name].dtype)
+        return fresh
+    fresh = dict(values)
     for leaf in program.leaves:
-        if leaf.name in tangents and t != 0:
-            fresh[leaf.name] += (t * tangents[leaf.name]).astype(fresh[leaf.name].dtype)
+        if leaf.name in tangents:
+            value = values[leaf.name]
+            fresh[leaf.name] = value + (t * tangents[leaf.name]).astype(value.dtype)
     return fresh
 
 

@@ -38,7 +38,9 @@ def contracted(cotangents: Sequence[Array | None], tangents: Iterable[Any]) -> t
     for cotangent, tangent in zip(cotangents, tangents, strict=True):
         if cotangent is None or tangent is None:
             continue
-        weights, values = flat(cotangent), flat(np.broadcast_to(tangent, cotangent.shape))
+        if tangent.shape != cotangent.shape:
+            tangent = np.broadcast_to(tangent, cotangent.shape)
+        weights, values = flat(cotangent), flat(tangent)
         terms = np.where(weights == 0, 0.0, weights * values)
         total += float(terms.sum())
         size += float(np.abs(terms).sum())

@@ -65,16 +65,20 @@ OPEN_RIGHT = _formula(range(1, 8), (-669, 2637, -4745, 4920, -3015, 1019, -147))
 OPEN_LEFT = _formula(range(-7, 0), (147, -1019, 3015, -4920, 4745, -2637, 669))
 
 
-def _differences() -> tuple[Array, ...]:
-    """The 4th, 5th and 6th differences of 7 values, scaled to show the size of white noise."""
+def _differences() -> tuple[Array, Array]:
+    """The 4th, 5th and 6th differences of 7 values, scaled to show the size of white noise.
+
+    One row each, the three of the 4th first; and where each order begins.
+    """
     orders = []
     for order, variance in ((4, 70), (5, 252), (6, 924)):
         rows = np.diff(np.eye(7), n=order, axis=0)
-        orders.append(rows / np.sqrt(variance))
-    return tuple(orders)
+        orders.append(rows / np.sqrt(variance * len(rows)))
+    begins = np.cumsum([0, *map(len, orders[:-1])])
+    return np.concatenate(orders), begins
 
 
-_DIFFERENCES = _differences()
+_DIFFERENCES, _ORDERS = _differences()
 
 
 def derivative(
@@ -366,9 +370,7 @@ def _noise(values: Array) -> tuple[Array, Array]:
     difference also sees of a smooth function is least in the smallest of the three. The 6th alone
     sees nothing of an odd function.
     """
-    fourth, fifth, sixth = (
-        np.hypot.reduce(d @ values, axis=0) / np.sqrt(len(d)) for d in _DIFFERENCES
-    )
+    fourth, fifth, sixth = np.hypot.reduceat(_DIFFERENCES @ values, _ORDERS, axis=0)
     rough = np.minimum(fourth, fifth)
     return np.minimum(rough, sixth), rough
 

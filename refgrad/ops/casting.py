@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from refgrad import dtypes
+from refgrad.device import cpu as host
 from refgrad.device import device, device_of, place, usable
 from refgrad.layouts import contiguous_format
 from refgrad.ops.arrays import unbroadcast
@@ -137,7 +138,7 @@ def cuda(input: Any, device: Any = None, non_blocking: builtins.bool = False, **
 @composite
 def cpu(input: Any, **kwargs: Any) -> Any:
     """`input` in the host's memory: itself where it lives there."""
-    return to(input, "cpu")
+    return input if input.device is host else to(input, host)
 
 
 def _cast(name: str, target: dtypes.dtype) -> Any:

@@ -11,10 +11,14 @@ from conformance.settings import Settings
 
 
 def result(outcome: str = "passed", op: str = "add", **fields: Any) -> Result:
-    """A result of the check vjp; `digest`, `source`, `check`, `evidence` and `repro` as given."""
+    """A result of the check vjp on the CPU, but for what is given.
+
+    That is `digest`, `source`, `check`, `device`, `evidence` and `repro`.
+    """
     source, check = fields.pop("source", "opinfo"), fields.pop("check", "vjp")
-    case = case_id(source, op, fields.pop("digest", "abc123"), check, "float64", "cpu")
-    return Result(case, op, source, check, "float64", "cpu", outcome, **fields)
+    device = fields.pop("device", "cpu")
+    case = case_id(source, op, fields.pop("digest", "abc123"), check, "float64", device)
+    return Result(case, op, source, check, "float64", device, outcome, **fields)
 
 
 def header(**fields: Any) -> dict[str, Any]:

@@ -74,6 +74,12 @@ def test_an_expectation_that_met_no_case_is_missing() -> None:
     assert judge([result()], [KNOWN], whole=False).missing == ()
 
 
+def test_one_of_a_device_is_not_missing_where_the_run_was_on_another() -> None:
+    known = Expectation("linalg.*", "vjp", "CUDA's own", case="*/cuda")
+    assert judge([result()], [known]).missing == ()
+    assert judge([result(device="cuda")], [known]).missing == (known,)
+
+
 def test_a_case_that_fails_once_and_passes_once_is_flaky() -> None:
     verdict = judge([result(), result("failed")], ())
     assert verdict.name == "flaky"
