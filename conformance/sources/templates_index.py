@@ -275,8 +275,9 @@ def tensordot(d: Draft) -> Arguments:
 
 def linear(d: Draft) -> Arguments:
     """x W^T + b, for x of any rank; with and without b."""
-    x = d.operand(NEAR, low=1, high=4)
-    width = d.choose.integer(1, 3)
+    same = d.focus == "twice"
+    x = d.operand(NEAR, low=2 if same else 1, high=2 if same else 4)
+    width = x.shape[0] if same else d.choose.integer(1, 3)
     weight = d.fit((width, x.shape[-1]), NEAR)
     return ((x, weight, d.fit((width,))) if d.choose.flag() else (x, weight)), {}
 
