@@ -66,7 +66,7 @@ def _unsorted(original: Any) -> Any:
 def _first_wins(original: Any) -> Any:
     def reachable(roots: Any) -> Any:
         order = original(roots)
-        return sorted(order, key=lambda node: node.seq, reverse=True) if len(order) > 6 else order
+        return sorted(order, key=lambda node: node.seq, reverse=True) if len(order) > 4 else order
 
     return reachable
 
