@@ -11,9 +11,10 @@ import scipy.special as sps
 from refgrad.ops.arrays import wrap_dim
 from refgrad.ops.elementary import _sigmoid, sigmoid
 from refgrad.ops.kernels import expit
-from refgrad.ops.op import INPLACE, METHODS, composite, op, unary
+from refgrad.ops.op import INPLACE, METHODS, composite, op
 from refgrad.ops.pointwise import mul
 from refgrad.ops.shaping import narrow, reshape
+from refgrad.ops.ufuncs import unary
 
 __all__ = [
     "celu", "celu_", "hardshrink", "prelu", "relu", "relu_", "rrelu", "rrelu_", "selu", "selu_",

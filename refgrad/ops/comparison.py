@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from refgrad.ops.op import UFUNCS, alias, binary, composite, op, unary
+from refgrad.ops.op import UFUNCS, alias, composite, op
+from refgrad.ops.ufuncs import binary, unary
 from refgrad.tensor import Tensor
 
 __all__ = [

@@ -9,8 +9,9 @@ import scipy.special as sps
 
 from refgrad.ops.extremes import clamp
 from refgrad.ops.kernels import expit
-from refgrad.ops.op import INPLACE, UFUNCS, alias, binary, composite, op, unary
+from refgrad.ops.op import INPLACE, UFUNCS, alias, composite, op
 from refgrad.ops.pointwise import mul
+from refgrad.ops.ufuncs import binary, unary
 
 __all__ = [
     "acos", "acosh", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "asin",

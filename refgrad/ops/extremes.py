@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from refgrad.ops.op import INPLACE, METHODS, UFUNCS, alias, binary, composite, op, unary
+from refgrad.ops.op import INPLACE, METHODS, UFUNCS, alias, composite, op
 from refgrad.ops.pointwise import flat
+from refgrad.ops.ufuncs import binary, unary
 
 __all__ = [
     "ceil", "clamp", "clamp_max", "clamp_min", "clip", "fix", "floor", "fmax", "fmin", "frac",

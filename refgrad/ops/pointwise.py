@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refgrad import dtypes
-from refgrad.ops.op import INPLACE, METHODS, UFUNCS, alias, binary, composite, op, unary
+from refgrad.ops.op import INPLACE, METHODS, UFUNCS, alias, composite, op
+from refgrad.ops.ufuncs import binary, unary
 from refgrad.tensor import Tensor
 
 __all__ = [

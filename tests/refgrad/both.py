@@ -12,6 +12,11 @@ import torch
 import refgrad
 
 
+def leaf(t: Any, *values: float) -> Any:
+    """Numbers in float64 that require grad, as a tensor of the module `t`."""
+    return t.tensor(values, dtype=t.float64, requires_grad=True)
+
+
 def plain(value: Any) -> Any:
     """What code returned, without tensors: arrays, and what only names a type as its name."""
     if isinstance(value, (torch.Tensor, refgrad.Tensor)):

@@ -6,11 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.refgrad.both import both, both_raise
-
-
-def leaf(t: Any, *values: float) -> Any:
-    return t.tensor(values, dtype=t.float64, requires_grad=True)
+from tests.refgrad.both import both, both_raise, leaf
 
 
 class TestTensorHooks:
