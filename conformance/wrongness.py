@@ -125,7 +125,9 @@ def named(ratio: complex, shape: tuple[int, ...] = ()) -> str | None:
                 return name
         return None
     number = ratio.real
-    texts = [name for value, name in _NAMES.items() if _same(number, value)]
+    texts: dict[str, dict[int, list[str]]] = {
+        name: {} for value, name in _NAMES.items() if _same(number, value)
+    }
     sizes = [(n, f"the size of axis {axis}") for axis, n in enumerate(shape)]
     if len(shape) > 1:
         sizes.append((math.prod(shape), "the number of entries"))
@@ -136,11 +138,17 @@ def named(ratio: complex, shape: tuple[int, ...] = ()) -> str | None:
         forms |= {(n - 1) / n: f"{n - 1}/{n}"}
         if math.isqrt(n) ** 2 != n:
             forms |= {math.sqrt(n): f"sqrt {n}", 1 / math.sqrt(n): f"1/sqrt {n}"}
-        texts += [f"{t}, {n} being {what}" for value, t in forms.items() if _same(number, value)]
+        for value, text in forms.items():
+            if _same(number, value):
+                texts.setdefault(text, {}).setdefault(n, []).append(what)
     if not texts:
         return None
     sign = "-" if number < 0 else ""
-    return " or ".join(sign + t for t in dict.fromkeys(texts))
+    facts = {
+        text: [f"{n} is {' and '.join(whats)}" for n, whats in of.items()]
+        for text, of in texts.items()
+    }
+    return " or ".join("; ".join([sign + text, *of]) for text, of in facts.items())
 
 
 def _same(number: float, value: float) -> bool:

@@ -58,7 +58,7 @@ def _failures(summary: Summary) -> Iterable[RenderableType]:
     if len(unexpected) > len(shown):
         ops = f"{len(first):,} op{'s' if len(first) != 1 else ''}"
         rest = len(unexpected) - len(shown)
-        yield Text(f"... and {rest:,} more, in {ops}; the HTML report has them all\n", "bold")
+        yield Text(f"... and {rest:,} more, in {ops}\n", "bold")
 
 
 def _finding(finding: Finding, summary: Summary, *, with_script: bool) -> Iterable[Text]:
