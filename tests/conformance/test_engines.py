@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import refgrad
-from conformance import engines
+from conformance import checks, engines
 from conformance.engines.base import ALL, Engine
 from conformance.engines.namespace import NamespaceEngine, allowed, resolve
 from conformance.engines.refgrad import RefgradEngine
@@ -18,6 +18,7 @@ from conformance.engines.torch import TorchEngine
 from conformance.engines.variants import Recording
 from conformance.errors import DeviceLost, EngineError, ProgramError, Unsupported, UsageError
 from conformance.program import Call, Input, Program, Ref, Symbol, layout
+from conformance.settings import Settings
 from tests.fakes.device_array import stand_in
 
 torch = pytest.importorskip("torch")
@@ -293,6 +294,14 @@ def test_what_torch_does_not_have_on_a_device_is_unsupported(said: str) -> None:
     program = Program((Input.of("x0", X),), (call,), Ref("v0"))
     with pytest.raises(Unsupported, match=r"on (CUDA|cuda:0)"):
         TorchEngine().run(program, {"x0": X})
+
+
+def test_the_reference_has_the_same_rules_on_another_device() -> None:
+    here, there = TorchEngine(), TorchEngine(ELSEWHERE)
+    context = checks.context_for(Settings(engine="torch"), there, here)
+    assert not context.independent
+    assert context.witness is here
+    assert checks.context_for(Settings(), RefgradEngine(), here).independent
 
 
 def test_tensors_made_of_nothing_are_made_on_the_device() -> None:
