@@ -65,7 +65,7 @@ def bin_maximum(input: Any, sizes: Any) -> tuple[Any, Any]:
     bins = [_bins(k, s) for k, s in zip(spatial, sizes)]
     for place in np.ndindex(*sizes):
         spans = [b[i] for b, i in zip(bins, place)]
-        kernel = [b - a for a, b in spans]
+        kernel = tuple(b - a for a, b in spans)
         cut = input[(..., *(slice(a, b) for a, b in spans))]
         one = (1,) * len(kernel)
         best, which = _greatest(cut, kernel, one, one, one)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -58,13 +58,16 @@ def _overhang(
     )
 
 
-def _offsets(kernel: Any, stride: Any, dilation: Any, places: Any) -> Iterator[tuple[int, Any]]:
-    """For each place in a window, counted in row-major order, the slices of the padded input."""
-    for i, offset in enumerate(np.ndindex(*kernel)):
-        yield i, (..., *(
+@functools.lru_cache(256)
+def _offsets(kernel: Any, stride: Any, dilation: Any, places: Any) -> tuple[Any, ...]:
+    """For each place in a window, in row-major order, the slices of the padded input."""
+    return tuple(
+        (..., *(
             slice(k * r, k * r + (o - 1) * s + 1, s)
             for k, s, r, o in zip(offset, stride, dilation, places)
-        ))  # fmt: skip
+        ))
+        for offset in np.ndindex(*kernel)
+    )  # fmt: skip
 
 
 def _batched(input: Any, d: int, name: str) -> tuple[Any, bool]:
@@ -85,10 +88,11 @@ def _batched(input: Any, d: int, name: str) -> tuple[Any, bool]:
 # --- averages ------------------------------------------------------------------------------------
 
 
+@functools.lru_cache(256)
 def _divisor(
     spatial: Any, places: Any, kernel: Any, stride: Any, padding: Any, counted: bool, override: Any
 ) -> Any:
-    """How many elements each window counts: an array of shape `places`, or a number."""
+    """How many elements each window counts: an array of shape `places`, or a number for all."""
     if override is not None:
         return override
     sizes: Any = 1
@@ -98,7 +102,8 @@ def _divisor(
         if not counted:
             start, end = np.maximum(start, 0), np.minimum(end, n)
         sizes = np.multiply.outer(sizes, end - start)
-    return sizes
+    first = int(sizes.flat[0])
+    return first if (sizes == first).all() else sizes
 
 
 def _share(x: Any, divisor: Any) -> Any:
@@ -118,7 +123,7 @@ def average(
     over = _overhang(spatial, places, kernel, stride, padding, ones)
     x = pad_spatial(input, padding, over)
     out: Any = 0
-    for _, at in _offsets(kernel, stride, ones, places):
+    for at in _offsets(kernel, stride, ones, places):
         out = out + x[at]
     return _share(out, _divisor(spatial, places, kernel, stride, padding, counted, override))
 
@@ -133,7 +138,7 @@ def distribute(
     share = _share(input, _divisor(spatial, places, kernel, stride, padding, counted, override))
     padded = tuple(n + p + o for n, p, o in zip(spatial, padding, over))
     out: Any = np.zeros_like(input, shape=(*input.shape[:2], *padded))
-    for _, at in _offsets(kernel, stride, ones, places):
+    for at in _offsets(kernel, stride, ones, places):
         out[at] += share
     return pad_spatial(out, tuple(-p for p in padding), tuple(-o for o in over))
 
@@ -274,7 +279,7 @@ def _greatest(x: Any, kernel: Any, stride: Any, dilation: Any, places: Any) -> t
     As in PyTorch the first of equal elements is taken, but the last nan.
     """
     best: Any = None
-    for i, at in _offsets(kernel, stride, dilation, places):
+    for i, at in enumerate(_offsets(kernel, stride, dilation, places)):
         v = x[at]
         if best is None:
             best, which = np.copy(v), np.zeros_like(v, dtype=np.int64)
@@ -282,6 +287,20 @@ def _greatest(x: Any, kernel: Any, stride: Any, dilation: Any, places: Any) -> t
         which[(v > best) | (v != v)] = i
         best = np.maximum(best, v)
     return best, which
+
+
+@functools.lru_cache(256)
+def _inside(spatial: Any, places: Any, kernel: Any, stride: Any, dilation: Any) -> tuple[Any, Any]:
+    """Where windows that all lie inside start, and how far from there each place of one is.
+
+    Both count in the flattened spatial dimensions: (places), and one number a place.
+    """
+    start: Any = 0
+    beyond: Any = 0
+    for n, o, k, s, r in zip(spatial, places, kernel, stride, dilation):
+        start = np.add.outer(start * n, np.arange(o) * s)
+        beyond = np.add.outer(beyond * n, np.arange(k) * r)
+    return start, np.reshape(beyond, (-1,))
 
 
 @op(method=False, node_name="MaxPool2DWithIndicesBackward0", unread=True)
@@ -293,6 +312,9 @@ def maximum(
     over = _overhang(spatial, places, kernel, stride, padding, dilation)
     x = pad_spatial(input, padding, over, _lowest(input.dtype))
     best, which = _greatest(x, kernel, stride, dilation, places)
+    if not any(padding) and max(over) <= 0:
+        start, beyond = _inside(spatial, places, kernel, stride, dilation)
+        return best, beside(start, which) + beside(beyond, which)[which]
     index: Any = 0
     for i, k in enumerate(np.unravel_index(which, kernel)):
         n, o, s, p, r = spatial[i], places[i], stride[i], padding[i], dilation[i]
