@@ -16,10 +16,11 @@ import numpy as np
 from conformance.checks.compare import tolerance_for
 from conformance.checks.second import SecondOrder
 from conformance.engines.base import Engine, Run, Vjp
-from conformance.errors import DeviceLost, EngineError, Unsupported
+from conformance.errors import DeviceLost, EngineError, ProgramError, Unsupported
 from conformance.oracles.cancellation import narrowed
+from conformance.oracles.directional import WIDE, wide
 from conformance.oracles.frozen import frozen
-from conformance.oracles.pairs import gaussian
+from conformance.oracles.pairs import flat, gaussian
 from conformance.oracles.torch_autograd import SPREADS, scale, spread
 from conformance.program import Array, Input, Program, Values
 from conformance.results import Result, case_id
@@ -295,6 +296,23 @@ class Case:
         natural = dict.fromkeys(base, largest)  # of an output whose terms cancel to exactly 0
         rng = self.rng("value spread")
         return spread(outputs, self.program, self.values, base, rng, natural)
+
+    @cached_property
+    def outputs_narrowed(self) -> tuple[Array, ...]:
+        """How far each output is from that in float64, where a Program that takes it uses less."""
+        if any(i.dtype in WIDE for i in self.program.inputs):
+            return ()
+        widened, wide_values = wide(self.program, self.values)
+        try:
+            right = self.reference.run(widened, wide_values).outputs
+        except (EngineError, Unsupported, ProgramError):
+            right = ()
+        with np.errstate(all="ignore"):
+            gaps = [
+                np.abs(flat(o) - flat(r))
+                for o, r in zip(self.reference_run.outputs, right, strict=False)
+            ]
+        return tuple(np.where(np.isfinite(gap), gap, 0.0) for gap in gaps)
 
     def vanishes(self, leaf: Input, *gradients: Array) -> bool:
         """Whether the gradients of a leaf are no more than the rounding of terms that cancel.

@@ -14,7 +14,17 @@ from conformance.oracles import complex_step
 from conformance.oracles.estimate import Estimate, Kink
 from conformance.oracles.pairs import contracted, flat
 from conformance.oracles.stencil import EPS, Ladder, derivative
-from conformance.program import Array, Input, Program, Symbol, Values, contiguous, layout, map_tree
+from conformance.program import (
+    Array,
+    Input,
+    Program,
+    Symbol,
+    Values,
+    contiguous,
+    layout,
+    leaves_of,
+    map_tree,
+)
 
 SCALE = 1.0  # a direction is in proportion to the values, so its parameter's scale is 1
 NOTHING = 1e-9  # a bound below this part of the function itself is that of a zero derivative
@@ -24,6 +34,10 @@ WIDE = {
     "complex64": "complex128",
     "float16": "float64",
     "bfloat16": "float64",
+}
+_CASTS = {
+    **{f"torch.Tensor.{name}": "torch.Tensor.double" for name in ("float", "half", "bfloat16")},
+    **{f"torch.Tensor.{name}": "torch.Tensor.cdouble" for name in ("cfloat", "chalf")},
 }
 
 
@@ -160,13 +174,14 @@ def moved(program: Program, values: Values, tangents: Mapping[str, Array], t: fl
 
 
 def wide(program: Program, values: Values) -> tuple[Program, Values]:
-    """The same Program with float64 for every smaller float, and expanded leaves made whole."""
+    """The same Program with float64 for every smaller float, and expanded leaves made whole.
+
+    Itself where nothing is to be done: no input is narrower, and no call names a narrower dtype
+    or casts to one.
+    """
 
     def symbol(leaf: Any) -> Any:
-        if isinstance(leaf, Symbol):
-            name = leaf.path.rpartition(".")[2]
-            return Symbol(f"torch.{WIDE[name]}") if name in WIDE else leaf
-        return leaf
+        return Symbol(f"torch.{WIDE[_dtype(leaf)]}") if _dtype(leaf) in WIDE else leaf
 
     def whole(i: Input) -> Input:
         dtype = WIDE.get(i.dtype, i.dtype)
@@ -174,10 +189,17 @@ def wide(program: Program, values: Values) -> tuple[Program, Values]:
         return replace(i, dtype=dtype, strides=contiguous(i.shape) if expanded else i.strides)
 
     inputs = tuple(whole(i) for i in program.inputs)
-    if inputs == program.inputs and all(i.dtype not in WIDE for i in program.inputs):
+    named = (leaf for c in program.calls for leaf in leaves_of((c.args, c.kwargs)))
+    casts = any(c.target in _CASTS for c in program.calls)
+    if inputs == program.inputs and not casts and not any(_dtype(x) in WIDE for x in named):
         return program, values
     calls = tuple(
-        replace(c, args=map_tree(symbol, c.args), kwargs=map_tree(symbol, c.kwargs))
+        replace(
+            c,
+            target=_CASTS.get(c.target, c.target),
+            args=map_tree(symbol, c.args),
+            kwargs=map_tree(symbol, c.kwargs),
+        )
         for c in program.calls
     )
     made = {
@@ -185,6 +207,11 @@ def wide(program: Program, values: Values) -> tuple[Program, Values]:
         for i in inputs
     }
     return Program(inputs, calls, program.outputs), layout(inputs, made)
+
+
+def _dtype(leaf: Any) -> str:
+    """The dtype that an argument names, or nothing."""
+    return leaf.path.rpartition(".")[2] if isinstance(leaf, Symbol) else ""
 
 
 def _coarsest(program: Program) -> float:

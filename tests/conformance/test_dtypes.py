@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from conformance import checks
+from conformance import check_gradients, checks
 from conformance.checks.compare import Difference
 from conformance.engines.base import Engine
 from conformance.engines.refgrad import RefgradEngine
@@ -18,7 +19,9 @@ from conformance.results import Result
 from conformance.settings import Settings
 from conformance.sources import Skipped, load
 from conformance.sources.base import Sample
+from conformance.sources.captured import capture
 from tests.conformance.test_checks import sample
+from tests.fakes import engines as fakes
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal(3)
@@ -127,3 +130,29 @@ def test_opinfo_draws_each_dtype_that_has_a_derivative() -> None:
     assert kept.program.leaves[0].dtype == "float32"
     assert isinstance(left_out, Skipped)
     assert "no derivative of it in complex64" in left_out.reason
+
+
+def _root_mean_square(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """As T5 has it, whatever the model's dtype."""
+    variance = x.to(torch.float32).pow(2).mean(-1, keepdim=True)
+    return weight * (x * torch.rsqrt(variance + 1e-6))
+
+
+def _by_method(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    return weight * x.float().pow(2).tanh().double()
+
+
+@pytest.mark.parametrize("function", [_root_mean_square, _by_method])
+def test_what_runs_in_float32_on_the_way_loses_precision_and_is_not_wrong(
+    function: Callable[..., torch.Tensor],
+) -> None:
+    x = torch.from_numpy(RNG.standard_normal((3, 6))).requires_grad_()
+    weight = torch.from_numpy(RNG.standard_normal(6)).requires_grad_()
+    report = check_gradients(function, x, weight)
+    assert report.ok, str(report)
+    made = capture(function, (x, weight))
+    one = Sample("rms", made.program, made.values)
+    assert {r.outcome for r in judged(one, *FIRST).values()} <= {"passed", "precision"}
+    wrong = judged(one, *FIRST, engine=fakes.MissingFactor())
+    assert wrong["vjp"].outcome == "failed"
+    assert wrong["numerical"].outcome == "failed"
