@@ -366,7 +366,7 @@ class Case:
             cotangents = self.cotangents
             found = self.reference_vjp.gradients
             expect = {name: g for name, g in found.items() if g is not None}
-        except ReferenceFailed:
+        except (ReferenceFailed, EngineError):
             pass  # the script then prints what it gets
         return self.program.script(
             self.values,
@@ -379,6 +379,8 @@ class Case:
         try:
             return compute()
         except (EngineError, Unsupported) as error:
+            if isinstance(error, EngineError) and self.engine.name == self.reference.name:
+                raise  # what is judged is its own reference
             raise ReferenceFailed(f"the reference could not run it: {error}") from error
 
 
@@ -432,6 +434,8 @@ def one_line(error: BaseException) -> str:
 
 
 def trimmed(error: BaseException) -> str:
-    """The end of its traceback."""
+    """The end of its traceback; of an engine's error that of what the engine raised."""
+    while isinstance(error, EngineError) and error.__cause__ is not None:
+        error = error.__cause__
     text = "".join(traceback.format_exception(error))
     return text if len(text) <= ERROR_LENGTH else "...\n" + text[-ERROR_LENGTH:]

@@ -153,3 +153,28 @@ def test_errors_of_use() -> None:
         check_gradients(torch.exp, randn(3), order=3)
     with pytest.raises(ZeroDivisionError):
         check_gradients(lambda x: x / (1 // 0), randn(3))
+
+
+class _Mismatched(torch.autograd.Function):
+    """Its backward pass forgets to transpose, and takes square matrices alone."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x, weight)
+        return x @ weight
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
+        x, weight = ctx.saved_tensors
+        return grads[0] @ weight, x.t() @ grads[0]
+
+
+def test_a_backward_pass_that_raises_is_the_function_s_own_fault() -> None:
+    x = torch.ones(2, 3, dtype=torch.float64, requires_grad=True)
+    weight = torch.ones(3, 4, dtype=torch.float64, requires_grad=True)
+    report = check_gradients(_Mismatched.apply, x, weight)
+    assert not report.ok
+    assert report.verdict.startswith("engine wrong: torch raised RuntimeError: mat1 and mat2")
+    found = next(r for r in report.results if r.check == "vjp")
+    assert found.outcome == "errored"
+    assert "return grads[0] @ weight" in found.evidence["error"]
