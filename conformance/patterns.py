@@ -74,6 +74,29 @@ def _swapped(seen: Wrong) -> Diagnosis | None:
     return None
 
 
+def _operand(seen: Wrong) -> Diagnosis | None:
+    """The cotangent times a matrix that should have been transposed, or should not."""
+    cotangent = seen.gradients.get(COTANGENT)
+    if cotangent is None or cotangent.ndim != 2 or cotangent.dtype.kind != "f":
+        return None
+    for name, value in seen.values.items():
+        if name == seen.leaf or value.ndim != 2 or value.dtype.kind != "f":
+            continue
+        for turned, used, meant in ((value, "", " transposed"), (value.T, " transposed", "")):
+            for made, right in (
+                ((cotangent, turned), (cotangent, turned.T)),
+                ((turned, cotangent), (turned.T, cotangent)),
+            ):
+                if made[0].shape[1] != made[1].shape[0] or right[0].shape[1] != right[1].shape[0]:
+                    continue
+                if seen.explained(made[0] @ made[1]) and seen.explained(
+                    right[0] @ right[1], beside=seen.reference
+                ):
+                    text = f"the cotangent is multiplied by {name}{used}"
+                    return Diagnosis("transposed", f"{text}, and should be by {name}{meant}")
+    return None
+
+
 def _moved(seen: Wrong) -> Diagnosis | None:
     """The right entries in other places."""
     e, r = seen.engine, seen.reference
@@ -350,6 +373,7 @@ PATTERNS: tuple[Callable[[Wrong], Diagnosis | None], ...] = (
     _conjugate,
     _moved,
     _swapped,
+    _operand,
     _conditional,
     _slice,
     _few,

@@ -17,7 +17,7 @@ from conformance.arbitration import shown
 from conformance.checks import blame, doubt
 from conformance.checks.base import VANISHING, Case, Finding
 from conformance.checks.compare import compare
-from conformance.diagnosis import MOST, diagnose, localise
+from conformance.diagnosis import COTANGENT, MOST, diagnose, localise
 from conformance.errors import EngineError, Unsupported
 from conformance.oracles import cancellation
 from conformance.oracles.directional import Opinion, by_complex_step, by_stencil, moved
@@ -400,7 +400,9 @@ class _Judged:
             said = diagnose(ours, theirs, ours.shape, alike, leaf=leaf)
             text = f"of {len(places)} entries that were looked at: {said.sentence}"
         else:
-            said = diagnose(gradient, right, gradient.shape, values, leaf=leaf)
+            outputs = self.cotangents
+            cotangent = {COTANGENT: outputs[0]} if len(outputs) == 1 else {}
+            said = diagnose(gradient, right, gradient.shape, values, leaf=leaf, gradients=cotangent)
             text = said.sentence
         found: dict[str, Any] = {"index": list(worst), "wrong_entries": len(bounds)}
         found |= {"engine": float(gradient[worst]), "numerical": float(right[worst])}

@@ -159,6 +159,19 @@ def test_a_pattern_is_named(slug: str, words: str, wrong: Array, right: Array) -
     assert words in found.sentence
 
 
+def test_an_operand_that_should_have_been_transposed_is_named() -> None:
+    cotangent, weight, other = RNG.standard_normal((3, 4, 4))
+    given = {"x0": other, "x1": weight}
+    for wrong, right, words in (
+        (cotangent @ weight, cotangent @ weight.T, "by x1, and should be by x1 transposed"),
+        (cotangent @ weight.T, cotangent @ weight, "by x1 transposed, and should be by x1"),
+        (weight @ cotangent, weight.T @ cotangent, "by x1, and should be by x1 transposed"),
+    ):
+        said = diagnose(wrong, right, (4, 4), given, leaf="x0", gradients={COTANGENT: cotangent})
+        assert said.slug == "transposed"
+        assert words in said.sentence
+
+
 def test_the_table_is_long_enough() -> None:
     assert len(PLANTED) >= 70
     assert len({slug for slug, *_ in PLANTED}) >= 30
