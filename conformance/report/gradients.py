@@ -129,7 +129,7 @@ def _line(result: Result) -> str:
         if "against" in evidence and result.check in _COMPARING:
             said.append(f"against {evidence['against']}")
     if result.outcome != "passed" and "reason" in evidence:
-        said.append(str(evidence["reason"]))
+        said.append(str(evidence["reason"]).strip().partition("\n")[0])
     return ", ".join(said)
 
 
