@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from conformance import checks
 from conformance.checks.compare import compare
@@ -142,6 +144,9 @@ def _check(
     except CaptureError as error:
         program, values = _black_box(fn, inputs, kwargs)
         notes = (f"judged as a black box, since it could not be captured: {error}",)
+    for call in program.calls:
+        if call.through:
+            notes += (f"it computes in {call.through} on the way, and is held to that",)
     if not program.leaves:
         raise UsageError(
             "nothing to differentiate: no input requires grad; call requires_grad_() on one"
@@ -200,7 +205,14 @@ def _black_box(
     for number, tensor in enumerate([*tensors, *parameters.values()]):
         name = f"x{number}" if number < len(tensors) else f"p{number - len(tensors)}"
         aliases = () if number < len(tensors) else (list(parameters)[number - len(tensors)],)
-        array = tensor.detach().clone().resolve_conj().resolve_neg().numpy()
+        try:
+            array = tensor.detach().clone().resolve_conj().resolve_neg().numpy()
+        except TypeError:
+            what = aliases[0] if aliases else f"input {number}"
+            raise UsageError(
+                f"{what} is {tensor.dtype}, {tensor.layout} on {tensor.device}, and NumPy holds no "
+                "such values; give float32 on the CPU, and convert it in the function"
+            ) from None
         grad = tensor.requires_grad
         made.append(Input.of(name, array, requires_grad=grad, aliases=aliases))
         values[name] = array
@@ -214,9 +226,43 @@ def _black_box(
         return fn(*args, **kwargs)
 
     refs = tuple(Ref(i.name) for i in made)
-    box = Call("v0", OPAQUE + _name(fn), refs, opaque=call)
-    outputs = call(*(torch.from_numpy(values[i.name]) for i in made))
+    given = [torch.from_numpy(values[i.name]).requires_grad_(i.requires_grad) for i in made]
+    with _Met() as met:
+        outputs = call(*given)
+    through = met.narrower({t.dtype for t in given})
+    box = Call("v0", OPAQUE + _name(fn), refs, opaque=call, through=through)
     return Program(tuple(made), (box,), _references(outputs, ())), values
+
+
+class _Met(TorchDispatchMode):
+    """The floating dtypes of all that is computed within."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.dtypes: set[torch.dtype] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.dtypes |= {
+            t.dtype
+            for t in tree_leaves(result)
+            if isinstance(t, torch.Tensor) and (t.is_floating_point() or t.is_complex())
+        }
+        return result
+
+    def narrower(self, given: set[torch.dtype]) -> str:
+        """The least precise of them by name; nothing where one of `given` is no more precise."""
+
+        def eps(dtype: torch.dtype) -> float:
+            return float(torch.finfo(dtype).eps)
+
+        floating = [d for d in given if d.is_floating_point or d.is_complex]
+        least = max(self.dtypes, key=eps, default=None)
+        if least is None or eps(least) <= max(map(eps, floating), default=0.0):
+            return ""
+        return str(least).removeprefix("torch.")
 
 
 def _references(tree: Any, path: tuple[int | str, ...]) -> Any:

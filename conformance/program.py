@@ -91,7 +91,8 @@ class Call:
     """One call: `target` is the public name, `args` and `kwargs` are trees of plain values.
 
     `grad` is the grad mode when it ran. `opaque` is the live callable of an opaque call (target
-    "opaque:NAME"); it is not saved.
+    "opaque:NAME"); it is not saved. `through` is the dtype in which that computes, where it is less
+    precise than the dtypes that are seen.
     """
 
     name: str
@@ -100,6 +101,7 @@ class Call:
     kwargs: dict[str, Any] = field(default_factory=dict)
     grad: bool = True
     opaque: Callable[..., Any] | None = field(default=None, compare=False, repr=False)
+    through: str = field(default="", compare=False, repr=False)
 
     @cached_property
     def refs(self) -> tuple[Ref, ...]:

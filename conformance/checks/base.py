@@ -148,7 +148,8 @@ class Case:
 
     def relative(self, dtype: Any) -> float:
         """The tolerance beside a leaf's scale."""
-        return tolerance_for(dtype, loose=self.loose)
+        unseen = [tolerance_for(c.through) for c in self.program.calls if c.through]
+        return max(tolerance_for(dtype, loose=self.loose), *unseen, 0.0)
 
     def rng(self, *labels: str) -> np.random.Generator:
         """Random numbers that depend on the case, the seed and the labels alone."""

@@ -51,8 +51,8 @@ class Difference:
 @lru_cache(256)
 def tolerance_for(dtype: Any, *, loose: bool = False) -> float:
     """The relative tolerance of a dtype; `loose` for the long chains of a model."""
-    dtype = np.dtype(dtype)
-    name = {"complex128": "float64", "complex64": "float32"}.get(dtype.name, dtype.name)
+    name = dtype if dtype in ("bfloat16", "complex32") else np.dtype(dtype).name
+    name = {"complex128": "float64", "complex64": "float32", "complex32": "float16"}.get(name, name)
     return TOLERANCE.get(name, 1e-12) * (100 if loose and name == "float64" else 1)
 
 

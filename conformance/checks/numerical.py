@@ -32,7 +32,8 @@ SMOOTH = 1e-5  # of a slope: what it changes by so near where there is no kink
 _CONVENTION = "a switch is met exactly where it switches; the reference's convention is kept"
 _NOTHING = "no numerical derivative is finite"
 _TOO_MANY = "several kinks meet here, and there are too many entries to look at each"
-POOR = 1e-5  # a bound above this part of the terms' sum decides nothing
+POOR = 1e-5  # a bound above this part of the terms' sum decides nothing,
+COARSE = 4.0  # nor one above so many tolerances, where these are more
 EPS = float(np.finfo(float).eps)
 EACH = 64  # entries that are looked at one by one
 LOCALISED = 4096  # leaves of more entries are not searched
@@ -159,7 +160,7 @@ class _Judged:
             return Finding("passed", evidence | note)
         error = abs(ours - opinion.value)
         if error <= opinion.bound + slack or self._within_spread(error - opinion.bound, tangents):
-            if opinion.decides(size, POOR):
+            if opinion.decides(size, max(POOR, COARSE * case.relative(case.coarsest))):
                 return Finding("passed", evidence)
             if not agrees and exact is not None and not exact.ties and opinion.bound > slack:
                 opinion = exact

@@ -184,7 +184,7 @@ class NamespaceEngine:
         if forward is None:
             raise Unsupported(f"{self.name} has no forward mode")
         with self.failures(), forward.dual_level():
-            tensors = self.inputs(program, values, grad=False)
+            tensors = self.inputs(program, values, grad=_DIFFERENTIATES in program.targets)
             for i in program.leaves:
                 if i.name in tangents:
                     tangent = self.to_tensor(tangents[i.name], i.dtype)

@@ -35,6 +35,10 @@ WIDE = {
     "float16": "float64",
     "bfloat16": "float64",
 }
+_COARSE = {  # the epsilons of dtypes in which a call may compute unseen; of bfloat16 an eighth,
+    "float32": 2.0**-23, "complex64": 2.0**-23, "float16": 2.0**-10, "complex32": 2.0**-10,
+    "bfloat16": 2.0**-10,  # or a stencil would have no step left
+}  # fmt: skip
 _CASTS = {
     **{f"torch.Tensor.{name}": "torch.Tensor.double" for name in ("float", "half", "bfloat16")},
     **{f"torch.Tensor.{name}": "torch.Tensor.cdouble" for name in ("cfloat", "chalf")},
@@ -217,7 +221,8 @@ def _dtype(leaf: Any) -> str:
 def _coarsest(program: Program) -> float:
     """The epsilon to which what is differentiated is rounded."""
     dtypes = (np.dtype(leaf.dtype) for leaf in program.leaves)
-    return max((float(np.finfo(d).eps) for d in dtypes if d.kind in "fc"), default=EPS)
+    seen = [float(np.finfo(d).eps) for d in dtypes if d.kind in "fc"]
+    return max(*seen, *(_COARSE[c.through] for c in program.calls if c.through), EPS)
 
 
 def _widest(engine: Engine, program: Program, values: Values) -> tuple[Program, Values]:

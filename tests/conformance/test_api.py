@@ -178,3 +178,49 @@ def test_a_backward_pass_that_raises_is_the_function_s_own_fault() -> None:
     found = next(r for r in report.results if r.check == "vjp")
     assert found.outcome == "errored"
     assert "return grads[0] @ weight" in found.evidence["error"]
+
+
+def test_a_gradient_inside_a_function_is_differentiated_in_both_modes() -> None:
+    def force(x: torch.Tensor) -> torch.Tensor:
+        return torch.autograd.grad((x**3).sum(), x, create_graph=True)[0]
+
+    report = check_gradients(force, torch.ones(3, dtype=torch.float64, requires_grad=True))
+    assert report.ok, str(report)
+    assert {r.check for r in report.results if r.outcome == "passed"} >= {"vjp", "jvp"}
+
+
+def test_a_function_under_autocast_is_held_to_what_it_computes_in() -> None:
+    def product(x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return (x @ x).float()
+
+    x = torch.randn(3, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    report = check_gradients(product, x)
+    assert report.ok, str(report)
+    assert any("computes in bfloat16" in note for note in report.notes)
+
+    class Halved(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            return product(x)
+
+        @staticmethod
+        def backward(ctx: Any, *grads: torch.Tensor) -> torch.Tensor:
+            return grads[0] / 2
+
+    assert not check_gradients(Halved.apply, x).ok
+
+
+def test_a_bias_before_a_batch_norm_has_no_gradient_in_float32_either() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU())
+    x = torch.randn(2, 3, 8, 8, requires_grad=True)
+    report = check_gradients(model, x)
+    assert report.ok, str(report)
+    assert "narrow" in {r.check for r in report.results}
+
+
+def test_values_that_numpy_cannot_hold_are_said_to_be_so() -> None:
+    x = torch.ones(3, dtype=torch.bfloat16, requires_grad=True)
+    with pytest.raises(UsageError, match=r"input 0 is torch.bfloat16.*give float32"):
+        check_gradients(torch.sin, x)
