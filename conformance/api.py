@@ -37,6 +37,11 @@ SOURCE = "user"
 DIRECTIONS = 4
 SAMPLES = 8  # sets of inputs that are drawn from specs
 NUDGE = 1e-3  # of the inputs: far enough to show a value that left torch
+SAME = 1e-4  # of the values: another sign differs by more
+_UP_TO_SIGNS = frozenset(
+    f"torch.{name}"
+    for name in ("linalg.eigh", "linalg.eig", "linalg.svd", "linalg.qr", "svd", "qr")
+)
 _ITSELF = "torch's own of another run"
 _UNLIKE = (
     "judged as a black box: the captured calls do not follow the inputs as the function does "
@@ -151,7 +156,7 @@ def _check(
         raise UsageError(
             "nothing to differentiate: no input requires grad; call requires_grad_() on one"
         )
-    reference, opinion = _second_opinion(program)
+    reference, opinion = _second_opinion(program, values)
     settings = Settings(
         engine="torch", reference=reference.name, order=order, directions=directions, seed=seed,
         standalone=0, dtypes=(program.leaves[0].dtype,), checks=user_checks(order),
@@ -181,15 +186,34 @@ def _alike(program: Program, values: Values, box: Program, box_values: Values) -
     return all(compare(a, b, relative=NUDGE**2) is None for a, b in zip(ours, theirs, strict=True))
 
 
-def _second_opinion(program: Program) -> tuple[Engine, tuple[str, ...]]:
-    """refgrad where it has every call; else torch, whose forward the numerical check then uses."""
+def _second_opinion(program: Program, values: Values) -> tuple[Engine, tuple[str, ...]]:
+    """refgrad where it has every call; else torch, whose forward the numerical check then uses.
+
+    So too where the function depends on the signs of eigenvectors or singular vectors, and refgrad
+    has others: both are right.
+    """
     from conformance.engines.refgrad import RefgradEngine
 
     refgrad = RefgradEngine()
     missing = refgrad.missing(program)
-    if not missing:
-        return refgrad, ()
-    return TorchEngine(), (f"refgrad has no opinion: it lacks {', '.join(missing)}",)
+    if missing:
+        return TorchEngine(), (f"refgrad has no opinion: it lacks {', '.join(missing)}",)
+    free = [target for target in program.targets if target in _UP_TO_SIGNS]
+    if free and not _same_values(refgrad, program, values):
+        names = ", ".join(free)
+        return TorchEngine(), (
+            f"refgrad has no opinion: the function depends on the signs that {names} leaves open",
+        )
+    return refgrad, ()
+
+
+def _same_values(other: Engine, program: Program, values: Values) -> bool:
+    try:
+        ours, theirs = (e.run(program, values).outputs for e in (TorchEngine(), other))
+    except (EngineError, Unsupported):
+        return True
+    pairs = zip(ours, theirs, strict=False)
+    return all(compare(a, b, relative=SAME) is None for a, b in pairs)
 
 
 def _black_box(

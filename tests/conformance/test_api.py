@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import refgrad
 from conformance import GradientMismatch, check_gradients
 from conformance.errors import UsageError
 from conformance.settings import user_checks
@@ -224,3 +225,28 @@ def test_values_that_numpy_cannot_hold_are_said_to_be_so() -> None:
     x = torch.ones(3, dtype=torch.bfloat16, requires_grad=True)
     with pytest.raises(UsageError, match=r"input 0 is torch.bfloat16.*give float32"):
         check_gradients(torch.sin, x)
+
+
+def test_eigenvectors_of_other_signs_are_as_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    def vectors(x: torch.Tensor) -> torch.Tensor:
+        return torch.linalg.eigh(x + x.mT)[1]
+
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(4):  # refgrad has the same signs, or other ones
+        x = torch.randn(4, 4, dtype=torch.float64, generator=generator).requires_grad_()
+        report = check_gradients(vectors, x)
+        assert report.ok, str(report)
+    eigh = refgrad.linalg.eigh
+    monkeypatch.setattr(refgrad.linalg, "eigh", lambda x: (eigh(x)[0], -eigh(x)[1]))
+    other = check_gradients(vectors, x)
+    monkeypatch.undo()
+    assert other.ok, str(other)
+    said = [any("signs" in note for note in r.notes) for r in (report, other)]
+    assert any(said)  # torch has the signs of one of the two, or of neither
+
+
+def test_what_torch_has_no_derivative_of_is_unsupported() -> None:
+    x = torch.tensor([1.0, 2.0, 1.0], dtype=torch.float64, requires_grad=True)
+    report = check_gradients(torch.unique, x)
+    assert not report.ok
+    assert {r.outcome for r in report.results if r.check == "vjp"} == {"unsupported"}
