@@ -81,7 +81,8 @@ def check_gradients(
     notes: list[str] = []
     sets = _sets(inputs, dict(kwargs or {}), factory, samples, seed)
     for label, args, arguments in sets:
-        found, said = _check(fn, args, arguments, label, order, directions, seed)
+        with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
+            found, said = _check(fn, args, arguments, label, order, directions, seed)
         results += found
         notes += said
     report = summary(results, notes, len(sets))
@@ -142,16 +143,12 @@ def _check(
     try:
         captured = capture(fn, inputs, kwargs)
         program, values, notes = captured.program, captured.values, captured.notes
-        box = _black_box(fn, inputs, kwargs)
-        if not notes and not _alike(program, values, *box):
-            program, values = box
-            notes = (_UNLIKE,)
+        box, box_values, said = _black_box(fn, inputs, kwargs)
+        if not notes and not _alike(program, values, box, box_values):
+            program, values, notes = box, box_values, (_UNLIKE, *said)
     except CaptureError as error:
-        program, values = _black_box(fn, inputs, kwargs)
-        notes = (f"judged as a black box, since it could not be captured: {error}",)
-    for call in program.calls:
-        if call.through:
-            notes += (f"it computes in {call.through} on the way, and is held to that",)
+        program, values, said = _black_box(fn, inputs, kwargs)
+        notes = (f"judged as a black box, since it could not be captured: {error}", *said)
     if not program.leaves:
         raise UsageError(
             "nothing to differentiate: no input requires grad; call requires_grad_() on one"
@@ -218,8 +215,11 @@ def _same_values(other: Engine, program: Program, values: Values) -> bool:
 
 def _black_box(
     fn: Callable[..., Any], inputs: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[Program, Values]:
-    """The whole function as one opaque call of its tensors, a module's parameters included."""
+) -> tuple[Program, Values, tuple[str, ...]]:
+    """The whole function as one opaque call of its tensors, a module's parameters included.
+
+    And what is to be said of it. Random numbers that it draws are the same at each call.
+    """
     tensors = [x for x in inputs if isinstance(x, torch.Tensor)]
     parameters: dict[str, torch.Tensor] = {}
     if isinstance(fn, torch.nn.Module):
@@ -241,21 +241,34 @@ def _black_box(
         made.append(Input.of(name, array, requires_grad=grad, aliases=aliases))
         values[name] = array
 
+    state, drew = torch.get_rng_state(), list[bool]()
+
     def call(*given: torch.Tensor) -> Any:
         rest = iter(given[: len(tensors)])
         args = [next(rest) if isinstance(x, torch.Tensor) else x for x in inputs]
-        if isinstance(fn, torch.nn.Module):
-            replaced = dict(zip(parameters, given[len(tensors) :], strict=True))
-            return torch.func.functional_call(fn, replaced, tuple(args), kwargs)
-        return fn(*args, **kwargs)
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(state)
+            if isinstance(fn, torch.nn.Module):
+                replaced = dict(zip(parameters, given[len(tensors) :], strict=True))
+                result = torch.func.functional_call(fn, replaced, tuple(args), kwargs)
+            else:
+                result = fn(*args, **kwargs)
+            if not torch.equal(torch.get_rng_state(), state):
+                drew.append(True)
+        return result
 
     refs = tuple(Ref(i.name) for i in made)
     given = [torch.from_numpy(values[i.name]).requires_grad_(i.requires_grad) for i in made]
     with _Met() as met:
         outputs = call(*given)
+    notes = []
     through = met.narrower({t.dtype for t in given})
+    if through:
+        notes.append(f"it computes in {through} on the way, and is held to that")
+    if drew:
+        notes.append("it draws random numbers: each call was given the same ones")
     box = Call("v0", OPAQUE + _name(fn), refs, opaque=call, through=through)
-    return Program(tuple(made), (box,), _references(outputs, ())), values
+    return Program(tuple(made), (box,), _references(outputs, ())), values, tuple(notes)
 
 
 class _Met(TorchDispatchMode):

@@ -47,6 +47,7 @@ class Recording:
             raise Unsupported(f"{engine.name} is no NamespaceEngine: its graph is out of reach")
         self.engine = engine
         self.program = program
+        self.values = values
         self.results: dict[str, list[Any]] = {}
         with self.failures():
             if inputs is None:
@@ -66,8 +67,13 @@ class Recording:
         return {i.name: self.inputs[i.name] for i in self.program.leaves}
 
     def again(self) -> Recording:
-        """A second forward pass on the same leaves."""
-        return Recording(self.engine, self.program, {}, inputs=self.inputs)
+        """A second forward pass on the same leaves; other inputs may have been written into."""
+        inputs = self.inputs
+        apart = all(i.storage is None for i in self.program.inputs)
+        if apart and any(call.in_place for call in self.program.calls):
+            with self.failures():
+                inputs = self.engine.inputs(self.program, self.values, grad=True) | self.leaves
+        return Recording(self.engine, self.program, self.values, inputs=inputs)
 
     def flip(self, tensor: Any) -> Any:
         """The tensor reversed along every axis."""

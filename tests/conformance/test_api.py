@@ -250,3 +250,22 @@ def test_what_torch_has_no_derivative_of_is_unsupported() -> None:
     report = check_gradients(torch.unique, x)
     assert not report.ok
     assert {r.outcome for r in report.results if r.check == "vjp"} == {"unsupported"}
+
+
+def test_a_constant_that_is_written_into_is_fresh_for_each_forward_pass() -> None:
+    def messages(x: torch.Tensor) -> torch.Tensor:
+        sums = torch.zeros(3, 3, dtype=torch.float64)
+        return sums.index_add_(0, torch.tensor([1, 2, 0, 1]), x[torch.tensor([0, 1, 2, 2])]).sin()
+
+    x = torch.randn(3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    report = check_gradients(messages, x.requires_grad_())
+    assert report.ok, str(report)
+
+
+def test_a_function_that_draws_is_given_the_same_numbers_at_each_call() -> None:
+    x = torch.ones(3, 4, dtype=torch.float64, requires_grad=True)
+    before = torch.get_rng_state()
+    report = check_gradients(torch.nn.functional.gumbel_softmax, x)
+    assert report.ok, str(report)
+    assert any("draws random numbers" in note for note in report.notes)
+    assert torch.equal(torch.get_rng_state(), before)
