@@ -259,7 +259,11 @@ def _black_box(
 
     refs = tuple(Ref(i.name) for i in made)
     given = [torch.from_numpy(values[i.name]).requires_grad_(i.requires_grad) for i in made]
-    with _Met() as met:
+    met = _Met()
+    try:
+        with met:
+            outputs = call(*given)
+    except Exception:  # what cannot be watched (compiled code); or it raises for itself again
         outputs = call(*given)
     notes = []
     through = met.narrower({t.dtype for t in given})
