@@ -77,6 +77,11 @@ def check_gradients(
     """
     if order not in (1, 2):
         raise UsageError(f"order is {order}; first (1) and second (2) order can be checked")
+    if isinstance(fn, torch.jit.ScriptModule):
+        raise UsageError(
+            "the parameters of a torch.jit.ScriptModule cannot be replaced; give the module that "
+            "was scripted, or a function that calls this one, whose inputs alone are then checked"
+        )
     results: list[Result] = []
     notes: list[str] = []
     sets = _sets(inputs, dict(kwargs or {}), factory, samples, seed)

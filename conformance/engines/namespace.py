@@ -191,6 +191,9 @@ class NamespaceEngine:
                     tensors[i.name] = forward.make_dual(tensors[i.name], tangent)
             outputs = self.execute(program, tensors)
             duals = [forward.unpack_dual(t) for t in outputs]
+            opaque = [call.target for call in program.calls if call.opaque is not None]
+            if opaque and all(d.tangent is None for d in duals):  # as of a torch.library.custom_op
+                raise Unsupported(f"no tangent comes out of {opaque[-1]}: it has no forward mode")
             return tuple(
                 np.zeros_like(self.to_numpy(d.primal))
                 if d.tangent is None

@@ -269,3 +269,30 @@ def test_a_function_that_draws_is_given_the_same_numbers_at_each_call() -> None:
     assert report.ok, str(report)
     assert any("draws random numbers" in note for note in report.notes)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@torch.library.custom_op("tests::cube", mutates_args=())
+def _cube(x: torch.Tensor) -> torch.Tensor:
+    return x**3
+
+
+def _cubes_gradient(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+    return 3 * grad * ctx.saved_tensors[0] ** 2
+
+
+_cube.register_autograd(
+    _cubes_gradient, setup_context=lambda ctx, inputs, output: ctx.save_for_backward(inputs[0])
+)
+
+
+def test_a_custom_op_has_no_forward_mode_and_need_have_none() -> None:
+    report = check_gradients(_cube, torch.ones(3, dtype=torch.float64, requires_grad=True))
+    assert report.ok, str(report)
+    assert {r.outcome for r in report.results if r.check == "jvp"} == {"unsupported"}
+
+
+def test_a_scripted_module_is_refused_with_what_to_give_instead() -> None:
+    with pytest.warns(DeprecationWarning, match="jit"):
+        scripted = torch.jit.script(torch.nn.Linear(3, 2))
+    with pytest.raises(UsageError, match="give the module that was scripted"):
+        check_gradients(scripted, torch.ones(2, 3, requires_grad=True))
