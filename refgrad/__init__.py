@@ -72,6 +72,7 @@ from refgrad.ops.padding import *
 from refgrad.ops.pointwise import *
 from refgrad.ops.pooling import *
 from refgrad.ops.products import *
+from refgrad.ops.recurrent import *
 from refgrad.ops.reductions import *
 from refgrad.ops.reflections import *
 from refgrad.ops.resizing import *

@@ -15,7 +15,7 @@ from refgrad.ops.arrays import unbroadcast
 from refgrad.ops.op import METHODS, composite, op
 from refgrad.tensor import Tensor
 
-__all__ = ["clone", "fill", "is_complex", "is_floating_point", "is_tensor", "numel", "result_type"]
+__all__ = ["clone", "detach", "fill", "is_complex", "is_floating_point", "is_tensor", "numel", "result_type"]
 
 
 @op(node_name="ToCopyBackward0", method=False)
@@ -90,6 +90,12 @@ def _copy_(self: Any, src: Any, non_blocking: bool = False) -> Any:
 
 
 METHODS.update(zero_=_zero_, copy_=_copy_)
+
+
+@composite(method=False)
+def detach(input: Any) -> Any:
+    """`input.detach()`: the same memory, cut from the graph."""
+    return input.detach()
 
 
 @composite
