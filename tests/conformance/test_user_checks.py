@@ -129,3 +129,23 @@ def test_cast_replaces_values_inputs_and_named_dtypes() -> None:
     assert program.inputs[0].dtype == "float32"
     (output,) = TorchEngine().run(program, values).outputs
     assert output.dtype == "float32"
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        (lambda x: x * 1e200 * 1e-200, "are not finite in float32"),
+        (lambda x: (1e5 + x) - 1e5 + 1e-9 * x.sin().sign(), None),
+        (lambda x: torch.sign((1e8 + x.detach()) - 1e8) * x, "in float32 are others"),
+    ],
+)
+def test_a_function_that_is_another_in_float32(function: Any, reason: str | None) -> None:
+    x = torch.full((3,), 0.5, dtype=torch.float64, requires_grad=True)
+    report = check_gradients(function, x)
+    (found,) = (r for r in report.results if r.check == "narrow")
+    assert report.ok, str(report)
+    if reason is None:
+        assert found.outcome == "passed"
+    else:
+        assert found.outcome == "unsupported"
+        assert reason in found.evidence["reason"]
