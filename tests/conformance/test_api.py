@@ -296,3 +296,22 @@ def test_a_scripted_module_is_refused_with_what_to_give_instead() -> None:
         scripted = torch.jit.script(torch.nn.Linear(3, 2))
     with pytest.raises(UsageError, match="give the module that was scripted"):
         check_gradients(scripted, torch.ones(2, 3, requires_grad=True))
+
+
+def test_the_script_of_a_black_box_says_what_the_gradient_should_be() -> None:
+    class Half(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            return 2 * x
+
+        @staticmethod
+        def backward(ctx: Any, *grads: torch.Tensor) -> torch.Tensor:
+            return grads[0]
+
+    report = check_gradients(Half.apply, torch.ones(3, dtype=torch.float64, requires_grad=True))
+    (found,) = (r for r in report.results if r.check == "numerical")
+    assert found.repro is not None
+    script = found.repro["script"]
+    place = f"gradient x0 at {found.evidence['index']} should be {found.evidence['numerical']}"
+    assert place in script
+    assert "expected" not in script  # that would be the function's own gradient
