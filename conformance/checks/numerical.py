@@ -34,7 +34,6 @@ _NOTHING = "no numerical derivative is finite"
 _TOO_MANY = "several kinks meet here, and there are too many entries to look at each"
 POOR = 1e-5  # a bound above this part of the terms' sum decides nothing,
 COARSE = 4.0  # nor one above so many tolerances, where these are more
-EPS = float(np.finfo(float).eps)
 EACH = 64  # entries that are looked at one by one
 LOCALISED = 4096  # leaves of more entries are not searched
 

@@ -163,17 +163,14 @@ def moved(program: Program, values: Values, tangents: Mapping[str, Array], t: fl
     """The values with every leaf moved by t times its tangent; shared memory stays shared."""
     if t == 0:
         return values
-    if any(i.storage is not None for i in program.inputs):
-        fresh = layout(program.inputs, values)
-        for leaf in program.leaves:
-            if leaf.name in tangents:
-                fresh[leaf.name] += (t * tangents[leaf.name]).astype(fresh[leaf.name].dtype)
-        return fresh
-    fresh = dict(values)
-    for leaf in program.leaves:
-        if leaf.name in tangents:
-            value = values[leaf.name]
-            fresh[leaf.name] = value + (t * tangents[leaf.name]).astype(value.dtype)
+    shared = any(i.storage is not None for i in program.inputs)
+    fresh = layout(program.inputs, values) if shared else dict(values)
+    for name in [leaf.name for leaf in program.leaves if leaf.name in tangents]:
+        step = (t * tangents[name]).astype(values[name].dtype)
+        if shared:
+            fresh[name] += step  # what shares this memory moves with it
+        else:
+            fresh[name] = values[name] + step
     return fresh
 
 
@@ -222,7 +219,7 @@ def _coarsest(program: Program) -> float:
     """The epsilon to which what is differentiated is rounded."""
     dtypes = (np.dtype(leaf.dtype) for leaf in program.leaves)
     seen = [float(np.finfo(d).eps) for d in dtypes if d.kind in "fc"]
-    return max(*seen, *(_COARSE[c.through] for c in program.calls if c.through), EPS)
+    return max([*seen, *(_COARSE[c.through] for c in program.calls if c.through), EPS])
 
 
 def _widest(engine: Engine, program: Program, values: Values) -> tuple[Program, Values]:

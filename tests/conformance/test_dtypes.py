@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from conformance.checks.compare import Difference
 from conformance.engines.base import Engine
 from conformance.engines.refgrad import RefgradEngine
 from conformance.engines.torch import TorchEngine
+from conformance.oracles.directional import by_stencil
 from conformance.program import Array, Program, Ref, Values
 from conformance.results import Result
 from conformance.settings import Settings
@@ -156,3 +158,11 @@ def test_what_runs_in_float32_on_the_way_loses_precision_and_is_not_wrong(
     wrong = judged(one, *FIRST, engine=fakes.MissingFactor())
     assert wrong["vjp"].outcome == "failed"
     assert wrong["numerical"].outcome == "failed"
+
+
+def test_a_stencil_needs_no_leaf() -> None:
+    one = sample(("torch.sin", (Ref("x0"),)), x0=X)
+    still = Program(tuple(replace(i, requires_grad=False) for i in one.program.inputs),
+                    one.program.calls, one.program.outputs)  # fmt: skip
+    found = by_stencil(TorchEngine(), still, one.values, [np.ones(3)], {})
+    assert found.value == 0
