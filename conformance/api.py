@@ -59,6 +59,7 @@ def check_gradients(
     samples: int = SAMPLES,
     directions: int = DIRECTIONS,
     seed: int = 0,
+    half: bool = False,
 ) -> Report:
     """Check the gradients that torch gives of `fn(*inputs, **kwargs)`.
 
@@ -70,7 +71,8 @@ def check_gradients(
     are drawn. Or `factory` makes them: called without arguments, or with the sample's number where
     it takes one, it returns a tuple of inputs, or such a tuple and a dict of keyword arguments.
     `order=2` adds second order. `directions` is how many independent random directions are compared
-    numerically. The same `seed` draws the same.
+    numerically. The same `seed` draws the same. With `half` real functions are judged in float16
+    and bfloat16 too: each call at the values given, and at these times powers of two.
 
     Raises GradientMismatch with str(report) where `raise_on_failure` is set and a derivative is
     wrong; UsageError where nothing requires grad; and whatever `fn` itself raises.
@@ -87,7 +89,7 @@ def check_gradients(
     sets = _sets(inputs, dict(kwargs or {}), factory, samples, seed)
     for label, args, arguments in sets:
         with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
-            found, said = _check(fn, args, arguments, label, order, directions, seed)
+            found, said = _check(fn, args, arguments, label, order, directions, seed, half=half)
         results += found
         notes += said
     report = summary(results, notes, len(sets))
@@ -143,6 +145,8 @@ def _check(
     order: int,
     directions: int,
     seed: int,
+    *,
+    half: bool,
 ) -> tuple[list[Result], list[str]]:
     """The results for one set of inputs, and what is to be said of them."""
     try:
@@ -161,13 +165,14 @@ def _check(
     reference, opinion = _second_opinion(program, values)
     settings = Settings(
         engine="torch", reference=reference.name, order=order, directions=directions, seed=seed,
-        standalone=0, dtypes=(program.leaves[0].dtype,), checks=user_checks(order),
+        standalone=0, dtypes=(program.leaves[0].dtype,),
+        checks=user_checks(order, half=half),
     )  # fmt: skip
     context = checks.context_for(settings, engine=TorchEngine(), reference=reference)
     sample = Sample(_name(fn), program, values, label)
     results = list(checks.check_sample(sample, context, SOURCE))
     if not context.independent:
-        results = [replace(r, evidence={**r.evidence, "against": _ITSELF}) for r in results]
+        results = [replace(r, evidence={"against": _ITSELF, **r.evidence}) for r in results]
     return results, [*notes, *opinion]
 
 

@@ -23,12 +23,14 @@ class Question:
     """One of "value", "vjp", "jvp", "rr", "fr", "rf", "ff", with what it takes.
 
     Answers go by the outputs' numbers for value, jvp and ff, by the leaves' names for the others.
+    `dtype` is what a script gives cotangents and tangents in, where it is not that of the arrays.
     """
 
     kind: str
     cotangents: Sequence[Array | None] = ()
     tangents: Mapping[str, Array] | None = None
     others: Mapping[str, Array] | None = None
+    dtype: str = ""
 
     def answer(self, engine: Engine, program: Program, values: Values, *, plain: bool) -> Named:
         """What the engine says; with `plain` by its reverse over reverse, whatever the route."""
@@ -62,7 +64,7 @@ class Question:
         weights = [
             f"torch.ones_like({y})"
             if (c == 1).all()
-            else script.tensor(c, c.dtype.name, None, helpers)
+            else script.tensor(c, self.dtype or c.dtype.name, None, helpers)
             for y, c in pairs
         ]
         ys, cs, xs = ", ".join(y for y, _ in pairs), ", ".join(weights), ", ".join(leaves)
@@ -92,14 +94,17 @@ class Question:
 
     def _tangents(self, leaves: list[str], helpers: set[str], which: str = "tangents") -> str:
         given: Mapping[str, Array] = getattr(self, which) or {}
-        made = [script.tensor(given[n], given[n].dtype.name, None, helpers) for n in leaves]
+        made = [
+            script.tensor(given[n], self.dtype or given[n].dtype.name, None, helpers)
+            for n in leaves
+        ]
         return f"[{', '.join(made)}]"
 
     def _duals(self, leaves: list[str], helpers: set[str]) -> list[str]:
         tangents = self.tangents or {}
         return [
             f"{n} = {_AD}.make_dual({n}, "
-            f"{script.tensor(tangents[n], tangents[n].dtype.name, None, helpers)})"
+            f"{script.tensor(tangents[n], self.dtype or tangents[n].dtype.name, None, helpers)})"
             for n in leaves
         ]
 
@@ -138,13 +143,14 @@ def comparison(
         return None
     helpers: set[str] = set()
     lines = question.lines(program, values, helpers)
+    whole = ".double()" if question.dtype else ""  # NumPy has no bfloat16
     right = ", ".join(f"{name!r}: {_array(np.asarray(y), helpers)}" for name, y in expected.items())
     lines += [
         f"expected = {{{right}}}",
         "wrong = 0",
         "for name, right in expected.items():",
         "    y = found[name]  # None is zero",
-        "    ours = numpy.zeros_like(right) if y is None else y.detach().clone().numpy()",
+        f"    ours = numpy.zeros_like(right) if y is None else y.detach().clone(){whole}.numpy()",
         "    print(name, 'is', ours, 'and should be', right)",
         "    wrong |= ours.shape != numpy.shape(right) or not numpy.allclose(",
         f"        ours, right, rtol=0, atol={tolerance:.1g}, equal_nan=True)",

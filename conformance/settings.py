@@ -17,6 +17,7 @@ DEVICES = ("cpu", "cuda")
 CHECKS = ("value", "vjp", "numerical", "jvp", "invariants")
 SECOND_ORDER_CHECKS = ("rr", "fr", "rf", "ff")
 PRECISION_CHECKS = ("precision", "precision2")  # against mpmath: of the source `edges`
+HALF_CHECKS = ("half", "half2")  # in float16 and bfloat16: first order and rr
 USER_CHECKS = ("reentrant", "narrow")  # what custom Functions get wrong and ops do not
 
 
@@ -85,12 +86,17 @@ class Settings:
         return cls(**known)
 
 
-def user_checks(order: int) -> tuple[str, ...]:
+def user_checks(order: int, *, half: bool = False) -> tuple[str, ...]:
     """The checks of a user's own function: those of a run, and what custom Functions get wrong.
 
-    Of the invariants a user's function meets all that are the function's to break.
+    Of the invariants a user's function meets all that are the function's to break. With `half` it
+    is judged in 16 bits as well.
     """
-    return (*Settings(order=order).chosen_checks, *USER_CHECKS)
+    return (
+        *Settings(order=order).chosen_checks,
+        *USER_CHECKS,
+        *HALF_CHECKS[: order if half else 0],
+    )
 
 
 # What a profile says about the numbers; a command-line option outranks it.

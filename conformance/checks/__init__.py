@@ -11,6 +11,7 @@ from conformance import engines
 from conformance.checks import invariants
 from conformance.checks.base import Case, Check, Context, Finding, judge
 from conformance.checks.forward import ForwardCheck
+from conformance.checks.half import HalfCheck
 from conformance.checks.narrow import NarrowCheck
 from conformance.checks.numerical import NumericalCheck
 from conformance.checks.reentrant import ReentrantCheck
@@ -32,6 +33,8 @@ _CHECKS: dict[str, Callable[[], Check]] = {
     **{route: functools.partial(SecondOrderCheck, route) for route in ROUTES},
     "reentrant": ReentrantCheck,
     "narrow": NarrowCheck,
+    "half": HalfCheck,
+    "half2": functools.partial(HalfCheck, 2),
     "standalone": StandaloneCheck,
     **invariants.load(),
 }

@@ -124,7 +124,6 @@ class NarrowCheck:
             return Finding("failed", evidence | {"verdict": f"engine wrong: {text}"})
         return Finding("passed", {"compared": compared})
 
-
     def _vanishes(self, case: Case, leaf: Input, found: Array, right: Array) -> bool:
         """Whether both are no more than what rounding in float32 leaves of terms that cancel."""
         eps = float(np.finfo(found.dtype).eps)
@@ -140,11 +139,10 @@ def cast(program: Program, values: Values, dtypes: Mapping[str, str]) -> tuple[P
             return leaf if to is None else Symbol(f"torch.{to}")
         return leaf
 
-    made: Values = {}
-    for name, array in values.items():
-        to = dtypes.get(array.dtype.name)
-        with np.errstate(over="ignore"):
-            made[name] = array if to is None else array.astype(to)
+    made = {
+        i.name: rounded(values[i.name], dtypes[i.dtype]) if i.dtype in dtypes else values[i.name]
+        for i in program.inputs
+    }
     inputs = tuple(replace(i, dtype=dtypes.get(i.dtype, i.dtype)) for i in program.inputs)
     calls = tuple(
         replace(call, args=args, kwargs=kwargs)
@@ -152,3 +150,14 @@ def cast(program: Program, values: Values, dtypes: Mapping[str, str]) -> tuple[P
         for args, kwargs in [map_tree(named, (call.args, call.kwargs))]
     )
     return Program(inputs, calls, program.outputs), made
+
+
+def rounded(array: Array, dtype: str) -> Array:
+    """The nearest numbers of a dtype; those of bfloat16 are held in float32, as NumPy has none."""
+    with np.errstate(over="ignore"):
+        if dtype != "bfloat16":
+            return array.astype(dtype)
+        bits = array.astype(np.float32).view(np.uint32)
+        odd = (bits >> np.uint32(16)) & np.uint32(1)  # half way goes to the even one
+        halves = (bits + np.uint32(0x7FFF) + odd) & np.uint32(0xFFFF0000)
+        return np.where(np.isfinite(array), halves.view(np.float32), array).astype(np.float32)

@@ -13,6 +13,7 @@ from conformance.settings import (
     CHECKS,
     DEVICES,
     DTYPES,
+    HALF_CHECKS,
     MORE_SOURCES,
     PRECISION_CHECKS,
     PROFILES,
@@ -21,6 +22,7 @@ from conformance.settings import (
     from_profile,
 )
 
+_CHECKS = (*CHECKS, *SECOND_ORDER_CHECKS, *PRECISION_CHECKS, *HALF_CHECKS)
 # What --resume takes from the command line; the rest is the journal's.
 _WITH_RESUME = {"resume", "journal", "jobs", "as_json"}
 
@@ -53,9 +55,9 @@ _WITH_RESUME = {"resume", "journal", "jobs", "as_json"}
 @click.option(
     "--check",
     "checks",
-    callback=names((*CHECKS, *SECOND_ORDER_CHECKS, *PRECISION_CHECKS)),
+    callback=names(_CHECKS),
     metavar="NAMES",
-    help=f"Only these checks: {', '.join((*CHECKS, *SECOND_ORDER_CHECKS, *PRECISION_CHECKS))}.",
+    help=f"Only these checks: {', '.join(_CHECKS)}.",
 )
 @click.option("--order", type=click.IntRange(1, 2), default=1, show_default=True)
 @click.option(

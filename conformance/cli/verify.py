@@ -28,6 +28,7 @@ _WHAT = {
     help="Whose gradients to judge, one after the other.",
 )
 @click.option("--order", type=click.IntRange(1, 2), default=1, show_default=True)
+@click.option("--half", is_flag=True, help="Judge it in float16 and bfloat16 too.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
     "--input",
@@ -47,7 +48,9 @@ _WHAT = {
     "--timeout", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="For one case."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summaries as JSON.")
-def command(*, subject: str, engines: tuple[str, ...], as_json: bool, **options: Any) -> int:
+def command(
+    *, subject: str, engines: tuple[str, ...], half: bool, as_json: bool, **options: Any
+) -> int:
     """Verify the gradients of a function or model of yours.
 
     MODULE:NAME is a function, an autograd.Function or an nn.Module, for which small inputs are made
@@ -73,7 +76,7 @@ def command(*, subject: str, engines: tuple[str, ...], as_json: bool, **options:
             "full",
             engine=engine,
             sources=(f"user:{subject}",),
-            checks=user_checks(options["order"]),
+            checks=user_checks(options["order"], half=half),
             jobs=1,
             **options,
         )

@@ -10,7 +10,7 @@ from conformance.results import FAILING, Result
 
 # The check that tells most comes first: an entry-by-entry comparison names the leaf and the entry.
 _TELLING = (
-    *("vjp", "numerical", "rr", "narrow", "reentrant", "jvp", "value"),
+    *("vjp", "numerical", "rr", "narrow", "half", "half2", "reentrant", "jvp", "value"),
     *("invariants.unmodified", "invariants.mask"),  # the cause of what other invariants see
 )
 _DETAILS = ("leaf", "index", "engine", "reference", "numerical", "bound", "absolute", "relative")
