@@ -122,11 +122,19 @@ class Call:
     def in_place(self) -> bool:
         """Whether it writes into an argument, judged by name, `out=` and `inplace=`."""
         name = self.target.rpartition(".")[2]
+        if name == "requires_grad_":
+            return False
         dunder = name.startswith("__") and name.endswith("__")
         writes = name in _WRITING_DUNDERS if dunder else name.endswith("_")
         set_property = name == "__set__"
         out = self.kwargs.get("out") is not None
         return writes or set_property or out or bool(self.kwargs.get("inplace"))
+
+    @property
+    def written(self) -> Ref | None:
+        """What it writes into; None where it writes into nothing."""
+        given = self.args if self.kwargs.get("out") is None else self.kwargs["out"]
+        return next(refs((given, self.kwargs)), None) if self.in_place else None
 
 
 _WRITING_DUNDERS = {"__setitem__", "__set__"} | {
@@ -155,6 +163,12 @@ class Program:
     def leaves(self) -> tuple[Input, ...]:
         """The inputs that require grad."""
         return tuple(i for i in self.inputs if i.requires_grad)
+
+    @cached_property
+    def differentiates(self) -> bool:
+        """Whether a gradient may be taken inside: what runs it has to record a graph then."""
+        whole = any(getattr(call.opaque, "may_differentiate", False) for call in self.calls)
+        return whole or "torch.autograd.grad" in self.targets
 
     @cached_property
     def spent(self) -> tuple[tuple[str, ...], ...]:

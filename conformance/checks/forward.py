@@ -18,10 +18,14 @@ from conformance.checks.claims import narrowest
 from conformance.checks.compare import Difference, compare, measures
 from conformance.errors import EngineError, Unsupported
 from conformance.oracles import cancellation
+from conformance.oracles.frozen import forward_goes_on
 from conformance.oracles.pairs import contracted, direction, flat, inner
 from conformance.oracles.torch_autograd import SPREADS, scale, spread
 from conformance.program import Array, Values
 
+_GOES_ON = (
+    "forward mode goes on under no_grad, where the backward pass stops: by design they differ"
+)
 ADJOINT = 100.0  # times the tolerance, of the sum of absolute terms: two passes are compared
 
 
@@ -51,6 +55,9 @@ class ForwardCheck:
                 yield Finding(arbitration.outcome(said["verdict"]), evidence | said)
                 return
         adjoint = self._adjoint(case, wide, tangents, found, evidence)
+        if adjoint.outcome == "failed" and forward_goes_on(case.program):
+            yield Finding("unsupported", {"reason": _GOES_ON})
+            return
         if vanishing and adjoint.outcome == "passed":
             text = "a tangent that vanishes beside the function has lost its relative accuracy"
             said = {"verdict": f"precision: {text}", "leaf": ", ".join(vanishing)}

@@ -26,7 +26,7 @@ from conformance.program import Array, Program, Values, layout
 from conformance.question import Named, Question, comparison
 
 CLOSE = 0.1  # of a value's scale: what rounding within a function may cost
-FAINT = 64.0  # smallest normal numbers: below, a derivative may be lost to underflow
+FAINT = 64.0  # smallest normal numbers: below, a derivative is lost to underflow
 TOGETHER = {"given": 0, "small": -6, "smaller": -10, "large": 7}  # powers of two, of all tensors
 POWERS = (-10, 5)  # of a tensor each, or of an entry
 PLACES = (*TOGETHER, "scaled", "spread")
@@ -64,6 +64,18 @@ class _Point:
     narrow: tuple[Program, Values]
     wide: tuple[Program, Values]
     asked: Question  # in float64; the arrays are such that 16 bits hold them
+
+    @property
+    def faint(self) -> float:
+        """Below it rounding makes zero of a derivative, beside terms as large as the cotangents.
+
+        Where a tensor is used twice its gradients may cancel to anything.
+        """
+        used = [ref for call in self.narrow[0].calls for ref in call.refs]
+        if len(set(used)) < len(used):
+            return np.inf
+        largest = max((scale(c) for c in self.asked.cotangents if c is not None), default=0.0)
+        return max(FAINT * self.format.tiny, self.format.eps * largest)
 
     def ask(self, engine: Engine, program: Program, values: Values) -> Named:
         """What the engine says, in float64 whatever it is asked in."""
@@ -147,7 +159,7 @@ class HalfCheck:
             ours = np.zeros_like(theirs) if ours is None else ours
             if not np.isfinite(ours).all():
                 entry = int(np.argmin(np.isfinite(ours)))
-            elif not ours.any() and scale(theirs) > FAINT * point.format.tiny:
+            elif not ours.any() and scale(theirs) > point.faint:
                 entry = int(np.argmax(np.abs(theirs)))
                 if self._silenced(case, point, leaf.name):
                     continue

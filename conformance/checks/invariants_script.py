@@ -106,6 +106,13 @@ _SNIPPETS: dict[str, list[str]] = {
         "found = grad(run(*leaves), [0 * w for w in weights])",
         "expected = [torch.zeros_like(x) for x in leaves]",
     ],
+    "scaled": [
+        "found, each = [], expected",
+        "for scale in (2.0**20, 2.0**-20):",
+        "    far = grad(run(*leaves), [w * scale for w in weights])",
+        "    found += [g if g is None else g / scale for g in far]",
+        "expected = each + each",
+    ],
     "mask": [
         "alone = lambda n: [x if k == n else x.detach() for k, x in enumerate(leaves)]",
         "found = [grad(run(*alone(n)), of=[x])[0] for n, x in enumerate(leaves)]",

@@ -16,7 +16,7 @@ from conformance import arbitration
 from conformance.arbitration import shown
 from conformance.checks import blame, doubt
 from conformance.checks.base import VANISHING, Case, Finding
-from conformance.checks.compare import compare
+from conformance.checks.compare import compare, plain
 from conformance.diagnosis import COTANGENT, MOST, diagnose, localise
 from conformance.errors import EngineError, Unsupported
 from conformance.oracles import cancellation
@@ -34,6 +34,9 @@ _NOTHING = "no numerical derivative is finite"
 _TOO_MANY = "several kinks meet here, and there are too many entries to look at each"
 POOR = 1e-5  # a bound above this part of the terms' sum decides nothing,
 COARSE = 4.0  # nor one above so many tolerances, where these are more
+FINE = 1e-4  # tolerances above it are of 16 bits
+BLIND = 0.45  # of a derivative: allowed so much, one that is twice as large would pass
+FEW = 8  # entries that are not finite, of a leaf
 EACH = 64  # entries that are looked at one by one
 LOCALISED = 4096  # leaves of more entries are not searched
 
@@ -53,6 +56,10 @@ class NumericalCheck:
             yield Finding("inconclusive", {"reason": error.reason})
             return
         judged = _Judged(case, program, values)
+        lost = judged.lost()
+        if lost is not None:
+            yield lost
+            return
         findings = []
         for n in range(case.settings.directions):
             findings.append(judged.along(case.rng("direction", str(n))))
@@ -73,6 +80,7 @@ class _Judged:
             a is b or (a is not None and b is not None and np.array_equal(a, b))
             for a, b in zip(self.cotangents, case.cotangents, strict=True)
         )
+        self.steady = same
         program, values = case.program, case.values
         if same:
             self.ours = case.engine_vjp.gradients
@@ -81,10 +89,45 @@ class _Judged:
             self.ours = case.engine.vjp(program, values, self.cotangents).gradients
             self.theirs = case.reference.vjp(program, values, self.cotangents).gradients
 
+    def lost(self) -> Finding | None:
+        """The first entry that is not finite where the function has a derivative; FEW are tried.
+
+        Where an output is not finite, a zero cotangent times an infinite slope is no fault.
+        """
+        case = self.case
+        if not self.steady:
+            return None
+        for leaf in case.program.leaves:
+            ours, theirs = self.ours.get(leaf.name), self.theirs.get(leaf.name)
+            if ours is None or theirs is None or not ours.shape == theirs.shape == leaf.shape:
+                continue
+            neither = ~np.isfinite(ours) & ~np.isfinite(theirs)  # else the check vjp tells
+            for place in np.flatnonzero(neither)[:FEW]:
+                index = tuple(int(n) for n in np.unravel_index(place, leaf.shape))
+                opinion = self._entry(leaf.name, index)
+                if opinion.kink is not None or opinion.reason or not np.isfinite(opinion.value):
+                    continue
+                if not opinion.decides(abs(opinion.value), POOR):
+                    continue
+                value = plain(ours[index].item())
+                who = "engine and reference" if case.context.independent else "engine"
+                place_of = {"leaf": case.alias(leaf.name), "index": list(index)}
+                said = {
+                    "engine": value, "reference": plain(theirs[index].item()),
+                    "wrong_entries": int(neither.sum()), "diagnosis": "not finite",
+                    "description": f"the gradient is {value} where the function is smooth",
+                    "verdict": f"{who} wrong: {opinion.oracle} gives a finite derivative, "
+                    f"{opinion.value:.6g}",
+                }  # fmt: skip
+                return Finding("failed", shown(opinion) | place_of | said | blame.of_gradient(case))
+        return None
+
     def along(self, rng: np.random.Generator) -> Finding:
         """Judge along one direction."""
         case = self.case
         tangents = direction(rng, case.program, case.values)
+        if case.relative(case.coarsest) > FINE:  # no digits to lose to terms that cancel
+            tangents = {n: self._aligned(n, t) for n, t in tangents.items()}
         if not self._silence(tangents):
             reason = "no entry of the gradient is finite"
             return Finding("inconclusive", {"reason": reason})
@@ -159,6 +202,10 @@ class _Judged:
             return Finding("passed", evidence | note)
         error = abs(ours - opinion.value)
         if error <= opinion.bound + slack or self._within_spread(error - opinion.bound, tangents):
+            blind = opinion.bound + slack > BLIND * max(abs(ours), abs(opinion.value))
+            if blind and case.relative(case.coarsest) > FINE:
+                why = f"a factor of 2 would not be seen in it: the bound is {opinion.bound:.1e}"
+                return Finding("inconclusive", evidence | {"reason": why})
             if opinion.decides(size, max(POOR, COARSE * case.relative(case.coarsest))):
                 return Finding("passed", evidence)
             if not agrees and exact is not None and not exact.ties and opinion.bound > slack:
@@ -409,6 +456,13 @@ class _Judged:
         found |= {"reference": float(gradient[worst])}
         found |= {"bound": bounds[worst], "description": text}
         return found | ({} if self.case.context.independent else {"diagnosis": said.slug})
+
+    def _aligned(self, name: str, tangent: Array) -> Array:
+        """The direction with the signs of a leaf's gradient, where it is real and has such."""
+        gradient = self.ours.get(name)
+        if gradient is None or gradient.shape != tangent.shape or gradient.dtype.kind == "c":
+            return tangent
+        return np.where(np.isfinite(gradient), np.abs(tangent) * np.sign(gradient), tangent)
 
     def _silence(self, tangents: dict[str, Array]) -> bool:
         """Zero the directions in which a gradient is not finite in both; whether any is left."""

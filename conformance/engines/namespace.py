@@ -47,7 +47,6 @@ _HOMES = (
 )
 _FORBIDDEN = re.compile(r"torch\.(compile|fork|from_file|import_ir|load$|parse_|save|set_)")
 _FOREIGN = {"torch", "torch._utils", "torch._utils_internal", "torch.random", "torch.serialization"}
-_DIFFERENTIATES = "torch.autograd.grad"
 _METHODS = {"__get__", "__set__"}
 
 
@@ -110,7 +109,7 @@ class NamespaceEngine:
 
     def run(self, program: Program, values: Values, *, keep: Collection[str] = ()) -> Run:
         """Outputs and kept results, without derivatives."""
-        inner = _DIFFERENTIATES in program.targets  # a gradient is taken inside the Program
+        inner = program.differentiates
         with self.failures(), nullcontext() if inner else self.namespace.no_grad():
             tensors = self.inputs(program, values, grad=inner)
             kept: dict[str, tuple[Array, ...]] = {}
@@ -184,7 +183,7 @@ class NamespaceEngine:
         if forward is None:
             raise Unsupported(f"{self.name} has no forward mode")
         with self.failures(), forward.dual_level():
-            tensors = self.inputs(program, values, grad=_DIFFERENTIATES in program.targets)
+            tensors = self.inputs(program, values, grad=program.differentiates)
             for i in program.leaves:
                 if i.name in tangents:
                     tangent = self.to_tensor(tangents[i.name], i.dtype)

@@ -17,6 +17,7 @@ from conformance.program import Array, Call, Program, Values, layout
 
 _MISSING = re.compile(  # a derivative, or a kernel of a device
     r"derivative for aten::\w+ is not implemented|is not supported on CUDA|to be on cpu, but"
+    r"|Nested forward mode AD is not supported"
 )
 _WIDER = {torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
 
@@ -88,6 +89,26 @@ class TorchEngine(NamespaceEngine):
         """Run every call; what makes a tensor of nothing makes it on the device."""
         with nullcontext() if self.device == "cpu" else torch.device(self.device):
             return super().execute(program, tensors, keeper, grad=grad)
+
+    def curvature(
+        self,
+        program: Program,
+        values: Values,
+        tangents: Mapping[str, Array],
+        others: Mapping[str, Array],
+    ) -> tuple[Array | None, ...]:
+        """Second order by forward over forward.
+
+        Nested, torch.func.jvp gives zeros for an autograd.Function, whatever its jvp is.
+        """
+        for call in program.calls:
+            owner: Any = getattr(call.opaque, "__self__", None)
+            custom = isinstance(owner, type) and issubclass(owner, torch.autograd.Function)
+            if custom and owner.jvp is not torch.autograd.Function.jvp:
+                raise Unsupported(
+                    f"torch nests no forward mode of {owner.__name__}: it gives zeros"
+                )
+        return super().curvature(program, values, tangents, others)
 
     @contextmanager
     def failures(self) -> Iterator[None]:

@@ -1,8 +1,9 @@
 """A Program whose derivative is what autograd is meant to give.
 
-Autograd does not differentiate through `detach`, through calls under no_grad, or into the padding
-row of an embedding: by design its gradient is not the derivative of what is computed. Here those
-results become constants, with the values that they had, so that a numerical derivative compares.
+Autograd does not differentiate through `detach`, through calls under no_grad, through a gradient
+that was taken without create_graph, or into the padding row of an embedding: by design its gradient
+is not the derivative of what is computed. Here those results become constants, with the values that
+they had, so that a numerical derivative compares.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 
 from conformance.engines.base import Engine
 from conformance.errors import Unsupported
+from conformance.oracles.noise import writes
 from conformance.program import Array, Call, Input, Program, Ref, Values, map_refs
 
 _DETACHING = ("torch.detach", "torch.Tensor.detach", "torch.Tensor.data.__get__")
@@ -27,13 +29,14 @@ def frozen(engine: Engine, program: Program, values: Values) -> tuple[Program, V
     `engine` says what the values are. Raises Unsupported where a call writes in place without
     gradient, which no constant can stand for.
     """
+    program = _steadied(program)
     differentiable = {leaf.name for leaf in program.leaves}
     stopped: list[Call] = []
     padded: list[Call] = []
     for call in program.calls:
         if not any(r.name in differentiable for r in call.refs):
             continue
-        if not call.grad or call.target in _DETACHING:
+        if not call.grad or call.target in _DETACHING or _first_order(call):
             if call.in_place:
                 raise Unsupported("a write in place without gradient has no numerical derivative")
             stopped.append(call)
@@ -43,30 +46,61 @@ def frozen(engine: Engine, program: Program, values: Values) -> tuple[Program, V
             padded.append(call)
     if not stopped and not padded:
         return program, values
-    if stopped and any(c.in_place for c in program.calls):
+    written = writes(program)
+    if any(c.name in written for c in stopped):
         raise Unsupported("writes in place beside detached tensors have no numerical derivative")
     names = {c.name for c in stopped}
     weights = {w.name for c in padded if isinstance(w := _weight(c), Ref)}
     kept = engine.run(program, values, keep=names | weights).kept
     inputs, made = list(program.inputs), dict(values)
-    constants: dict[str, Ref] = {}
-    for name in names:
-        flat = kept[name]
-        if len(flat) != 1:
-            raise Unsupported("a detached call with several results")
-        constants[name] = _constant(inputs, made, flat[0])
+    constants: dict[Ref, Ref] = {}
+    for name in sorted(names):
+        for number, array in enumerate(kept[name]):
+            constants[Ref(name, (number,))] = _constant(inputs, made, array)
+        if len(kept[name]) == 1:
+            constants[Ref(name)] = constants[Ref(name, (0,))]
+
+    def constant(ref: Ref) -> Ref:
+        if ref.name in names and ref not in constants:
+            raise Unsupported("a part of a result without gradient that is no tensor of its own")
+        return constants.get(ref, ref)
+
     calls: list[Call] = []
     for call in program.calls:
         if call.name in names:
             continue
-        args, kwargs = map_refs(lambda r: constants.get(r.name, r), (call.args, call.kwargs))
+        args, kwargs = map_refs(constant, (call.args, call.kwargs))
         call = replace(call, args=args, kwargs=kwargs)
         if any(call.name == p.name for p in padded):
             calls += _without_padding(call, inputs, made, kept)
         else:
             calls.append(call)
-    outputs = map_refs(lambda r: constants.get(r.name, r), program.outputs)
+    outputs = map_refs(constant, program.outputs)
     return Program(tuple(inputs), tuple(calls), outputs), made
+
+
+def forward_goes_on(program: Program) -> bool:
+    """Whether forward mode differentiates by design what reverse mode does not: under no_grad."""
+    return any(
+        not call.grad
+        or _first_order(call)
+        or (call.opaque is not None and getattr(call.opaque, "in_reverse_alone", False))
+        for call in program.calls
+    )
+
+
+def _steadied(program: Program) -> Program:
+    """The same with black boxes that hold constant what they compute without gradient."""
+    steady = {c.name: getattr(c.opaque, "steady", None) for c in program.calls if c.opaque}
+    if not any(steady.values()):
+        return program
+    calls = [replace(c, opaque=steady.get(c.name) or c.opaque) for c in program.calls]
+    return replace(program, calls=tuple(calls))
+
+
+def _first_order(call: Call) -> bool:
+    """Whether it takes a gradient that is not to be differentiated again."""
+    return call.target == "torch.autograd.grad" and not call.kwargs.get("create_graph")
 
 
 def _padding(call: Call) -> int | None:

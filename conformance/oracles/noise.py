@@ -44,7 +44,7 @@ def moved(
     arrays = {Ref(i.name): values[i.name] for i in program.inputs}
     for ref in results(program, kept):
         arrays[ref] = kept[ref.name][int(ref.path[0]) if ref.path else 0]
-    written = _written(program)
+    written = writes(program)
     inputs, calls, changed = list(program.inputs), [], dict(values)
 
     def noisy(at: int, ref: Ref) -> Ref:
@@ -65,13 +65,13 @@ def moved(
     return Program(tuple(inputs), tuple(calls), program.outputs), changed
 
 
-def _written(program: Program) -> dict[str, int]:
+def writes(program: Program) -> dict[str, int]:
     """By name the number of the last call that writes into what may be the same memory."""
     above: dict[str, set[str]] = {i.name: {i.storage or i.name} for i in program.inputs}
     for call in program.calls:
-        method = call.target.rpartition(".")[2]
-        shares = call.in_place or method in _VIEWS or call.opaque is not None
-        above[call.name] = {call.name}.union(*(above[r.name] for r in call.refs if shares))
+        view = call.target.rpartition(".")[2] in _VIEWS or call.opaque is not None
+        shared = call.refs if view else [call.written] if call.written else []
+        above[call.name] = {call.name}.union(*(above[r.name] for r in shared))
     last: dict[str, int] = {}
     for at, call in enumerate(program.calls):
         if call.in_place:

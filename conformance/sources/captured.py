@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from conformance.sources.recorder import Recorder, tensors_of
 
 # torch's own function does not repeat its last bits: LAPACK's gelsy reads an unset pivot array.
 _UNREPEATABLE = {"torch.linalg.lstsq"}
+_COMPILED = "torch.compile's code cannot be seen from outside"
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,10 @@ def capture(
     raises passes through.
     """
     kwargs = dict(kwargs or {})
+    if hasattr(fn, "_torchdynamo_orig_callable") or hasattr(fn, "_orig_mod"):
+        raise CaptureError(_COMPILED)
     recorder = Recorder()
-    module = module if module is not None else _module_of(fn)
+    module = module if module is not None else module_of(fn)
     if module is not None:
         recorder.know(dict(module.named_parameters(remove_duplicate=False)))
         recorder.know(dict(module.named_buffers(remove_duplicate=False)))
@@ -58,15 +62,21 @@ def capture(
     if module is not None:
         for parameter in module.parameters():
             recorder.declare(parameter, "p")
-    with torch.enable_grad(), recorder.recording():
-        outputs = fn(*args, **kwargs)
+    try:
+        with torch.enable_grad(), recorder.recording():
+            outputs = fn(*args, **kwargs)
+    except Exception as error:
+        if _of_the_compiler(error):
+            raise CaptureError(_COMPILED) from error
+        raise
     program, values = recorder.program(outputs)
     if prove:
         _prove(program, values, recorder, outputs)
     return Capture(program, values, tuple(recorder.notes))
 
 
-def _module_of(fn: Any) -> torch.nn.Module | None:
+def module_of(fn: Any) -> torch.nn.Module | None:
+    """The module that this is, or whose method; raises CaptureError for a scripted one."""
     owner = fn if isinstance(fn, torch.nn.Module) else getattr(fn, "__self__", None)
     if isinstance(owner, torch.jit.ScriptModule):
         raise CaptureError(
@@ -74,6 +84,12 @@ def _module_of(fn: Any) -> torch.nn.Module | None:
             "pass the module from which it was scripted"
         )
     return owner if isinstance(owner, torch.nn.Module) else None
+
+
+def _of_the_compiler(error: BaseException) -> bool:
+    """Whether it was raised while torch.compile looked at the code."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any("/torch/_dynamo/" in frame.f_code.co_filename for frame, _ in frames)
 
 
 def cotangents_for(outputs: Sequence[Array]) -> list[Array | None]:

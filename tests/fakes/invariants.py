@@ -277,14 +277,26 @@ class _WrongVjp(_Faulty):
 
 
 class Linear(_Faulty):
-    """Gradients are clipped on their way into a leaf."""
+    """Gradients lose their sign on their way into a leaf."""
 
     name = "linear"
 
     def inputs(self, program: Program, values: Values, *, grad: bool) -> dict[str, Any]:
         tensors = super().inputs(program, values, grad=grad)
         for leaf in self.leaves:
-            leaf.register_hook(lambda g: g.clip(-0.5, 0.5))
+            leaf.register_hook(lambda g: abs(g))
+        return tensors
+
+
+class Scaled(_Faulty):
+    """Gradients are clipped on their way into a leaf, but none of the usual size."""
+
+    name = "scaled"
+
+    def inputs(self, program: Program, values: Values, *, grad: bool) -> dict[str, Any]:
+        tensors = super().inputs(program, values, grad=grad)
+        for leaf in self.leaves:
+            leaf.register_hook(lambda g: g.clip(-1e3, 1e3))
         return tensors
 
 
@@ -423,8 +435,8 @@ BREAKS: dict[str, type[_Faulty]] = {
     for made in (
         *(CreateGraph, RetainGraph, Subset, FlippedInputs, FlippedCotangents),
         *(TransposedCotangents, StridedCotangents, ExpandedCotangents, Unmodified, Form),
-        *(Accumulated, PresetGrad, OwnMemory, Batched, Hooks, Linear, Undefined, Apart, Zero),
-        *(Mask, SameTensor, TransposedInputs, StridedInputs, ExpandedInputs, Deterministic),
+        *(Accumulated, PresetGrad, OwnMemory, Batched, Hooks, Linear, Scaled, Undefined, Apart),
+        *(Zero, Mask, SameTensor, TransposedInputs, StridedInputs, ExpandedInputs, Deterministic),
         Recording,
     )
 }

@@ -1,0 +1,370 @@
+"""A function as one opaque call of the tensors that it depends on: for what cannot be captured.
+
+The tensors are replaced where they stand: among the arguments, in modules, and where the function
+holds them (closures, globals, the arguments of a partial). Each call starts from the same buffers
+and the same random numbers.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
+
+from conformance.errors import UsageError
+from conformance.program import OPAQUE, Call, Input, Program, Ref, Values
+from conformance.sources.captured import module_of
+from conformance.sources.stops import Stops
+
+_DRAWS = "it draws random numbers: each call was given the same ones"
+_HOOKED = "{names}: what hooks make of a gradient is judged as part of it"
+_UNSEEN = (
+    "{count} more tensors that require grad take part and stand where they cannot be replaced: "
+    "their gradients were not checked (make them arguments)"
+)
+
+
+class BlackBox:
+    """`fn(*args, **kwargs)`, as a function of its tensors.
+
+    Raises UsageError for a tensor that NumPy cannot hold, and whatever `fn` raises.
+    """
+
+    may_differentiate = True  # gradients may be taken inside
+
+    def __init__(self, fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]):
+        self.fn = fn
+        self.arguments = tree_flatten((tuple(args), dict(kwargs)))
+        self.holders = tuple(_holders(fn))
+        self.modules = _modules(fn, self.holders)
+        self.tensors: dict[str, torch.Tensor] = {}  # by the name of the input
+        self.aliases: dict[str, tuple[str, ...]] = {}
+        self._names: dict[int, str] = {}  # by the tensor's id
+        for tensor in _tensors(self.arguments[0]):
+            self._declare(tensor, "x")
+        for key, value in kwargs.items():
+            for tensor in _tensors(tree_leaves(value)):
+                self.aliases.setdefault(self._names[id(tensor)], (key,))
+        for module in self.modules:
+            for name, parameter in module.named_parameters():
+                self._declare(parameter, "p", (name,))
+        for holder in self.holders:
+            for tensor in _tensors(tree_leaves(holder.value)):
+                if tensor.requires_grad and tensor.is_leaf:
+                    self._declare(tensor, "p", (holder.name,))
+        self.buffers = [
+            (owner, name, buffer.detach().clone())
+            for module in self.modules
+            for owner in module.modules()
+            for name, buffer in owner._buffers.items()
+            if buffer is not None
+        ]
+        self.stops = Stops()
+        self.randomness = _Randomness(_generators((self.arguments[0], self.holders)))
+
+    def _declare(self, tensor: torch.Tensor, kind: str, aliases: tuple[str, ...] = ()) -> None:
+        if id(tensor) in self._names:
+            return
+        name = f"{kind}{sum(n.startswith(kind) for n in self.tensors)}"
+        self._names[id(tensor)] = name
+        self.tensors[name] = tensor
+        if aliases:
+            self.aliases[name] = aliases
+
+    def __call__(self, *given: torch.Tensor) -> Any:
+        """What the function returns with these in place of its tensors, in the order of the inputs.
+
+        A leaf's own hooks are put on what takes its place.
+        """
+        places = dict(zip(self.tensors, given, strict=True))
+        for name, tensor in self.tensors.items():
+            if places[name].requires_grad and not places[name].grad_fn:
+                for hook in _hooks(tensor):
+                    places[name].register_hook(hook)
+
+        def replaced(leaf: Any) -> Any:
+            return places.get(self._names.get(id(leaf), ""), leaf)
+
+        leaves, structure = self.arguments
+        args, kwargs = tree_unflatten([replaced(leaf) for leaf in leaves], structure)
+        with ExitStack() as stack:
+            for module in self.modules:
+                stack.enter_context(_with_parameters(module, replaced))
+            stack.enter_context(_with_buffers(self.buffers))
+            for holder in self.holders:
+                if any(id(t) in self._names for t in _tensors(tree_leaves(holder.value))):
+                    stack.enter_context(holder.holding(tree_map(replaced, holder.value)))
+            with self.randomness.again():
+                return self.fn(*args, **kwargs)
+
+    @property
+    def steady(self) -> Callable[..., Any] | None:
+        """The same with what it computes without gradient held constant; None without such."""
+        return _Steady(self) if self.stops else None
+
+    @property
+    def in_reverse_alone(self) -> bool:
+        """Whether it stops gradients where forward mode goes on."""
+        return self.stops.in_reverse_alone
+
+    def program(self, name: str) -> tuple[Program, Values, tuple[str, ...]]:
+        """The one call of it, the values, and what is to be said of it."""
+        values: Values = {}
+        inputs = []
+        for number, (input_name, tensor) in enumerate(self.tensors.items()):
+            array = self._array(number, input_name, tensor)
+            aliases = self.aliases.get(input_name, ())
+            inputs.append(
+                Input.of(input_name, array, requires_grad=tensor.requires_grad, aliases=aliases)
+            )
+            values[input_name] = array
+        given = [torch.from_numpy(values[i.name]).requires_grad_(i.requires_grad) for i in inputs]
+        met = _Met()
+        try:
+            with met, self.stops.recording():
+                outputs = self(*given)
+        except Exception:  # what cannot be watched (compiled code); or it raises for itself again
+            self.stops = Stops()
+            outputs = self(*given)
+        notes = []
+        through = met.narrower({t.dtype for t in given})
+        if through:
+            notes.append(f"it computes in {through} on the way, and is held to that")
+        if self.randomness.drawn:
+            notes.append(_DRAWS)
+        hooked = [n for n, t in self.tensors.items() if t.requires_grad and _hooks(t)]
+        if hooked:
+            notes.append(_HOOKED.format(names=", ".join(hooked)))
+        unseen = {id(t) for t in _accumulated(outputs)} - {id(t) for t in given}
+        if unseen:
+            notes.append(_UNSEEN.format(count=len(unseen)))
+        refs = tuple(Ref(i.name) for i in inputs)
+        box = Call("v0", OPAQUE + name, refs, opaque=self, through=through)
+        return Program(tuple(inputs), (box,), _references(outputs, ())), values, tuple(notes)
+
+    def _array(self, number: int, name: str, tensor: torch.Tensor) -> np.ndarray[Any, Any]:
+        try:
+            return tensor.detach().clone().resolve_conj().resolve_neg().numpy()
+        except (TypeError, RuntimeError):
+            what = f"input {number}" if name.startswith("x") else self.aliases[name][0]
+            raise UsageError(
+                f"{what} is {tensor.dtype}, {tensor.layout} on {tensor.device}, and NumPy holds no "
+                "such values; give float32 on the CPU, and convert it in the function"
+            ) from None
+
+
+@dataclass(frozen=True)
+class _Steady:
+    """A black box with what it computes without gradient held constant."""
+
+    box: BlackBox
+    may_differentiate = True
+
+    def __call__(self, *given: torch.Tensor) -> Any:
+        with self.box.stops.again():
+            return self.box(*given)
+
+
+class _Holder:
+    """A place outside the arguments where a function finds a value: a cell, a global name."""
+
+    def __init__(self, name: str, value: Any, put: Callable[[Any], None]) -> None:
+        self.name, self.value, self._put = name, value, put
+
+    @contextmanager
+    def holding(self, value: Any) -> Iterator[None]:
+        """Another value in its place."""
+        self._put(value)
+        try:
+            yield
+        finally:
+            self._put(self.value)
+
+
+def _holders(fn: Any, seen: set[int] | None = None) -> Iterator[_Holder]:
+    """The places of a function, and of the functions that it holds."""
+    seen = set() if seen is None else seen
+    while isinstance(fn, functools.partial):
+        for key, value in fn.keywords.items():
+            yield _Holder(key, value, functools.partial(fn.keywords.__setitem__, key))
+        fn = fn.func
+    fn = inspect.unwrap(getattr(fn, "__func__", fn)) if callable(fn) else fn
+    if not inspect.isfunction(fn) or id(fn) in seen:
+        return
+    seen.add(id(fn))
+    found = []
+    for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True):
+        try:
+            value = cell.cell_contents
+        except ValueError:  # a name that is not bound yet
+            continue
+        found.append(_Holder(name, value, functools.partial(setattr, cell, "cell_contents")))
+    space = fn.__globals__
+    found += [
+        _Holder(name, space[name], functools.partial(space.__setitem__, name))
+        for name in fn.__code__.co_names
+        if name in space
+    ]
+    for holder in found:
+        yield holder
+        if getattr(holder.value, "__module__", None) == fn.__module__:  # no library's insides
+            yield from _holders(holder.value, seen)
+
+
+def _modules(fn: Any, holders: Sequence[_Holder]) -> list[torch.nn.Module]:
+    """The modules whose parameters the function may use; none that is a part of another."""
+    found: list[torch.nn.Module] = []
+    for value in (module_of(fn), *(h.value for h in holders)):
+        value = module_of(value) if callable(value) else value
+        for leaf in tree_leaves(value):
+            if isinstance(leaf, torch.nn.Module) and leaf not in found:
+                found.append(leaf)
+    parts = {id(part) for module in found for part in module.modules() if part is not module}
+    return [module for module in found if id(module) not in parts]
+
+
+@contextmanager
+def _with_parameters(module: torch.nn.Module, replaced: Callable[[Any], Any]) -> Iterator[None]:
+    before = [(owner, dict(owner._parameters)) for owner in module.modules()]
+    try:
+        for owner, own in before:
+            owner._parameters.update({name: replaced(p) for name, p in own.items()})
+        yield
+    finally:
+        for owner, own in before:
+            owner._parameters.update(own)
+
+
+@contextmanager
+def _with_buffers(buffers: list[tuple[torch.nn.Module, str, torch.Tensor]]) -> Iterator[None]:
+    before = [owner._buffers[name] for owner, name, _ in buffers]
+    try:
+        for owner, name, value in buffers:
+            owner._buffers[name] = value.clone()
+        yield
+    finally:
+        for (owner, name, _), buffer in zip(buffers, before, strict=True):
+            owner._buffers[name] = buffer
+
+
+class _Randomness:
+    """Where random numbers come from, as it is now: torch, NumPy, Python, and given generators."""
+
+    def __init__(self, generators: Sequence[torch.Generator]) -> None:
+        self.generators = generators
+        self.states = self._now()
+        self.drawn: bool | None = None  # whether the first call drew any
+
+    def _now(self) -> tuple[Any, ...]:
+        own = tuple(g.get_state() for g in self.generators)
+        return (torch.get_rng_state(), np.random.get_state(), random.getstate(), *own)
+
+    def _set(self, states: tuple[Any, ...]) -> None:
+        torch.set_rng_state(states[0])
+        np.random.set_state(states[1])
+        random.setstate(states[2])
+        for generator, state in zip(self.generators, states[3:], strict=True):
+            generator.set_state(state)
+
+    @contextmanager
+    def again(self) -> Iterator[None]:
+        """The same numbers as at first."""
+        before = self._now()
+        self._set(self.states)
+        try:
+            yield
+        finally:
+            if self.drawn is None:
+                self.drawn = not _alike(self._now(), self.states)
+            self._set(before)
+
+
+def _alike(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
+    """Whether generators are in the same states."""
+    (_, keys, at, *_), (_, other_keys, other_at, *_) = a[1], b[1]
+    same = a[2] == b[2] and at == other_at and np.array_equal(keys, other_keys)
+    return same and all(torch.equal(a[n], b[n]) for n in (0, *range(3, len(a))))
+
+
+def _generators(tree: tuple[list[Any], tuple[_Holder, ...]]) -> list[torch.Generator]:
+    arguments, holders = tree
+    held = [leaf for holder in holders for leaf in tree_leaves(holder.value)]
+    return [leaf for leaf in (*arguments, *held) if isinstance(leaf, torch.Generator)]
+
+
+def _tensors(leaves: Sequence[Any]) -> list[torch.Tensor]:
+    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+
+def _hooks(tensor: torch.Tensor) -> list[Callable[..., Any]]:
+    return list((tensor._backward_hooks or {}).values())
+
+
+def _accumulated(outputs: Any) -> Iterator[torch.Tensor]:
+    """The leaves that a backward pass from these would reach."""
+    ahead = [t.grad_fn for t in _tensors(tree_leaves(outputs)) if t.grad_fn is not None]
+    seen = set(ahead)
+    while ahead:
+        node: Any = ahead.pop()
+        if hasattr(node, "variable"):
+            yield node.variable
+        for following, _ in node.next_functions:
+            if following is not None and following not in seen:
+                seen.add(following)
+                ahead.append(following)
+
+
+class _Met(TorchDispatchMode):
+    """The floating dtypes of all that is computed within."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.dtypes: set[torch.dtype] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.dtypes |= {
+            t.dtype
+            for t in _tensors(tree_leaves(result))
+            if (t.is_floating_point() or t.is_complex()) and t.device.type != "meta" and t.numel()
+        }
+        return result
+
+    def narrower(self, given: set[torch.dtype]) -> str:
+        """The least precise of them by name; nothing where one of `given` is no more precise."""
+
+        def eps(dtype: torch.dtype) -> float:
+            return float(torch.finfo(dtype).eps)
+
+        floating = [d for d in given if d.is_floating_point or d.is_complex]
+        least = max(self.dtypes, key=eps, default=None)
+        if least is None or eps(least) <= max(map(eps, floating), default=0.0):
+            return ""
+        return str(least).removeprefix("torch.")
+
+
+def _references(tree: Any, path: tuple[int | str, ...]) -> Any:
+    if isinstance(tree, torch.Tensor):
+        return Ref("v0", path)
+    if isinstance(tree, tuple | list):
+        return tuple(_references(t, (*path, n)) for n, t in enumerate(tree) if _holds(t))
+    if isinstance(tree, dict):
+        return {k: _references(t, (*path, k)) for k, t in tree.items() if _holds(t)}
+    raise UsageError(
+        f"the function returns a {type(tree).__name__}, not a tensor or a tuple of them"
+    )
+
+
+def _holds(tree: Any) -> bool:
+    return isinstance(tree, torch.Tensor | tuple | list | dict)

@@ -1,0 +1,158 @@
+"""What a black box computes without gradient: detached, under no_grad, in a backward pass within.
+
+By design autograd does not differentiate it, so a numerical derivative has to hold it constant: it
+is recorded once, and put back when the function is evaluated at other points. What runs inside an
+`autograd.Function` is without gradient too, and is left alone: its derivative is its backward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+_DETACH = torch.ops.aten.detach.default
+_RENORM = torch.ops.aten.embedding_renorm_.default  # an embedding's weight, by max_norm
+_LEAVING = (torch.Tensor.numpy, torch.Tensor.__array__, torch.Tensor.tolist, torch.Tensor.item)
+_BACKWARD = (torch.autograd.grad, torch.autograd.backward, torch.Tensor.backward)
+
+
+class Stops:
+    """The results that a function computed without gradient, in order."""
+
+    def __init__(self) -> None:
+        self.recorded: list[tuple[Any, list[torch.Tensor]] | None] = []
+        self.renormed = False
+
+    def __bool__(self) -> bool:
+        return any(self.recorded) or self.renormed
+
+    @property
+    def in_reverse_alone(self) -> bool:
+        """Whether forward mode goes on at any: it stops where a tensor is detached alone."""
+        return any(stop is not None and stop[0] is not _DETACH for stop in self.recorded)
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Record what runs inside."""
+        with _within_functions() as depth:
+            watching = _Watching(self, depth, again=False)
+            with watching, _Calls(watching):
+                yield
+
+    @contextmanager
+    def again(self) -> Iterator[None]:
+        """Give what runs inside the recorded results; RuntimeError where it takes another path."""
+        with _within_functions() as depth:
+            watching = _Watching(self, depth, again=True)
+            with watching, _Calls(watching):
+                yield
+
+
+class _Watching(TorchDispatchMode):
+    def __init__(self, stops: Stops, depth: list[int], *, again: bool) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.stops, self.depth, self.replays = stops, depth, again
+        self.next = 0
+        self.stopped = self.detaches = False  # of the user's call that is running
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is _RENORM and self.replays:  # at the point itself the weight is in bounds by now
+            return args[0]
+        result = func(*args, **(kwargs or {}))
+        detaches = func is _DETACH and self.detaches
+        if func is _RENORM:
+            self.stops.renormed = True
+        if self.depth[0] or not self.stopped:
+            return result
+        if not detaches and _is_view(func):  # what is computed of it counts
+            return result
+        leaves, structure = tree_flatten(result)
+        tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+        if not self.replays:
+            self.stops.recorded.append((func, [t.clone() for t in tensors]))
+            return result
+        same = self._following(func, tensors)
+        if same is None:
+            return result
+        if detaches:  # it shares memory with what moves
+            return same[0].to(tensors[0].dtype, copy=True)
+        for tensor, value in zip(tensors, same, strict=True):
+            tensor.copy_(value)  # in place: an operand may have been written into
+        return tree_unflatten(leaves, structure)
+
+    def _following(self, func: Any, tensors: list[torch.Tensor]) -> list[torch.Tensor] | None:
+        """What was recorded; None where that was no stop."""
+        if self.next < len(self.stops.recorded):
+            stop = self.stops.recorded[self.next]
+            self.next += 1
+            if stop is None:
+                return None
+            known, values = stop
+            if known is func and [v.shape for v in values] == [t.shape for t in tensors]:
+                return values
+        raise RuntimeError("the function takes another path beside the point")
+
+
+class _Calls(TorchFunctionMode):
+    """Tells what of the user's calls runs without gradient.
+
+    torch's own code is not asked: it detaches what it saves, and clamps a norm without gradient.
+    Nor does a gradient stop by intention where a tensor is detached to leave torch, as for NumPy.
+    """
+
+    def __init__(self, watching: _Watching) -> None:
+        super().__init__()
+        self.watching = watching
+        self.detached: dict[int, tuple[int, Any]] = {}  # by id: the stop's place, and the tensor
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        watching = self.watching
+        watching.detaches = func in (torch.Tensor.detach, torch.detach)
+        backward = func in _BACKWARD and not kwargs.get("create_graph")
+        watching.stopped = watching.detaches or backward or not torch.is_grad_enabled()
+        recorded = watching.stops.recorded
+        if func in _LEAVING and args and id(args[0]) in self.detached:
+            recorded[self.detached[id(args[0])][0]] = None
+        try:
+            result = func(*args, **kwargs)
+        finally:
+            detaches, watching.detaches, watching.stopped = watching.detaches, False, False
+        if detaches and not watching.replays and recorded:
+            self.detached[id(result)] = len(recorded) - 1, result
+        return result
+
+
+def _is_view(func: Any) -> bool:
+    """Whether the result shares memory with an operand that is not written into."""
+    aliases = [r.alias_info for r in func._schema.returns]
+    return any(a is not None and not a.is_write for a in aliases)
+
+
+@contextmanager
+def _within_functions() -> Iterator[list[int]]:
+    """How many calls of a Function's apply are running."""
+    depth = [0]
+    base: Any = torch.autograd.function._SingleLevelFunction
+
+    def counted_apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        parent: Any = super(base, cls)
+        depth[0] += 1
+        try:
+            return parent.apply(*args, **kwargs)
+        finally:
+            depth[0] -= 1
+
+    with mock.patch.object(base, "apply", classmethod(counted_apply), create=True):
+        yield depth

@@ -1,0 +1,280 @@
+"""A function as one opaque call: the tensors it replaces, what it holds constant, what it says."""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from conformance import check_gradients
+from conformance.errors import CaptureError
+from conformance.report.gradients import Report
+from conformance.sources.black_box import BlackBox
+from conformance.sources.captured import capture
+
+D = torch.float64
+
+
+class Doubled(torch.autograd.Function):
+    """x w, whose gradient of w is twice the right one."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x, w)
+        return x * w
+
+    @staticmethod
+    def backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x, w = ctx.saved_tensors
+        return g * w, g * x * 2
+
+
+def wrong(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    """What cannot be captured, as it draws random numbers inside."""
+    return F.gumbel_softmax(Doubled.apply(x, w))
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.randn(3, 4, dtype=D))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return wrong(x, self.w)
+
+
+def leaf(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, dtype=D).requires_grad_()
+
+
+W = leaf(3, 4)
+
+
+def by_global(x: torch.Tensor) -> torch.Tensor:
+    return wrong(x, W)
+
+
+def by_closure() -> Callable[..., Any]:
+    w = leaf(3, 4)
+    inner = lambda x: wrong(x, w)
+    return lambda x: inner(x)
+
+
+def by_module() -> Callable[..., Any]:
+    net = Net()
+    return lambda x: net(x)
+
+
+def by_list() -> Callable[..., Any]:
+    weights = [leaf(3, 4), {"last": leaf(3, 4)}]
+    return lambda x: wrong(x, weights[0] * weights[1]["last"])  # type: ignore[index, call-overload]
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize(
+    ("function", "given", "kwargs"),
+    [
+        (Net(), (leaf(3, 4),), {}),
+        (Net().forward, (leaf(3, 4),), {}),
+        (by_module(), (leaf(3, 4),), {}),
+        (by_closure(), (leaf(3, 4),), {}),
+        (by_list(), (leaf(3, 4),), {}),
+        (by_global, (leaf(3, 4),), {}),
+        (functools.partial(wrong, w=leaf(3, 4)), (leaf(3, 4),), {}),
+        (wrong, (leaf(3, 4),), {"w": leaf(3, 4)}),
+        (lambda x, d: wrong(x, d["w"]), (leaf(3, 4), {"w": leaf(3, 4)}), {}),
+        (lambda d: wrong(d["x"], d["w"]), ({"x": leaf(3, 4), "w": leaf(3, 4)},), {}),
+    ],
+)
+def test_its_tensors_are_found_wherever_they_stand(
+    function: Any, given: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    with pytest.raises(CaptureError):
+        capture(function, given, kwargs)
+    report = check_gradients(function, *given, kwargs=kwargs)
+    assert report.failed
+    assert report.worst is not None
+    assert report.worst.evidence["diagnosis"] == "missing factor"
+    assert W.grad is None
+
+
+def test_what_it_replaces_is_back_in_its_place() -> None:
+    net, w = Net(), leaf(3, 4)
+    parameter = net.w
+    holds = {"w": w}
+    box = BlackBox(lambda x: wrong(net(x), holds["w"]), (leaf(3, 4),), {})
+    assert set(box.tensors) == {"x0", "p0", "p1"}
+    program, values, _ = box.program("it")
+    assert net.w is parameter
+    assert holds["w"] is w
+    assert values["p0"].shape == (3, 4)
+    assert [i.aliases for i in program.inputs] == [(), ("w",), ("holds",)]
+
+
+def test_leaves_out_of_reach_are_told_of() -> None:
+    class Hidden:
+        def __init__(self) -> None:
+            self.w = leaf(3, 4)
+
+        def __call__(self, x: torch.Tensor) -> torch.Tensor:
+            return wrong(x, self.w)
+
+    report = check_gradients(Hidden(), leaf(3, 4))
+    assert any("1 more tensors that require grad" in note for note in report.notes)
+
+
+def test_a_hook_on_a_leaf_is_judged_with_it() -> None:
+    layer = nn.Linear(3, 4, dtype=D)
+    layer.weight.register_hook(lambda g: 2 * g)
+    report = check_gradients(layer, leaf(2, 3))
+    assert report.failed
+    assert any("hooks make of a gradient" in note for note in report.notes)
+
+
+class Average(nn.Module):
+    """A buffer that is updated by each forward pass, and read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(3, dtype=D))
+        self.w = nn.Parameter(torch.randn(3, dtype=D))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            self.mean.mul_(0.9).add_(0.1 * x.mean(0))
+        return ((x - self.mean) * self.w).tanh()
+
+
+class Siamese(nn.Module):
+    """A loss that stops one of its gradients, beside dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.MultiheadAttention(8, 2, dropout=0.1, batch_first=True, dtype=D)
+        self.second = nn.Linear(8, 8, dtype=D)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        z = self.first(x, x, x)[0]
+        return -F.cosine_similarity(self.second(z), z.detach(), dim=-1).mean()
+
+
+def penalty() -> Callable[..., Any]:
+    layer = nn.Linear(2, 4, dtype=D)
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        (g,) = torch.autograd.grad(F.gumbel_softmax(layer(x))[:, 0].sum(), x, create_graph=True)
+        return g.pow(2).sum()
+
+    return run
+
+
+def hooked(x: torch.Tensor) -> torch.Tensor:
+    y = x.sin()
+    y.register_hook(lambda g: None)
+    return y * x
+
+
+def by_first_order(w: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    def loss(w: torch.Tensor) -> torch.Tensor:
+        return ((torch.tanh(x @ w) - y) ** 2).mean()
+
+    (g,) = torch.autograd.grad(loss(w), w)
+    return loss(w - 0.1 * g)
+
+
+def routed(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    """In-place writes beside a choice that is made without gradient."""
+    with torch.no_grad():
+        best = x.argmax(1)
+    out = torch.zeros_like(x)
+    for e in range(2):
+        rows = (best == e).nonzero()[:, 0]
+        out.index_add_(0, rows, x[rows] @ w[e])
+    return out
+
+
+def into_a_buffer(x: torch.Tensor) -> torch.Tensor:
+    out = torch.empty(4, dtype=D)
+    torch.sin(x.detach(), out=out)
+    return x * out
+
+
+def laplacian(w: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return torch.func.hessian(lambda z: torch.tanh(w @ z).sum())(x).trace()
+
+
+@pytest.mark.parametrize(
+    ("function", "given"),
+    [
+        (Average(), (leaf(4, 3),)),
+        (nn.utils.parametrizations.spectral_norm(nn.Linear(3, 4, dtype=D)), (leaf(2, 3),)),
+        (nn.Embedding(10, 4, max_norm=1.0, dtype=D), (torch.tensor([[1, 2, 3]]),)),
+        (Siamese(), (leaf(2, 4, 8),)),
+        (penalty(), (leaf(3, 2),)),
+        (hooked, (leaf(3),)),
+        (by_first_order, (leaf(3), leaf(5, 3), leaf(5))),
+        (routed, (leaf(5, 2), leaf(2, 2, 2))),
+        (into_a_buffer, (leaf(4),)),
+        (lambda w: (w.detach().clone().requires_grad_() * w).sin(), (leaf(4),)),
+        (laplacian, (leaf(3, 4), leaf(4))),
+    ],
+)
+def test_right_functions_with_a_life_of_their_own(function: Any, given: tuple[Any, ...]) -> None:
+    report = check_gradients(function, *given)
+    assert report.ok, report
+
+
+def test_a_wrong_gradient_beside_a_stop_is_still_seen() -> None:
+    def mixed(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            best = x.max(-1, keepdim=True).values
+        return wrong(x - best, w)
+
+    report = check_gradients(mixed, leaf(3, 4), leaf(3, 4))
+    assert report.failed
+
+
+def test_numbers_are_drawn_alike_from_every_source() -> None:
+    generator = torch.Generator().manual_seed(3)
+    draws: list[Callable[[torch.Tensor], torch.Tensor]] = [
+        lambda x: x * torch.randn(3, generator=generator, dtype=D),
+        lambda x: x * random.random(),
+        lambda x: x * float(np.random.rand()),
+    ]
+    for draw in draws:
+        report = check_gradients(draw, leaf(3))
+        assert report.ok, report
+        assert any("draws random numbers" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("backend", ["eager"])
+def test_compiled_code_is_a_black_box(backend: str) -> None:
+    compiled = torch.compile(lambda x: (x.sin() * x).sum(0), backend=backend)
+    report = check_gradients(compiled, leaf(3, 4))
+    assert report.ok, report
+    assert any("torch.compile" in note for note in report.notes)
+
+
+def report_of(function: Any, *given: torch.Tensor) -> Report:
+    return check_gradients(function, *given)
+
+
+def test_nested_tensors_do_not_count_as_narrower() -> None:
+    def jagged(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        nested = torch.nested.as_nested_tensor([a, b], layout=torch.jagged)
+        return (nested.sin() * 2).values()
+
+    report = report_of(jagged, leaf(2, 3), leaf(4, 3))
+    assert not any("computes in" in note for note in report.notes)
+    assert report.ok, report
