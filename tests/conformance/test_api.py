@@ -315,3 +315,76 @@ def test_the_script_of_a_black_box_says_what_the_gradient_should_be() -> None:
     place = f"gradient x0 at {found.evidence['index']} should be {found.evidence['numerical']}"
     assert place in script
     assert "expected" not in script  # that would be the function's own gradient
+
+
+class NoNumber(torch.autograd.Function):
+    """x^2, with nan for the derivative of what is below zero."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    def backward(ctx: Any, g: torch.Tensor) -> torch.Tensor:
+        (x,) = ctx.saved_tensors
+        return g * 2 * x.sqrt() ** 2
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        NoNumber.apply,
+        lambda x: torch.where(x > 0, x.sqrt(), 2 * x),  # 0 times infinity in what is not taken
+        lambda x: torch.where(x == 0, 1.0, x.sin() / x),
+    ],
+)
+def test_a_gradient_that_is_nan_where_the_function_is_smooth(function: Any) -> None:
+    x = torch.tensor([1.5, -1.25, 0.0], dtype=torch.float64, requires_grad=True)
+    report = check_gradients(function, x)
+    assert report.failed
+    assert report.worst is not None
+    assert report.worst.evidence["diagnosis"] == "not finite"
+    assert "finite derivative" in report.verdict
+
+
+@pytest.mark.parametrize("function", [torch.sqrt, torch.log, lambda x: x.abs() ** 0.5])
+def test_an_infinite_derivative_is_no_fault(function: Any) -> None:
+    x = torch.tensor([1.5, 0.0, 0.5], dtype=torch.float64, requires_grad=True)
+    assert not check_gradients(function, x).failed
+
+
+def test_a_module_without_shapes_is_refused() -> None:
+    with pytest.raises(UsageError, match="call it once"):
+        check_gradients(torch.nn.LazyLinear(3), torch.randn(2, 4))
+
+
+def test_what_is_known_of_pytorch_is_told() -> None:
+    x = randn(4, 4)
+    report = check_gradients(lambda x: torch.nn.functional.layer_norm(x, (4,)), x, order=2)
+    assert any("known of PyTorch's own torch.nn.functional.layer_norm" in n for n in report.notes)
+    assert any("github.com/pytorch/pytorch/issues/196700" in n for n in report.notes)
+
+
+def test_nested_forward_mode_of_a_function_is_unsupported() -> None:
+    class Sine(torch.autograd.Function):
+        @staticmethod
+        def forward(x: torch.Tensor) -> torch.Tensor:
+            return x.sin()
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+            ctx.save_for_backward(*inputs)
+            ctx.save_for_forward(*inputs)
+
+        @staticmethod
+        def backward(ctx: Any, g: torch.Tensor) -> torch.Tensor:
+            return g * ctx.saved_tensors[0].cos()
+
+        @staticmethod
+        def jvp(ctx: Any, t: torch.Tensor) -> torch.Tensor:
+            return t * ctx.saved_tensors[0].cos()
+
+    report = check_gradients(Sine.apply, randn(3), order=2)
+    assert report.ok, report
+    assert {r.outcome for r in report.results if r.check == "ff"} == {"unsupported"}

@@ -166,3 +166,27 @@ def test_a_stencil_needs_no_leaf() -> None:
                     one.program.calls, one.program.outputs)  # fmt: skip
     found = by_stencil(TorchEngine(), still, one.values, [np.ones(3)], {})
     assert found.value == 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_in_16_bits_a_factor_of_two_does_not_pass(seed: int) -> None:
+    class Twice(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            return x * 1
+
+        @staticmethod
+        def backward(ctx: Any, g: torch.Tensor) -> torch.Tensor:
+            return 2 * g
+
+    layer = torch.nn.Linear(8, 8)
+
+    def model(x: torch.Tensor, *, right: bool) -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            y = layer(x)
+            return torch.tanh(y if right else Twice.apply(y)).float().sum()
+
+    torch.manual_seed(seed)
+    x = torch.randn(2, 8, requires_grad=True)
+    assert not check_gradients(lambda x: model(x, right=False), x).ok
+    assert not check_gradients(lambda x: model(x, right=True), x).failed
