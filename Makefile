@@ -9,6 +9,7 @@
 # Long ones, of a quarter of an hour to an hour on two cores, each with a verdict of its own:
 # make full          verify refgrad at second order, ten times the generated graphs
 # make torch         judge PyTorch itself, by refgrad and by derivatives without rules
+# make half          what PyTorch loses in float16 and bfloat16
 # make edges         elementwise derivatives of both engines at the edges, against mpmath
 # make coverage      which classes of operands the generated graphs meet
 # make explore       the tests that draw their examples, with others each time
@@ -30,7 +31,7 @@ JOURNAL := reports/conformance.jsonl
 PAGE    := reports/conformance.html
 
 .DEFAULT_GOAL := help
-.PHONY: help install conformance report test lint bench peers clean full torch edges coverage explore selftest
+.PHONY: help install conformance report test lint bench peers clean full torch half edges coverage explore selftest
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -68,6 +69,9 @@ full: $(STAMP)
 
 torch: $(STAMP)
 	$(BIN)/conformance run --engine torch --order 2 --source corpus,opinfo,generated --journal $(RUNS)/torch-$$(date +%Y%m%d-%H%M%S).jsonl $(ARGS)
+
+half: $(STAMP)
+	$(BIN)/conformance run --engine torch --check half,half2 --source opinfo,generated --journal $(RUNS)/half-$$(date +%Y%m%d-%H%M%S).jsonl $(ARGS)
 
 edges: $(STAMP)
 	@status=0; for engine in refgrad torch; do \
