@@ -22,8 +22,10 @@ from conformance.engines.base import Engine
 from conformance.engines.torch import TorchEngine
 from conformance.errors import CaptureError, EngineError, GradientMismatch, Unsupported, UsageError
 from conformance.oracles.directional import moved
+from conformance.oracles.frozen import held
+from conformance.oracles.noise import writes
 from conformance.oracles.pairs import direction
-from conformance.program import Program, Values
+from conformance.program import Array, Program, Values
 from conformance.report.gradients import Report, summary
 from conformance.results import Result
 from conformance.settings import Settings, user_checks
@@ -182,6 +184,8 @@ def _check(
             "nothing to differentiate: no input requires grad; call requires_grad_() on one"
         )
     reference, opinion = _second_opinion(program, values)
+    if reference.name == "refgrad":
+        program, values = _with_own_constants(reference, program, values)
     settings = Settings(
         engine="torch", reference=reference.name, order=order, directions=directions, seed=seed,
         standalone=0, dtypes=(program.leaves[0].dtype,),
@@ -231,6 +235,33 @@ def _second_opinion(program: Program, values: Values) -> tuple[Engine, tuple[str
             f"refgrad has no opinion: the function depends on the signs that {names} leaves open",
         )
     return refgrad, ()
+
+
+def _with_own_constants(other: Engine, program: Program, values: Values) -> tuple[Program, Values]:
+    """The Program with torch's numbers for what depends on no leaf, where the other rounds them
+    otherwise (a table of positions in float32): of that neither has a derivative."""
+    reached = {leaf.name for leaf in program.leaves}
+    for call in program.calls:
+        if call.in_place or any(r.name in reached for r in call.refs):
+            reached.add(call.name)
+    free = [call.name for call in program.calls if call.name not in reached]
+    written = writes(program)
+    free = [name for name in free if name not in written]
+    if not free:
+        return program, values
+    own = TorchEngine()
+    try:
+        ours, theirs = (e.run(program, values, keep=free).kept for e in (own, other))
+        names = [n for n in free if not _bits(ours[n], theirs[n])]
+        return held(own, program, values, names) if names else (program, values)
+    except (EngineError, Unsupported):  # which the checks then tell
+        return program, values
+
+
+def _bits(a: tuple[Array, ...], b: tuple[Array, ...]) -> bool:
+    return len(a) == len(b) and all(
+        np.array_equal(x, y, equal_nan=x.dtype.kind in "fc") for x, y in zip(a, b, strict=True)
+    )
 
 
 def _same_values(other: Engine, program: Program, values: Values) -> bool:

@@ -8,7 +8,7 @@ they had, so that a numerical derivative compares.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -52,6 +52,23 @@ def frozen(engine: Engine, program: Program, values: Values) -> tuple[Program, V
     names = {c.name for c in stopped}
     weights = {w.name for c in padded if isinstance(w := _weight(c), Ref)}
     kept = engine.run(program, values, keep=names | weights).kept
+    return _with_constants(program, values, kept, names, {c.name for c in padded})
+
+
+def held(
+    engine: Engine, program: Program, values: Values, names: Collection[str]
+) -> tuple[Program, Values]:
+    """The Program with constants for the results of some calls, as the engine has them."""
+    return _with_constants(program, values, engine.run(program, values, keep=names).kept, names)
+
+
+def _with_constants(
+    program: Program,
+    values: Values,
+    kept: Mapping[str, tuple[Array, ...]],
+    names: Collection[str],
+    padded: Collection[str] = (),
+) -> tuple[Program, Values]:
     inputs, made = list(program.inputs), dict(values)
     constants: dict[Ref, Ref] = {}
     for name in sorted(names):
@@ -62,7 +79,7 @@ def frozen(engine: Engine, program: Program, values: Values) -> tuple[Program, V
 
     def constant(ref: Ref) -> Ref:
         if ref.name in names and ref not in constants:
-            raise Unsupported("a part of a result without gradient that is no tensor of its own")
+            raise Unsupported("a part of a constant result that is no tensor of its own")
         return constants.get(ref, ref)
 
     calls: list[Call] = []
@@ -71,7 +88,7 @@ def frozen(engine: Engine, program: Program, values: Values) -> tuple[Program, V
             continue
         args, kwargs = map_refs(constant, (call.args, call.kwargs))
         call = replace(call, args=args, kwargs=kwargs)
-        if any(call.name == p.name for p in padded):
+        if call.name in padded:
             calls += _without_padding(call, inputs, made, kept)
         else:
             calls.append(call)

@@ -135,6 +135,8 @@ class BlackBox:
         except Exception:  # what cannot be watched (compiled code); or it raises for itself again
             self.stops = Stops()
             outputs = self(*given)
+        if any(t.is_nested for t in _tensors(tree_leaves(outputs))):
+            raise UsageError("the function returns a nested tensor; return its values()")
         notes = []
         through = met.narrower({t.dtype for t in given})
         if through:
