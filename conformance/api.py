@@ -77,7 +77,8 @@ def check_gradients(
     and bfloat16 too: each call at the values given, and at these times powers of two.
 
     Raises GradientMismatch with str(report) where `raise_on_failure` is set and a derivative is
-    wrong; UsageError where nothing requires grad; and whatever `fn` itself raises.
+    wrong; UsageError where nothing requires grad; and whatever `fn` itself raises, unless it does
+    so at some of the inputs that were drawn alone, which are then left out.
     """
     if order not in (1, 2):
         raise UsageError(f"order is {order}; first (1) and second (2) order can be checked")
@@ -93,9 +94,18 @@ def check_gradients(
     results: list[Result] = []
     notes: list[str] = []
     sets = _sets(inputs, dict(kwargs or {}), factory, samples, seed)
-    for label, args, arguments in sets:
-        with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
-            found, said = _check(fn, args, arguments, label, order, directions, seed, half=half)
+    drawn_here = any(isinstance(x, Spec) for x in inputs)
+    for number, (label, args, arguments) in enumerate(sets):
+        try:
+            with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
+                found, said = _check(fn, args, arguments, label, order, directions, seed, half=half)
+        except UsageError:
+            raise
+        except Exception as error:
+            if not drawn_here or (number == len(sets) - 1 and not results):
+                raise
+            notes.append(f"left out, since the function raised {checks.one_line(error)}")
+            continue
         results += found
         notes += said
     report = summary(results, [*notes, *_known(results)], len(sets))

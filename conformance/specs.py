@@ -57,8 +57,11 @@ class Spec:
         floating = self.dtype.startswith(("float", "complex"))
         return text if self.requires_grad or not floating else text + " frozen"
 
-    def draw(self, choose: Choose, named: dict[str, int]) -> Array:
-        """An array; `named` has the sizes that names have in this sample, and is added to."""
+    def draw(self, choose: Choose, named: dict[str, int], turn: int = 0) -> Array:
+        """An array; `named` has the sizes that names have in this sample, and is added to.
+
+        The classes of values (ordinary, negative, zeros, ties, big) take turns.
+        """
         shape = []
         for size in self.sizes:
             if isinstance(size, str):
@@ -72,22 +75,22 @@ class Spec:
             high = math.floor(self.high) - (self.open_high and self.high == math.floor(self.high))
             numbers = [choose.integer(low, high) for _ in range(math.prod(shape))]
             return np.array(numbers, self.dtype).reshape(shape)
-        real = self._floats(choose, shape)
+        real = self._floats(choose, shape, turn)
         if self.dtype.startswith("complex"):
-            return (real + 1j * self._floats(choose, shape)).astype(self.dtype)
+            return (real + 1j * self._floats(choose, shape, turn)).astype(self.dtype)
         return classes.lay(real.astype(self.dtype), choose.of(classes.LAYOUTS))
 
-    def _floats(self, choose: Choose, shape: Sequence[int]) -> Array:
+    def _floats(self, choose: Choose, shape: Sequence[int], turn: int) -> Array:
         domain = Domain(self.low, self.high)
         if self.low == -math.inf and self.high < math.inf:  # the mirror image of one from below
             mirrored = replace(self, low=-self.high, high=math.inf)
-            return np.asarray(-mirrored._floats(choose, shape))
+            return np.asarray(-mirrored._floats(choose, shape, turn))
         if self.low > -math.inf and self.high < math.inf:
             z: Array = np.array(choose.noise(math.prod(shape))).reshape(shape)
             middle, half = (self.high + self.low) / 2, (self.high - self.low) / 2
             return np.asarray(middle + half * np.tanh(z))
         kinds = [kind for kind in domain.classes if kind != "zeros" or self._has_zero]
-        drawn = classes.draw(choose, shape, classes.REAL, choose.of(kinds))
+        drawn = classes.draw(choose, shape, classes.REAL, kinds[turn % len(kinds)])
         if self.low > -math.inf:  # what lies beyond the end comes back as far within
             drawn = self.low + np.abs(drawn - self.low)
             drawn[drawn == self.low] += 0.5 if self.open_low else 0.0
@@ -137,7 +140,7 @@ def draw(specs: Sequence[Spec], seed: int, number: int) -> list[Array]:
     """The arrays of sample `number`; the same seed and number give the same arrays."""
     choose = Seeded(f"{seed}/{number}")
     named: dict[str, int] = {}
-    return [each.draw(choose, named) for each in specs]
+    return [each.draw(choose, named, number + 2 * n) for n, each in enumerate(specs)]
 
 
 def tensors(specs: Sequence[Spec], seed: int, number: int) -> tuple[Any, ...]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from conformance import engines
 from conformance.checks import invariants
-from conformance.checks.base import Case, Check, Context, Finding, judge
+from conformance.checks.base import Case, Check, Context, Finding, judge, one_line
 from conformance.checks.forward import ForwardCheck
 from conformance.checks.half import HalfCheck
 from conformance.checks.narrow import NarrowCheck
@@ -107,4 +107,14 @@ def check_sample(sample: Sample, context: Context, source: str) -> Iterator[Resu
                 return
 
 
-__all__ = ["Case", "Check", "Context", "Finding", "check_sample", "context_for", "load", "names"]
+__all__ = [
+    "Case",
+    "Check",
+    "Context",
+    "Finding",
+    "check_sample",
+    "context_for",
+    "load",
+    "names",
+    "one_line",
+]

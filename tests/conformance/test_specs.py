@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -99,3 +101,27 @@ def test_the_same_seed_draws_the_same() -> None:
     assert np.array_equal(draw([each], 5, 1)[0], draw([each], 5, 1)[0])
     assert not np.array_equal(draw([each], 5, 1)[0][:1], draw([each], 6, 1)[0][:1])
     assert isinstance(each, Spec)
+
+
+def test_eight_samples_meet_every_class_of_values() -> None:
+    drawn = [draw([spec("float64[n, 3]")], seed, n)[0] for seed in range(5) for n in range(8)]
+    for eight in (drawn[k : k + 8] for k in range(0, 40, 8)):
+        assert max(np.abs(x).max() for x in eight) > 30
+        assert any((x == 0).any() for x in eight)
+        assert any((x < 0).all() for x in eight)
+
+
+def test_inputs_at_which_the_function_raises_are_left_out() -> None:
+    from conformance import check_gradients
+
+    def picky(x: Any) -> Any:
+        if (x.detach() < 0).any():
+            raise ValueError("negative")
+        return x.sqrt()
+
+    report = check_gradients(picky, spec("float64[3]"))
+    assert any(
+        "left out, since the function raised ValueError: negative" in n for n in report.notes
+    )
+    with pytest.raises(ValueError, match="negative"):
+        check_gradients(picky, spec("float64[3] in (-2, -1)"))
