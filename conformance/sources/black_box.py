@@ -20,7 +20,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
-from conformance.errors import UsageError
+from conformance.errors import CaptureError, UsageError
 from conformance.program import OPAQUE, Call, Input, Program, Ref, Values
 from conformance.sources.captured import module_of
 from conformance.sources.stops import Stops
@@ -61,6 +61,11 @@ class BlackBox:
             for tensor in _tensors(tree_leaves(holder.value)):
                 if tensor.requires_grad and tensor.is_leaf:
                     self._declare(tensor, "p", (holder.name,))
+        self.standing = [  # where some of them stand
+            holder
+            for holder in self.holders
+            if any(id(t) in self._names for t in _tensors(tree_leaves(holder.value)))
+        ]
         self.buffers = [
             (owner, name, buffer.detach().clone())
             for module in self.modules
@@ -100,9 +105,8 @@ class BlackBox:
             for module in self.modules:
                 stack.enter_context(_with_parameters(module, replaced))
             stack.enter_context(_with_buffers(self.buffers))
-            for holder in self.holders:
-                if any(id(t) in self._names for t in _tensors(tree_leaves(holder.value))):
-                    stack.enter_context(holder.holding(tree_map(replaced, holder.value)))
+            for holder in self.standing:
+                stack.enter_context(holder.holding(tree_map(replaced, holder.value)))
             with self.randomness.again():
                 return self.fn(*args, **kwargs)
 
@@ -210,6 +214,10 @@ def _holders(fn: Any, seen: set[int] | None = None) -> Iterator[_Holder]:
         except ValueError:  # a name that is not bound yet
             continue
         found.append(_Holder(name, value, functools.partial(setattr, cell, "cell_contents")))
+    if fn.__defaults__:
+        found.append(
+            _Holder("default", fn.__defaults__, functools.partial(setattr, fn, "__defaults__"))
+        )
     space = fn.__globals__
     found += [
         _Holder(name, space[name], functools.partial(space.__setitem__, name))
@@ -225,8 +233,12 @@ def _holders(fn: Any, seen: set[int] | None = None) -> Iterator[_Holder]:
 def _modules(fn: Any, holders: Sequence[_Holder]) -> list[torch.nn.Module]:
     """The modules whose parameters the function may use; none that is a part of another."""
     found: list[torch.nn.Module] = []
-    for value in (module_of(fn), *(h.value for h in holders)):
-        value = module_of(value) if callable(value) else value
+    for value in (fn, *(h.value for h in holders)):
+        if callable(value):
+            try:
+                value = module_of(value)
+            except CaptureError:  # a scripted one: its parameters cannot be replaced
+                continue
         for leaf in tree_leaves(value):
             if isinstance(leaf, torch.nn.Module) and leaf not in found:
                 found.append(leaf)

@@ -72,6 +72,13 @@ def by_module() -> Callable[..., Any]:
     return lambda x: net(x)
 
 
+def by_default() -> Callable[..., Any]:
+    def function(x: torch.Tensor, w: torch.Tensor = leaf(3, 4)) -> torch.Tensor:  # noqa: B008
+        return wrong(x, w)
+
+    return function
+
+
 def by_list() -> Callable[..., Any]:
     weights = [leaf(3, 4), {"last": leaf(3, 4)}]
     return lambda x: wrong(x, weights[0] * weights[1]["last"])  # type: ignore[index, call-overload]
@@ -91,6 +98,7 @@ def _seeded() -> None:
         (by_closure(), (leaf(3, 4),), {}),
         (by_list(), (leaf(3, 4),), {}),
         (by_global, (leaf(3, 4),), {}),
+        (by_default(), (leaf(3, 4),), {}),
         (functools.partial(wrong, w=leaf(3, 4)), (leaf(3, 4),), {}),
         (wrong, (leaf(3, 4),), {"w": leaf(3, 4)}),
         (lambda x, d: wrong(x, d["w"]), (leaf(3, 4), {"w": leaf(3, 4)}), {}),
