@@ -29,7 +29,7 @@ def perturbed(
         array = fresh[i.name]
         if array.dtype.kind in "fc":
             eps = epsilons * float(np.finfo(array.dtype).eps)
-            change: Array = 1 + eps * rng.standard_normal(array.shape)
+            change = np.asarray(1 + eps * rng.standard_normal(array.shape))
             with np.errstate(all="ignore"):
                 array *= change.astype(array.real.dtype)
     return fresh
