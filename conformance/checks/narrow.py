@@ -1,7 +1,8 @@
 """narrow: the engine's gradients in float32 against its own in float64, at the same numbers.
 
 A rule that is right in float64 can overflow, cancel or hard-code a constant in float32. How far a
-right float32 gradient may be off is measured at the point: by what an epsilon at the inputs does.
+right float32 gradient may be off is measured at the point: by what an epsilon at the inputs does,
+and where that does not explain it, by all that rounding does on the way (`checks.lost`).
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ import numpy as np
 
 from conformance import diagnosis
 from conformance.checks.base import VANISHING, Case, Finding
-from conformance.checks.compare import compare, measures
+from conformance.checks.compare import Difference, compare, measures
+from conformance.checks.doubt import entry_of
+from conformance.checks.lost import Rounding
 from conformance.engines.base import Vjp
 from conformance.errors import EngineError, Unsupported
 from conformance.oracles.pairs import flat
-from conformance.oracles.torch_autograd import SPREADS, scale, spread
+from conformance.oracles.torch_autograd import SPREADS, Gradients, scale, spread
 from conformance.program import Array, Input, Program, Symbol, Values, map_tree
 
 _NARROW = {"float64": "float32", "complex128": "complex64"}
@@ -25,6 +28,9 @@ _WIDE = {narrow: wide for wide, narrow in _NARROW.items()}
 APART = 0.5  # of the values' scale: rounding moves them by less
 UNDERFLOW = 2.0**20  # of float32's smallest normal numbers: terms below them are lost
 FACTOR = 4.0  # times the tolerance of two float32 results: one whole forward and backward in it
+KINK = "rounding in float32 decides on which side of a kink or a jump an operand is"
+LOST = "rounding in float32 on the way may cost the gradient {:.1e}; it is off by {:.1e}"
+CANCELLED = "terms that cancel in float32 may cost the gradient {:.1e}; it is off by {:.1e}"
 
 
 class NarrowCheck:
@@ -39,95 +45,126 @@ class NarrowCheck:
             return
         narrow, low = cast(program, case.values, _NARROW)
         wide, high = cast(narrow, low, _WIDE)
+        cotangents = [_in(_NARROW, c) for c in case.steady_cotangents]
+        dtype = "float32"
         try:
-            ours = case.engine.vjp(narrow, low, self._cotangents(case, narrow))
+            ours = case.engine.vjp(narrow, low, cotangents)
+            dtype = "float64"
+            right = case.engine.vjp(wide, high, [_in(_WIDE, c) for c in cotangents])
         except (EngineError, Unsupported) as error:
-            text = f"it does not run in float32: {str(error).splitlines()[0]}"
+            text = f"it does not run in {dtype}: {str(error).strip().splitlines()[0]}"
             yield Finding("unsupported", {"reason": text})
             return
-        yield self._compared(case, (narrow, low), (wide, high), ours)
+        off = _off(ours, right)
+        if off > APART:
+            text = "are others: signs that are free, or a jump"
+            text = "in float32 " + text if np.isfinite(off) else "are not finite in float32"
+            yield Finding("unsupported", {"reason": f"its values {text}"})
+            return
+        programs = (narrow, low), (wide, high)
+        rounding = Rounding(case, *programs, tuple(cotangents), right.gradients, off)
+        yield _compared(case, rounding, ours.gradients)
 
-    def _cotangents(self, case: Case, narrow: Program) -> list[Array | None]:
-        made: list[Array | None] = []
-        for cotangent in case.steady_cotangents:
-            if cotangent is None:
-                made.append(None)
+
+def _in(dtypes: Mapping[str, str], array: Array | None) -> Array | None:
+    return None if array is None else array.astype(dtypes.get(array.dtype.name, array.dtype.name))
+
+
+def _off(ours: Vjp, right: Vjp) -> float:
+    """What the values in float32 are off by beside their scale; inf where they are not finite."""
+    most = 0.0
+    for a, b in zip(ours.outputs, right.outputs, strict=True):
+        if a.shape == b.shape and np.isfinite(b).all() and scale(b):
+            gap = float(np.abs(flat(a) - flat(b)).max(initial=0.0))
+            most = max(most, gap / scale(b) if np.isfinite(gap) else np.inf)
+    return most
+
+
+def _compared(case: Case, rounding: Rounding, gradients: Gradients) -> Finding:
+    """The finding for all leaves: the first that is wrong, else what is lost, else passed."""
+    narrow, truth = rounding.narrow, rounding.truth
+    spreads = spread(rounding.gradients, *narrow, truth, case.rng("narrow"))
+    compared = 0
+    excused: Finding | None = None
+    for leaf in narrow[0].leaves:
+        found, right = gradients.get(leaf.name), truth[leaf.name]
+        if found is not None and found.dtype.name != leaf.dtype:
+            text = f"the gradient of a {leaf.dtype} leaf is {found.dtype.name}"
+            said = {"leaf": case.alias(leaf.name), "diagnosis": "dtype", "description": text}
+            return Finding("failed", said | {"verdict": f"engine wrong: {text}"})
+        if found is None or right is None:
+            if (found is None) is (right is None):
                 continue
-            to = _NARROW.get(cotangent.dtype.name, cotangent.dtype.name)
-            made.append(cotangent.astype(to))
-        return made
+            text = "a gradient arises in one of float32 and float64 alone"
+            said = {"leaf": case.alias(leaf.name), "verdict": f"engine wrong: {text}"}
+            return Finding("failed", said | {"diagnosis": "float32"})
+        compared += found.size
+        finding = _judged(case, rounding, leaf, found, right, SPREADS * spreads[leaf.name])
+        if finding is not None and finding.outcome == "failed":
+            return finding
+        excused = excused or finding
+    return excused or Finding("passed", {"compared": compared})
 
-    def _compared(
-        self,
-        case: Case,
-        narrow: tuple[Program, Values],
-        wide: tuple[Program, Values],
-        ours: Vjp,
-    ) -> Finding:
-        program, high = wide
-        cotangents = [
-            None if c is None else c.astype(_WIDE.get(c.dtype.name, c.dtype.name))
-            for c in self._cotangents(case, narrow[0])
-        ]
 
-        def gradients(values: Values) -> Mapping[str, Array | None]:
-            return case.engine.vjp(program, values, cotangents).gradients
+def _judged(
+    case: Case, rounding: Rounding, leaf: Input, found: Array, right: Array, spread: Array
+) -> Finding | None:
+    """What is to be said of a leaf's gradient; None where it holds."""
+    limits = np.finfo(found.dtype)
+    eps = float(limits.eps)
+    ours, relative = found.astype(right.dtype), FACTOR * case.relative(leaf.dtype)
+    allowed = spread + 2 * eps * np.abs(flat(right)) + UNDERFLOW * float(limits.tiny)
+    difference = compare(ours, right, relative=relative, absolute=allowed)
+    if difference is None:
+        return None
+    natural = VANISHING * eps * case.natural[leaf.name]
+    if difference.kind == "value" and max(scale(found), scale(right)) <= natural:
+        return None  # both are no more than what rounding leaves of terms that cancel
+    if difference.kind == "nan" and scale(right) > float(limits.max):
+        return None  # the right gradient is beyond float32
+    evidence = measures(difference, leaf.dtype) | {"leaf": case.alias(leaf.name)}
+    if difference.index is not None:
+        excused = _excused(rounding, leaf, (ours, right), (relative, allowed), difference)
+        if excused is not None:
+            return replace(excused, evidence=evidence | excused.evidence)
+    said = diagnosis.diagnose(ours, right, tuple(leaf.shape))
+    text = "its float32 gradient is not the float64 one, by more than rounding"
+    evidence |= {"diagnosis": "float32", "description": said.sentence}
+    return Finding("failed", evidence | {"verdict": f"engine wrong: {text}"})
 
-        right_vjp = case.engine.vjp(program, high, cotangents)
-        for a, b in zip(ours.outputs, right_vjp.outputs, strict=True):
-            if a.shape != b.shape or not np.isfinite(b).all():
-                continue
-            if not np.isfinite(a).all():
-                text = "its values are not finite in float32"
-            elif float(np.abs(flat(a) - flat(b)).max(initial=0.0)) > APART * scale(b):
-                text = "its values in float32 are others: signs that are free, or a jump"
-            else:
-                continue
-            return Finding("unsupported", {"reason": text})
-        truth = right_vjp.gradients
 
-        def moved(values: Values) -> Mapping[str, Array | None]:
-            return gradients({n: v.astype(high[n].dtype) for n, v in values.items()})
+def _excused(
+    rounding: Rounding,
+    leaf: Input,
+    gradients: tuple[Array, Array],
+    tolerances: tuple[float, Array],
+    difference: Difference,
+) -> Finding | None:
+    """What explains every entry that differs and is no fault; None where nothing does."""
+    ours, right = gradients
+    relative, allowed = tolerances
+    assert difference.index is not None
+    entry = entry_of(ours, difference.index, right)
+    lost = rounding.lost(leaf.name)
+    gone = ~np.isfinite(flat(ours)) & (lost >= scale(right))  # as what is divided by nearly 0
+    ours = np.where(gone, flat(right), flat(ours)).view(right.dtype).reshape(right.shape)
+    allowed = np.maximum(allowed, lost)
+    if compare(ours, right, relative=relative, absolute=allowed) is None:
+        if rounding.jumps(leaf.name, entry):
+            return Finding("unsupported", {"reason": KINK})
+        return _precision(LOST.format(lost[entry], difference.error))
+    beyond = np.abs(flat(ours) - flat(right)) / np.maximum(allowed, relative * scale(right))
+    (entries,) = np.nonzero(beyond > 1)
+    entries = entries[np.argsort(-beyond[entries])]
+    bounds = rounding.cancelled(leaf.name, entries)
+    allowed[entries] = np.maximum(allowed[entries], bounds)
+    if compare(ours, right, relative=relative, absolute=allowed) is None:
+        return _precision(CANCELLED.format(float(bounds.max(initial=0.0)), difference.error))
+    return None
 
-        spreads = spread(moved, *narrow, truth, case.rng("narrow"))
-        compared = 0
-        for leaf in narrow[0].leaves:
-            found, right = ours.gradients.get(leaf.name), truth[leaf.name]
-            if found is not None and found.dtype.name != leaf.dtype:
-                text = f"the gradient of a {leaf.dtype} leaf is {found.dtype.name}"
-                said = {"leaf": case.alias(leaf.name), "diagnosis": "dtype", "description": text}
-                return Finding("failed", said | {"verdict": f"engine wrong: {text}"})
-            if found is None or right is None:
-                if (found is None) is (right is None):
-                    continue
-                text = "a gradient arises in one of float32 and float64 alone"
-                said = {"leaf": case.alias(leaf.name), "verdict": f"engine wrong: {text}"}
-                return Finding("failed", said | {"diagnosis": "float32"})
-            compared += found.size
-            limits = np.finfo(found.dtype)
-            allowed = SPREADS * spreads[leaf.name] + 2 * float(limits.eps) * np.abs(flat(right))
-            allowed = allowed + UNDERFLOW * float(limits.tiny)
-            relative = FACTOR * case.relative(leaf.dtype)
-            difference = compare(
-                found.astype(right.dtype), right, relative=relative, absolute=allowed
-            )
-            if difference is None:
-                continue
-            if difference.kind == "value" and self._vanishes(case, leaf, found, right):
-                continue
-            if difference.kind == "nan" and scale(right) > float(np.finfo(found.dtype).max):
-                continue  # the right gradient is beyond float32
-            said_of = diagnosis.diagnose(found.astype(right.dtype), right, tuple(leaf.shape))
-            text = "its float32 gradient is not the float64 one, by more than rounding"
-            evidence = measures(difference, leaf.dtype) | {"leaf": case.alias(leaf.name)}
-            evidence |= {"diagnosis": "float32", "description": said_of.sentence}
-            return Finding("failed", evidence | {"verdict": f"engine wrong: {text}"})
-        return Finding("passed", {"compared": compared})
 
-    def _vanishes(self, case: Case, leaf: Input, found: Array, right: Array) -> bool:
-        """Whether both are no more than what rounding in float32 leaves of terms that cancel."""
-        eps = float(np.finfo(found.dtype).eps)
-        return max(scale(found), scale(right)) <= VANISHING * eps * case.natural[leaf.name]
+def _precision(reason: str) -> Finding:
+    return Finding("precision", {"reason": reason, "verdict": f"precision: {reason}"})
 
 
 def cast(program: Program, values: Values, dtypes: Mapping[str, str]) -> tuple[Program, Values]:

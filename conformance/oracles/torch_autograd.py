@@ -20,14 +20,16 @@ SPREADS = 16.0  # a right gradient lies within this many spreads (NUMERICS: fals
 SWITCH = 1e-4  # a change above this part of the leaf's scale is a switch, not rounding
 
 
-def perturbed(program: Program, values: Values, rng: np.random.Generator) -> Values:
-    """The values with every float changed by a relative epsilon of its dtype, times a Gaussian."""
+def perturbed(
+    program: Program, values: Values, rng: np.random.Generator, epsilons: float = 1.0
+) -> Values:
+    """The values with every float changed by so many epsilons of its dtype, times a Gaussian."""
     fresh = layout(program.inputs, values)
     for i in program.inputs:
         array = fresh[i.name]
         if array.dtype.kind in "fc":
-            eps = np.finfo(array.dtype).eps
-            change = 1 + eps * rng.standard_normal(array.shape)
+            eps = epsilons * float(np.finfo(array.dtype).eps)
+            change = np.asarray(1 + eps * rng.standard_normal(array.shape))
             with np.errstate(all="ignore"):
                 array *= change.astype(array.real.dtype)
     return fresh
