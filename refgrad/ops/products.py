@@ -30,7 +30,7 @@ def _same_dtype(a: Any, b: Any) -> None:
         )
 
 
-@op(contiguous=True)
+@op
 def matmul(input: Any, other: Any) -> Any:
     """The matrix product over the last two dimensions; vectors as in PyTorch.
 
