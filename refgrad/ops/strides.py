@@ -140,6 +140,30 @@ def transformed(out: Any, values: Sequence[Any]) -> Any:
     return in_order(out, sorted(range(x.ndim), key=lambda d: (d in last, d in dims, -x.strides[d])))
 
 
+def contracted(out: Any, values: Sequence[Any]) -> Any:
+    """As einsum's: a product without sums as its operands lie, else as bmm makes it.
+
+    That is, the labels of both sides of the last product, then those of one, then those of the other.
+    """
+    equation, operands = values[:2]
+    inputs, output = equation.split("->")
+    *first, last = inputs.split(",")
+    if set(output) >= set(inputs) - {","}:
+        turned = [
+            np.transpose(x, [s.index(c) for c in output if c in s])[
+                tuple([slice(None) if c in s else None for c in output])
+            ]
+            for s, x in zip((*first, last), operands)
+        ]
+        return iterated(out, turned)
+    rest = "".join(first)
+    if len(first) == 1 and not set(rest).intersection(last) - set(output):
+        return rows(out, values)  # each was summed alone
+    sides = [(c in rest, c in last) for c in output]
+    ranks = {side: n for n, side in enumerate(dict.fromkeys([(True, True), *sides]))}
+    return in_order(out, sorted(range(out.ndim), key=lambda d: ranks[sides[d]]))
+
+
 def indexed(out: Any, x: Any, index: Sequence[Any]) -> Any:
     """x[index], where arrays and full slices index: as a TensorIterator of all of them has it."""
     arrays = [p for p in index if not isinstance(p, slice)]
@@ -233,6 +257,7 @@ LAID: dict[str, Any] = _named(
     (formatted, "constant_pad_nd resample native_batch_norm"),
     (pooled, "maximum"),
     (images, "average bin_maximum"),
+    (contracted, "_contract"),
     (transformed, "_c2c _c2r _r2c"),
     (
         columns,
