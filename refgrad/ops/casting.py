@@ -16,7 +16,16 @@ from refgrad.ops.op import METHODS, composite, op
 from refgrad.ops.strides import copied, suggested
 from refgrad.tensor import Tensor
 
-__all__ = ["clone", "detach", "fill", "is_complex", "is_floating_point", "is_tensor", "numel", "result_type"]
+__all__ = [
+    "clone",
+    "detach",
+    "fill",
+    "is_complex",
+    "is_floating_point",
+    "is_tensor",
+    "numel",
+    "result_type",
+]
 
 
 @op(node_name="ToCopyBackward0", method=False)
@@ -139,12 +148,13 @@ def to(input: Any, *args: Any, **kwargs: Any) -> Any:
             copy = copy or (arg is True and arg is args[-1] and len(args) > 2)
     if where is not None and (wanted := usable(where)) is not input.device:
         input, copy = to_device(input, wanted), False
+    kept = memory_format in (None, preserve_format)
     if target is not None and target is not input.dtype:
-        input, copy = to_dtype(input, target), False
-    if copy:
+        made = to_dtype(input, target)
+        return made if kept else contiguous(made, memory_format)
+    if copy or not (kept or memory_format is suggested(input._array)):
         return clone(input, memory_format=memory_format)
-    alike = memory_format in (None, preserve_format, suggested(input._array))
-    return input if alike else clone(input, memory_format=memory_format)
+    return input
 
 
 @composite
