@@ -44,6 +44,13 @@ _UP_TO_SIGNS = frozenset(
     f"torch.{name}"
     for name in ("linalg.eigh", "linalg.eig", "linalg.svd", "linalg.qr", "svd", "qr")
 )
+_READ_MEMORY = frozenset(
+    f"torch.{name}"
+    for name in (
+        "as_strided", "as_strided_", "as_strided_copy", "as_strided_scatter", "Tensor.as_strided",
+        "Tensor.as_strided_", "Tensor.view", "Tensor.view_as",
+    )
+)  # fmt: skip
 _ITSELF = "torch's own of another run"
 _UNLIKE = (
     "judged as a black box: the captured calls do not follow the inputs as the function does "
@@ -229,8 +236,8 @@ def _alike(program: Program, values: Values, box: Program, box_values: Values) -
 def _second_opinion(program: Program, values: Values) -> tuple[Engine, tuple[str, ...]]:
     """refgrad where it has every call; else torch, whose forward the numerical check then uses.
 
-    So too where the function depends on the signs of eigenvectors or singular vectors, and refgrad
-    has others: both are right.
+    So too where the function depends on the signs of eigenvectors or singular vectors, or on the
+    order of a result's dimensions in memory, and refgrad has others: both are right.
     """
     from conformance.engines.refgrad import RefgradEngine
 
@@ -243,6 +250,12 @@ def _second_opinion(program: Program, values: Values) -> tuple[Engine, tuple[str
         names = ", ".join(free)
         return TorchEngine(), (
             f"refgrad has no opinion: the function depends on the signs that {names} leaves open",
+        )
+    reading = _READ_MEMORY.intersection(program.targets)
+    if reading and (target := _first_other(refgrad, program, values)) in reading:
+        return TorchEngine(), (
+            f"refgrad has no opinion: the function depends on the memory layout of what {target} "
+            "reads, which refgrad gives otherwise",
         )
     return refgrad, ()
 
@@ -272,6 +285,25 @@ def _bits(a: tuple[Array, ...], b: tuple[Array, ...]) -> bool:
     return len(a) == len(b) and all(
         np.array_equal(x, y, equal_nan=x.dtype.kind in "fc") for x, y in zip(a, b, strict=True)
     )
+
+
+def _first_other(other: Engine, program: Program, values: Values) -> str | None:
+    """The first call that gives `other` another value than torch, or raises there alone."""
+    try:
+        theirs = TorchEngine().run(program, values, keep=("*",)).kept
+    except (EngineError, Unsupported):  # which the checks then tell
+        return None
+    try:
+        ours = other.run(program, values, keep=("*",)).kept
+    except EngineError as error:
+        return next((c.target for c in program.calls if c.name == error.call), None)
+    except Unsupported as error:
+        return error.reason.partition(":")[0]
+    for call in program.calls:
+        pairs = zip(ours.get(call.name, ()), theirs.get(call.name, ()), strict=False)
+        if any(compare(a, b, relative=SAME) is not None for a, b in pairs):
+            return call.target
+    return None
 
 
 def _same_values(other: Engine, program: Program, values: Values) -> bool:

@@ -336,7 +336,7 @@ def _by_tanhshrink(g: Any, input: Any) -> Any:
 tanhshrink.vjp(input=_by_tanhshrink)
 
 
-@op(method=False, contiguous=True)
+@op(method=False)
 def logsigmoid(input):
     """log(sigmoid(x)) = -log(1 + e^-x)."""
     return -np.logaddexp(-input, 0.0)

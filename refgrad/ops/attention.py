@@ -10,8 +10,9 @@ import numpy as np
 from refgrad.ops.dropping import dropout
 from refgrad.ops.joining import cat
 from refgrad.ops.linear import linear
-from refgrad.ops.op import composite
+from refgrad.ops.op import composite, lay
 from refgrad.ops.placing import constant
+from refgrad.ops.strides import like_first
 from refgrad.tensor import wrap
 
 __all__: list[str] = []
@@ -71,7 +72,10 @@ def scaled_dot_product_attention(
         weights = scores.masked_fill(blind, 0.0).softmax(-1).masked_fill(blind, 0.0)
     if dropout_p > 0:
         weights = dropout(weights, dropout_p, True)
-    return weights.matmul(value)
+    out = weights.matmul(value)
+    if dropout_p > 0 or any(x.ndim != 4 or x.stride(-1) != 1 for x in (query, key, value)):
+        return out
+    return lay(out, like_first, (query._array,))  # as torch's kernel for these has them
 
 
 def _project(

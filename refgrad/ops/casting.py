@@ -10,12 +10,22 @@ import numpy as np
 from refgrad import dtypes
 from refgrad.device import cpu as host
 from refgrad.device import device, device_of, place, usable
-from refgrad.layouts import contiguous_format
+from refgrad.layouts import contiguous_format, preserve_format
 from refgrad.ops.arrays import unbroadcast
 from refgrad.ops.op import METHODS, composite, op
+from refgrad.ops.strides import copied, suggested
 from refgrad.tensor import Tensor
 
-__all__ = ["clone", "detach", "fill", "is_complex", "is_floating_point", "is_tensor", "numel", "result_type"]
+__all__ = [
+    "clone",
+    "detach",
+    "fill",
+    "is_complex",
+    "is_floating_point",
+    "is_tensor",
+    "numel",
+    "result_type",
+]
 
 
 @op(node_name="ToCopyBackward0", method=False)
@@ -45,8 +55,12 @@ to_device.vjp(input=_back).linear("input")
 
 @op
 def clone(input: Any, *, memory_format: Any = None) -> Any:
-    """A copy, its dimensions in the same order in memory; with `contiguous_format` in row-major order."""
-    return np.copy(input, order="C" if memory_format is contiguous_format else "K")
+    """A copy, its dimensions in the same order in memory, or in that of `memory_format`.
+
+    Raises:
+        RuntimeError: the format is a channels-last one and the rank does not fit.
+    """
+    return copied(input, memory_format)
 
 
 clone.vjp(input=lambda g: g).linear("input")
@@ -100,15 +114,19 @@ def detach(input: Any) -> Any:
 
 @composite
 def contiguous(input: Any, memory_format: Any = None) -> Any:
-    """`input` itself where its elements lie in row-major order, else a copy that does."""
-    return input if input.is_contiguous() else clone(input, memory_format=contiguous_format)
+    """`input` itself where its elements lie as `memory_format` says, else a copy that does.
+
+    The format is row-major order by default.
+    """
+    wanted = contiguous_format if memory_format is None else memory_format
+    return input if input.is_contiguous(wanted) else clone(input, memory_format=wanted)
 
 
 @composite
 def to(input: Any, *args: Any, **kwargs: Any) -> Any:
     """`input` in another dtype or on another device: itself where nothing changes.
 
-    Takes a dtype, a device, another tensor, or a device and a dtype, and `copy`.
+    Takes a dtype, a device, another tensor, or a device and a dtype; `copy` and `memory_format`.
 
     Raises:
         RuntimeError: the device is not usable here.
@@ -116,7 +134,7 @@ def to(input: Any, *args: Any, **kwargs: Any) -> Any:
     target, where = kwargs.pop("dtype", None), kwargs.pop("device", None)
     copy = kwargs.pop("copy", False)
     kwargs.pop("non_blocking", None)
-    kwargs.pop("memory_format", None)
+    memory_format = kwargs.pop("memory_format", None)
     if kwargs:
         raise TypeError(f"to() got an unexpected keyword argument '{next(iter(kwargs))}'")
     for arg in args:
@@ -130,9 +148,13 @@ def to(input: Any, *args: Any, **kwargs: Any) -> Any:
             copy = copy or (arg is True and arg is args[-1] and len(args) > 2)
     if where is not None and (wanted := usable(where)) is not input.device:
         input, copy = to_device(input, wanted), False
-    if target is None or target is input.dtype:
-        return clone(input) if copy else input
-    return to_dtype(input, target)
+    kept = memory_format in (None, preserve_format)
+    if target is not None and target is not input.dtype:
+        made = to_dtype(input, target)
+        return made if kept else contiguous(made, memory_format)
+    if copy or not (kept or memory_format is suggested(input._array)):
+        return clone(input, memory_format=memory_format)
+    return input
 
 
 @composite
@@ -149,7 +171,7 @@ def cpu(input: Any, **kwargs: Any) -> Any:
 
 def _cast(name: str, target: dtypes.dtype) -> Any:
     def cast(input: Any, *, memory_format: Any = None) -> Any:
-        return to(input, target)
+        return to(input, target, memory_format=memory_format)
 
     cast.__name__ = name
     cast.__doc__ = f"`input` as {target!r}."

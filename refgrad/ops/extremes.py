@@ -42,7 +42,7 @@ METHODS["where"] = lambda input, condition, other: where(condition, input, other
 METHODS["where"].__name__ = "where"
 
 
-@op(inplace=True, contiguous=True)
+@op(inplace=True)
 def masked_fill(input: Any, mask: Any, value: Any) -> Any:
     """`input` with `value`, a number or a 0-d tensor, where `mask` holds.
 

@@ -10,8 +10,9 @@ import numpy as np
 from refgrad import dtypes
 from refgrad.ops.arrays import wrap_dim
 from refgrad.ops.matrices import conj, is_complex, values
-from refgrad.ops.op import op
+from refgrad.ops.op import lay, op
 from refgrad.ops.shaping import roll
+from refgrad.ops.strides import transformed
 
 _SWAPPED = {None: "forward", "backward": "forward", "forward": "backward", "ortho": "ortho"}
 
@@ -204,7 +205,12 @@ def rfftn(input: Any, s: Any = None, dim: Any = None, norm: str | None = None) -
     dims, sizes = _sizes(input, s, dim, norm)
     if not dims:
         raise RuntimeError("rfftn must transform at least one axis")
-    x = _r2c(_resize_all(_real_only("rfftn", input), dims, sizes), dims[-1], norm)
+    x = _resize_all(_real_only("rfftn", input), dims, sizes)
+    return lay(_half(x, dims, norm), transformed, (x._array, tuple(dims[:-1]), dims[-1:]))
+
+
+def _half(x: Any, dims: Sequence[int], norm: str | None) -> Any:
+    x = _r2c(x, dims[-1], norm)
     return _c2c(x, tuple(dims[:-1]), norm, False) if dims[1:] else x
 
 
@@ -229,7 +235,11 @@ def hfftn(input: Any, s: Any = None, dim: Any = None, norm: str | None = None) -
 def ihfftn(input: Any, s: Any = None, dim: Any = None, norm: str | None = None) -> Any:
     """The inverse of `hfftn`."""
     _check_norm(norm)
-    return np.conj(rfftn(_real_only("ihfftn", input), s, dim, _SWAPPED[norm]))
+    dims, sizes = _sizes(input, s, dim, norm)
+    if not dims:
+        raise RuntimeError("ihfftn must transform at least one axis")
+    x = _resize_all(_real_only("ihfftn", input), dims, sizes)
+    return np.conj(_half(x, dims, _SWAPPED[norm]))
 
 
 def _over_two(transform: Callable[..., Any], name: str) -> Callable[..., Any]:

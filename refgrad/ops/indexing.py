@@ -10,6 +10,7 @@ from refgrad.libraries import on_device
 from refgrad.ops.arrays import wrap_dim
 from refgrad.ops.kernels import add_at
 from refgrad.ops.op import composite, op
+from refgrad.ops.strides import columns, indexed
 from refgrad.tensor import Tensor, wrap
 
 __all__ = [
@@ -88,7 +89,10 @@ def read(x: Any, index: Index) -> Any:
         IndexError: an index is out of range, or there are too many.
     """
     first, second = normalize(index, x.ndim)
-    return x[first] if second is None else x[first][second]
+    if second is None:
+        return x[first]
+    x = x[first]
+    return indexed(x[second], x, second)
 
 
 @op(view=True, method=False, node_name="SelectBackward0")
@@ -248,10 +252,10 @@ def nonzero(input: Any, *, as_tuple: bool = False) -> Any:
     """The indices of the elements that are not zero: a row an element, or a vector a dimension."""
     array = input._array
     if as_tuple:
-        return tuple(wrap(i) for i in np.nonzero(np.atleast_1d(array)))
+        return tuple(wrap(np.copy(i)) for i in np.nonzero(np.atleast_1d(array)))
     if array.ndim == 0:
         return wrap(np.empty_like(array, shape=(int(array != 0), 0), dtype=np.int64))
-    return wrap(np.argwhere(array))
+    return wrap(columns(np.argwhere(array), ()))
 
 
 @composite

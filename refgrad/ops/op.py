@@ -16,6 +16,7 @@ rule may do, it is its forward.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -30,6 +31,7 @@ from refgrad.ops.arrays import as_array
 from refgrad.ops.forward import push
 from refgrad.ops.placing import together
 from refgrad.ops.promotion import promote
+from refgrad.ops.strides import LAID, LAID_COMPOSITES, iterated, rows
 from refgrad.outputs import into
 from refgrad.tensor import FUNCTIONS as FUNCTIONS
 from refgrad.tensor import UFUNCS as UFUNCS
@@ -63,8 +65,8 @@ class Op:
 
     `promote` names the arguments that are brought to one dtype first, by PyTorch's promotion; with
     `floats` integers become the default dtype. `view` says that the result may share memory with
-    the first argument; `contiguous` that it is laid out anew, whatever the arguments' layout;
-    `differentiable` how many of several results have a gradient (None: all); `unread` that no rule
+    the first argument, and lies in memory as it comes; other results are laid out by the rule that
+    `refgrad.ops.strides` has for the op. `differentiable` how many of several results have a gradient (None: all); `unread` that no rule
     reads the first of them, so that it need not be saved and may be written in place, and that the
     rules take None for the others where no gradient reached any of these; `variadic` the parameter
     that also takes loose positional integers.
@@ -81,7 +83,6 @@ class Op:
         promote: Sequence[str] = (),
         floats: bool = False,
         view: bool = False,
-        contiguous: bool = False,
         differentiable: int | None = 1,
         unread: bool = False,
         variadic: str | None = None,
@@ -93,7 +94,9 @@ class Op:
         self.name = self.__name__ = name or forward.__name__
         self.__doc__ = forward.__doc__
         self.view = view
-        self.contiguous = contiguous
+        self.laid: Any = (
+            None if view else LAID.get(self.name, iterated if self.elementwise else rows)
+        )
         self.floats = floats
         self.differentiable = differentiable
         self.unread = unread
@@ -175,8 +178,8 @@ class Op:
             several = self._several(out, values, raws, links)
             return push(self, values, raws, several) if Levels.open else several
         out = as_array(out)
-        if self.contiguous and not out.flags.c_contiguous:
-            out = np.copy(out, order="C")
+        if self.laid is not None:
+            out = self.laid(out, raws)
         node = None
         if links and out.dtype.kind in "fc":
             node = self._node(links, values, raws, out)
@@ -348,6 +351,9 @@ class Op:
     ) -> Any:
         """Wrap several results; those that have a gradient hang on one node."""
         arrays = [as_array(o) for o in out]
+        if self.laid is not None:
+            rules = self.laid if type(self.laid) is tuple else (self.laid,) * len(arrays)
+            arrays = [laid(a, raws) for laid, a in zip(rules, arrays, strict=True)]
         results = [
             make_view(a, None, self, tuple(values), i) if self.view else wrap(a)
             for i, a in enumerate(arrays)
@@ -411,9 +417,43 @@ def composite(
         return lambda f: composite(f, method=method, name=name)
     if name is not None:
         function.__name__ = name
+    if function.__name__ in LAID_COMPOSITES:
+        function = _laying(function, LAID_COMPOSITES[function.__name__])
     if method:
         METHODS[function.__name__] = function
     return function
+
+
+def _laying(function: Callable[..., Any], rule: Any) -> Callable[..., Any]:
+    """`function` with its results, which are its own, laid out by `rule`; of several one for each."""
+
+    @functools.wraps(function)
+    def made(*args: Any, **kwargs: Any) -> Any:
+        out = function(*args, **kwargs)
+        raws = [_raw(v) for v in (*args, *kwargs.values())]
+        if not isinstance(out, tuple):
+            return lay(out, rule, raws)
+        rules = rule if type(rule) is tuple else (rule,) * len(out)
+        results = [lay(o, r, raws) for o, r in zip(out, rules)]
+        return type(out)(*results) if hasattr(out, "_fields") else tuple(results)
+
+    return made
+
+
+def lay(out: Any, rule: Any, raws: Sequence[Any]) -> Any:
+    """A result, which no one else has yet, laid out by `rule`, given the arrays it was made of."""
+    if not isinstance(out, Tensor):
+        return out
+    array = rule(out._array, raws)
+    if array is out._array:
+        return out
+    if out._base is not None:
+        return _copied(out, lambda input: np.copy(rule(input, raws), order="K"))
+    out._array = array
+    return out
+
+
+_copied = Op(lambda input, copy: copy(input), name="clone", method=False).vjp(input=lambda g: g)
 
 
 def alias(name: str, function: Any) -> Any:

@@ -114,6 +114,7 @@ def pad(input: Any, pad: Any, mode: str = "constant", value: Any = None) -> Any:
             f"Only 2D, 3D, 4D, 5D padding with non-constant padding are supported for now: "
             f"{len(pad)} widths with an input of {input.ndim} dimensions"
         )
+    input = input.contiguous() if mode == "circular" else input
     for i in range(d):
         before, after = pad[2 * i : 2 * i + 2]
         dim = wrap_dim(-1 - i, input.ndim)

@@ -30,7 +30,7 @@ def _same_dtype(a: Any, b: Any) -> None:
         )
 
 
-@op(contiguous=True)
+@op
 def matmul(input: Any, other: Any) -> Any:
     """The matrix product over the last two dimensions; vectors as in PyTorch.
 
@@ -383,9 +383,7 @@ def einsum(equation: Any, *operands: Any) -> Any:
         raise RuntimeError(
             f"einsum(): output subscript {min(missing)} does not appear in the equation for any input"
         )
-    out = _contract(",".join(full) + "->" + output, prepared)
-    summed = len(operands) > 1 and not set("".join(full)) <= set(output)
-    return out.contiguous() if summed else out  # as PyTorch's: its views and copies depend on it
+    return _contract(",".join(full) + "->" + output, prepared)
 
 
 def _from_sublists(args: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:

@@ -32,7 +32,7 @@ def _widened(input: Any, dtype: Any) -> Any:
     return input.astype(np.int64) if input.dtype.kind in "bui" else input
 
 
-@op(contiguous=True)
+@op
 def sum(input, dim=None, keepdim=False, *, dtype=None):
     """The sum over `dim` (all by default)."""
     return sum_over(_widened(input, dtype), dims_of(dim, input.ndim), keepdim)
@@ -62,7 +62,7 @@ def count(shape: tuple[int, ...], dim: Any) -> int:
     return n
 
 
-@op(contiguous=True)
+@op
 def mean(input, dim=None, keepdim=False, *, dtype=None):
     """The mean over `dim` (all by default).
 
@@ -121,7 +121,7 @@ def _by_factor(g: Any, shape: tuple[int, ...], input: Any, dim: Any, keepdim: bo
     return g * _others(input, wrap_dim(dim, len(shape)))
 
 
-@op(contiguous=True)
+@op
 def prod(input, dim=None, keepdim=False, *, dtype=None):
     """The product over one dimension, or of all elements."""
     axes = dims_of(dim, input.ndim)

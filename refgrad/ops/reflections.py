@@ -52,6 +52,7 @@ def _reflect(C: Any, v: Any, t: Any) -> Any:
     return C - np.matmul(t * v, np.matmul(adjoint(v), C))
 
 
+@composite(method=False)
 def householder_product(A: Any, tau: Any) -> Any:
     """The first columns of the product of the reflections 1 - tau_i v_i v_i^H, v_i in A's columns."""
     check_matrix("linalg.householder_product", A, square=False)
@@ -144,6 +145,7 @@ def ldl_factor(A: Any, *, hermitian: bool = False) -> LDLFactor:
     return LDLFactor(*ldl_factor_ex(A, hermitian=hermitian, check_errors=True)[:2])
 
 
+@composite(method=False)
 def ldl_solve(LD: Any, pivots: Any, B: Any, *, hermitian: bool = False) -> Any:
     """The X with A X = B, from `ldl_factor` of A; no gradient."""
     check_matrix("torch.linalg.ldl_solve", LD)

@@ -27,7 +27,7 @@ def _reversed_cumsum(g: Any, dim: Any) -> Any:
     return np.flip(np.cumsum(np.flip(g, axis=dim), axis=dim), axis=dim)
 
 
-@op(inplace=True, contiguous=True)
+@op(inplace=True)
 def cumsum(input, dim, *, dtype=None):
     """The sums of the elements up to each one."""
     dim, input = wrap_dim(dim, input.ndim), _in(input, dtype)
@@ -72,7 +72,7 @@ def _by_decay(g: Any, decay: Any, dim: int, out: Any) -> Any:
 recurrence.vjp(input=lambda g, decay, dim: back(g, decay, dim), decay=_by_decay)
 
 
-@op(inplace=True, contiguous=True)
+@op(inplace=True)
 def cumprod(input, dim, *, dtype=None):
     """The products of the elements up to each one."""
     dim, input = wrap_dim(dim, input.ndim), _in(input, dtype)
@@ -95,7 +95,7 @@ FUNCTIONS[np.cumprod] = lambda x, axis: cumprod(x, axis)
 # --- logcumsumexp ----------------------------------------------------------------------------------
 
 
-@op(contiguous=True)
+@op
 def logcumsumexp(input, dim):
     """The log of the sum of exp up to each element."""
     dim = wrap_dim(dim, input.ndim)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from refgrad.layouts import contiguous_format
 from refgrad.libraries import to_host
 from refgrad.ops.arrays import unbroadcast, wrap_dim, wrap_dims
 from refgrad.ops.op import METHODS, composite, op
@@ -349,7 +350,7 @@ def flipud(input: Any) -> Any:
     return flip(input, (0,))
 
 
-@op(contiguous=True)
+@op
 def roll(input: Any, shifts: Any, dims: Any = None) -> Any:
     """Rolled by `shifts` along `dims`, or flattened."""
     if dims is None or (isinstance(dims, Sequence) and not dims):
@@ -384,7 +385,7 @@ def rot90(input: Any, k: int = 1, dims: Any = (0, 1)) -> Any:
         raise RuntimeError("expected rotation dims to be different")
     k %= 4
     if k == 0:
-        return input.clone()
+        return input.clone(memory_format=contiguous_format)
     if k == 2:
         return flip(input, (a, b))
     return transpose(flip(input, (b,)), a, b) if k == 1 else flip(transpose(input, a, b), (b,))
@@ -404,7 +405,7 @@ def _repeat(input: Any, *repeats: Any) -> Any:
     full = reshape(expand(reshape(input, tuple(ones)), tuple(pairs)), [
         r * n for r, n in zip(sizes, shape, strict=True)
     ])  # fmt: skip
-    return full if full._base is None else full.clone()
+    return full if full._base is None else full.clone(memory_format=contiguous_format)
 
 
 _repeat.__name__ = "repeat"
@@ -462,7 +463,7 @@ def narrow(input: Any, dim: int, start: Any, length: int) -> Any:
 
 def _copying(name: str, function: Any) -> Any:
     def copied(*args: Any, **kwargs: Any) -> Any:
-        return function(*args, **kwargs).clone()
+        return function(*args, **kwargs).clone(memory_format=contiguous_format)
 
     copied.__name__ = name
     copied.__doc__ = f"`{function.__name__}` into new memory."

@@ -16,7 +16,7 @@ from refgrad.tensor import Tensor
 __all__ = ["log_softmax", "logsumexp", "softmax"]
 
 
-@op(method=False, name="softmax", contiguous=True)
+@op(method=False, name="softmax")
 def _softmax(input, dim):
     """e^x / sum of e^x; from x - max, as e^x overflows."""
     if input.size == 0:
@@ -26,7 +26,7 @@ def _softmax(input, dim):
     return e
 
 
-@op(method=False, name="log_softmax", contiguous=True)
+@op(method=False, name="log_softmax")
 def _log_softmax(input, dim):
     """x - log(sum of e^x), by way of x - max."""
     if input.size == 0:

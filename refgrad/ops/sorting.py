@@ -10,11 +10,12 @@ from refgrad.libraries import beside
 from refgrad.ops.arrays import wrap_dim
 from refgrad.ops.extrema import pick, share
 from refgrad.ops.extremes import ceil, floor, round
-from refgrad.ops.op import composite, op
+from refgrad.ops.op import composite, lay, op
 from refgrad.ops.placing import constant
 from refgrad.ops.pointwise import lerp
 from refgrad.ops.scattering import gather
 from refgrad.ops.shaping import flatten, movedim, narrow, squeeze, unsqueeze
+from refgrad.ops.strides import like_first
 from refgrad.tensor import Tensor, wrap
 
 __all__ = [
@@ -84,7 +85,7 @@ def order(input: Any, dim: Any, descending: Any) -> Any:
 def sort(input: Any, dim: int = -1, descending: bool = False, stable: bool | None = None) -> Any:
     """The elements in order along `dim`, and their indices."""
     at = order(input, dim, descending)
-    return sort_result(gather(input, dim, at), at)
+    return sort_result(lay(gather(input, dim, at), like_first, (input._array,)), at)
 
 
 @composite

@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from refgrad.layouts import contiguous_format
 from refgrad.libraries import as_strided as strided
 from refgrad.libraries import beside, writeable
 from refgrad.ops.arrays import wrap_dim
 from refgrad.ops.complexes import view_as_real
 from refgrad.ops.indexing import at_dim, placed_at
 from refgrad.ops.op import composite, op
-from refgrad.ops.shaping import permute
+from refgrad.ops.shaping import inverse_order, permute
+from refgrad.ops.strides import memory_order
 from refgrad.tensor import wrap
 from refgrad.views import View
 
@@ -24,13 +26,13 @@ __all__ = [
 ]  # fmt: skip
 
 
-@op(inplace=True, contiguous=True)
+@op(inplace=True)
 def tril(input: Any, diagonal: Any = 0) -> Any:
     """The lower triangle up to `diagonal`, zeros above."""
     return np.where(_lower(input, diagonal), input, np.zeros_like(input))
 
 
-@op(inplace=True, contiguous=True)
+@op(inplace=True)
 def triu(input: Any, diagonal: Any = 0) -> Any:
     """The upper triangle from `diagonal`, zeros below."""
     return np.where(_lower(input, diagonal - 1), np.zeros_like(input), input)
@@ -94,7 +96,7 @@ diagonal.vjp(
 @composite
 def diagonal_copy(input: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
     """The diagonal over two dimensions, in new memory."""
-    return diagonal(input, offset, dim1, dim2).clone()
+    return diagonal(input, offset, dim1, dim2).clone(memory_format=contiguous_format)
 
 
 @composite
@@ -207,7 +209,7 @@ def as_strided(input: Any, size: Any, stride: Any, storage_offset: Any = None) -
     offset = storage_offset
     if offset is None:
         offset = (input.data_ptr() - base.data_ptr()) // array.itemsize
-    order = sorted(range(array.ndim), key=lambda d: -array.strides[d])
+    order = memory_order(array)
     if array.dtype != input._array.dtype or not np.transpose(array, order).flags.c_contiguous:
         raise NotImplementedError("as_strided of a tensor whose base has gaps or another dtype")
     last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
@@ -216,25 +218,28 @@ def as_strided(input: Any, size: Any, stride: Any, storage_offset: Any = None) -
             f"setStorage: sizes {list(size)}, strides {list(stride)}, storage offset {offset} are out "
             f"of bounds for storage of {array.size} elements"
         )
-    whole = base if array.flags.c_contiguous else permute(base, tuple(order))
+    whole = base if array.flags.c_contiguous else permute(base, order)
     return _strided(whole, size, stride, offset)
 
 
 @composite
 def as_strided_copy(input: Any, size: Any, stride: Any, storage_offset: Any = None) -> Any:
     """The elements at the strides given, in new memory."""
-    return as_strided(input, size, stride, storage_offset).clone()
+    return as_strided(input, size, stride, storage_offset).clone(memory_format=contiguous_format)
 
 
 @composite
 def as_strided_scatter(
     input: Any, src: Any, size: Any, stride: Any, storage_offset: Any = None
 ) -> Any:
-    """`input` with `src` at the places of a strided view."""
+    """`input` with `src` at the places of a strided view of its memory."""
     from refgrad.ops.indexing import setitem
 
     places = _places(tuple(size), tuple(stride), storage_offset or 0)
-    return setitem(input.reshape(-1), (places,), src).reshape(input.shape)
+    order = memory_order(input._array)
+    lying = permute(input, order)
+    made = setitem(lying.reshape(-1), (places,), src).reshape(lying.shape)
+    return permute(made, inverse_order(order, len(order)))
 
 
 @op(view=True, name="unfold")
@@ -272,4 +277,4 @@ _unfold.vjp(input=_fold)
 @composite(method=False)
 def unfold_copy(input: Any, dimension: int, size: int, step: int) -> Any:
     """The windows of `size` elements along a dimension, in new memory."""
-    return _unfold(input, dimension, size, step).clone()
+    return _unfold(input, dimension, size, step).clone(memory_format=contiguous_format)

@@ -12,6 +12,7 @@ from refgrad.levels import Levels
 from refgrad.mode import state
 from refgrad.ops.arrays import as_array
 from refgrad.ops.op import Op
+from refgrad.ops.strides import iterated
 from refgrad.tensor import UFUNCS, Tensor, wrap
 
 _REAL_SCALARS = frozenset((bool, int, float))
@@ -97,6 +98,8 @@ class Binary(Op):
             return super().__call__(input, other)
         if not isinstance(out, np.ndarray):
             out = as_array(out)
+        if left and right and not (x.flags.c_contiguous and y.flags.c_contiguous):
+            out = iterated(out, (x, y))
         if state.enabled and self.rules:
             first = left and input._requires_grad
             second = right and other._requires_grad

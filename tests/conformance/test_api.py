@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -243,6 +244,55 @@ def test_eigenvectors_of_other_signs_are_as_right(monkeypatch: pytest.MonkeyPatc
     assert other.ok, str(other)
     said = [any("signs" in note for note in r.notes) for r in (report, other)]
     assert any(said)  # torch has the signs of one of the two, or of neither
+
+
+def frames(x: torch.Tensor) -> torch.Tensor:
+    """Overlapping frames of a padded signal, as audio code makes them."""
+    padded = torch.nn.functional.pad(x.mT, (2, 2))
+    along = padded.stride(1)
+    return padded.as_strided((x.shape[1], 5, 4), (padded.stride(0), 2 * along, along)).sin()
+
+
+def flat(x: torch.Tensor) -> torch.Tensor:
+    """A view of what torch lays out anew."""
+    return torch.nn.functional.pad(x.mT, (2, 2)).view(-1).sin()
+
+
+FLAT: list[Callable[[torch.Tensor], torch.Tensor]] = [
+    lambda x: torch.cat([x.mT, x.mT], 0).view(-1).sin(),
+    lambda x: torch.stack([x.mT, x.mT]).view(2, -1),
+    lambda x: torch.linalg.inv(x[:2]).mT.view(-1),
+    lambda x: torch.logsumexp(x.mT[None], 1).view(-1),
+    lambda x: torch.nn.functional.max_pool1d(x.mT, 2).view(-1),
+]
+
+
+@pytest.mark.parametrize("fn", [frames, flat, *FLAT])
+def test_what_reads_the_memory_of_a_result_is_judged_against_refgrad(fn: Any) -> None:
+    report = check_gradients(fn, randn(8, 2))
+    assert report.ok, str(report)
+    assert not report.notes
+
+
+@pytest.mark.parametrize(("fn", "name"), [(frames, "as_strided"), (flat, "Tensor.view")])
+def test_another_memory_layout_is_as_right(
+    fn: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pad = refgrad.nn.functional.pad
+    monkeypatch.setattr(refgrad.nn.functional, "pad", lambda *a: pad(*a).mT.contiguous().mT)
+    report = check_gradients(fn, randn(8, 2))
+    monkeypatch.undo()
+    assert report.ok, str(report)
+    assert any(f"memory layout of what torch.{name} reads" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("fn", [frames, flat])
+def test_another_value_is_no_matter_of_layout(fn: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refgrad, "sin", lambda x: x.cos())
+    report = check_gradients(fn, randn(8, 2))
+    monkeypatch.undo()
+    assert not report.ok
+    assert not any("no opinion" in note for note in report.notes)
 
 
 def test_what_torch_has_no_derivative_of_is_unsupported() -> None:
