@@ -36,7 +36,7 @@ POOR = 1e-5  # a bound above this part of the terms' sum decides nothing,
 COARSE = 4.0  # nor one above so many tolerances, where these are more
 FINE = 1e-4  # tolerances above it are of 16 bits
 BLIND = 0.45  # of a derivative: allowed so much, one that is twice as large would pass
-FEW = 8  # entries that are not finite, of a leaf
+FEW, MOST_LOST = 4, 16  # entries that are not finite, of a leaf and of all
 EACH = 64  # entries that are looked at one by one
 LOCALISED = 4096  # leaves of more entries are not searched
 
@@ -90,19 +90,22 @@ class _Judged:
             self.theirs = case.reference.vjp(program, values, self.cotangents).gradients
 
     def lost(self) -> Finding | None:
-        """The first entry that is not finite where the function has a derivative; FEW are tried.
+        """The first entry that is not finite where the function has a derivative.
 
-        Where an output is not finite, a zero cotangent times an infinite slope is no fault.
+        Of a leaf FEW are tried, and MOST_LOST of all. Where an output is not finite, a zero
+        cotangent times an infinite slope is no fault.
         """
         case = self.case
         if not self.steady:
             return None
+        tried = 0
         for leaf in case.program.leaves:
             ours, theirs = self.ours.get(leaf.name), self.theirs.get(leaf.name)
             if ours is None or theirs is None or not ours.shape == theirs.shape == leaf.shape:
                 continue
             neither = ~np.isfinite(ours) & ~np.isfinite(theirs)  # else the check vjp tells
-            for place in np.flatnonzero(neither)[:FEW]:
+            for place in np.flatnonzero(neither)[: min(FEW, MOST_LOST - tried)]:
+                tried += 1
                 index = tuple(int(n) for n in np.unravel_index(place, leaf.shape))
                 opinion = self._entry(leaf.name, index)
                 if opinion.kink is not None or opinion.reason or not np.isfinite(opinion.value):
