@@ -115,24 +115,29 @@ def check_gradients(
             continue
         results += found
         notes += said
-    report = summary(results, [*notes, *_known(results)], len(sets))
+    report = summary(results, notes, len(sets))
     if raise_on_failure and report.failed:
         raise GradientMismatch(str(report))
     return report
 
 
-def _known(results: list[Result]) -> list[str]:
-    """What is known of the faults of PyTorch's own ops among these."""
+def _known(results: list[Result], program: Program) -> list[str]:
+    """What is known of the faults of PyTorch's own ops among these; a single call is blamed."""
     listed = expectations.load("torch")
+    alone = program.targets[0] if len(program.targets) == 1 else ""
+    plain = not any(call.in_place or call.opaque for call in program.calls)  # torch's alone
     found = dict[str, None]()
     for result in results:
-        culprit = str(result.evidence.get("culprit", ""))
+        culprit = str(result.evidence.get("culprit", alone))
         name = culprit.removeprefix("torch.").removeprefix("Tensor.").removeprefix("ops.aten.")
         blamed = replace(result, op=name or "-")
         for known in listed:
-            if (known.op, known.call) != ("*", "*") and known.covers(blamed):
+            specific = (known.op, known.call) != ("*", "*") or (plain and known.verdict != "*")
+            if specific and known.covers(blamed):
                 link = f" [{known.link}]" if known.link else ""
-                found[f"known of PyTorch's own {culprit}: {known.reason}{link}"] = None
+                found[
+                    f"known of PyTorch{f', {culprit}' if culprit else ''}: {known.reason}{link}"
+                ] = None
     return list(found)
 
 
@@ -213,7 +218,7 @@ def _check(
     results = list(checks.check_sample(sample, context, SOURCE))
     if not context.independent:
         results = [replace(r, evidence={"against": _ITSELF, **r.evidence}) for r in results]
-    return results, [*notes, *opinion]
+    return results, [*notes, *opinion, *_known(results, program)]
 
 
 def _alike(program: Program, values: Values, box: Program, box_values: Values) -> bool:

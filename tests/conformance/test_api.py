@@ -412,8 +412,13 @@ def test_a_module_without_shapes_is_refused() -> None:
 def test_what_is_known_of_pytorch_is_told() -> None:
     x = randn(4, 4)
     report = check_gradients(lambda x: torch.nn.functional.layer_norm(x, (4,)), x, order=2)
-    assert any("known of PyTorch's own torch.nn.functional.layer_norm" in n for n in report.notes)
+    assert any("known of PyTorch, torch.nn.functional.layer_norm" in n for n in report.notes)
     assert any("github.com/pytorch/pytorch/issues/196700" in n for n in report.notes)
+
+
+def test_what_torch_raises_of_its_own_is_known() -> None:
+    report = check_gradients(lambda x: torch.softmax(x, 1), randn(4, 4), order=2)
+    assert any("known of PyTorch, torch.softmax: The tangent of softmax" in n for n in report.notes)
 
 
 def test_nested_forward_mode_of_a_function_is_unsupported() -> None:
