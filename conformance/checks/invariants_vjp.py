@@ -242,7 +242,7 @@ def expanded_inputs(case: Case) -> Iterator[Claim]:
     along: dict[str, int] = {}
     for i in case.program.inputs:
         axes = [n for n, size in enumerate(i.shape) if size > 1]
-        if i.requires_grad and axes and i.storage is None:
+        if i.requires_grad and axes and i.storage is None and not i.name.startswith("p"):
             along[i.name] = axis = int(rng.choice(axes))
             first = case.values[i.name].take([0], axis)
             values[i.name] = np.ascontiguousarray(np.broadcast_to(first, i.shape))
@@ -376,9 +376,13 @@ def ordered(shape: tuple[int, ...], rng: np.random.Generator) -> tuple[int, ...]
 
 
 def _movable(program: Program) -> list[Input]:
-    """The inputs whose memory may lie otherwise: no other shares it, and nothing is written."""
+    """The inputs whose memory may lie otherwise: no other shares it, and nothing is written.
+
+    A module's parameters lie as the module made them.
+    """
     writes = any(call.in_place for call in program.calls)
-    return [i for i in program.inputs if i.storage is None and (i.requires_grad or not writes)]
+    own = [i for i in program.inputs if i.storage is None and not i.name.startswith("p")]
+    return [i for i in own if i.requires_grad or not writes]
 
 
 def _restrided(program: Program, strides: dict[str, tuple[int, ...]]) -> Program:

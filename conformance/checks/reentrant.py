@@ -15,6 +15,7 @@ import numpy as np
 from conformance import diagnosis
 from conformance.checks.base import Case, Finding
 from conformance.checks.compare import compare, measures
+from conformance.errors import EngineError
 from conformance.program import Call, Program, Ref, Values, map_refs
 
 LATER = "_2"  # the suffix of the second run's names
@@ -39,7 +40,16 @@ class ReentrantCheck:
             yield Finding("inconclusive", {"reason": text})
             return
         silent = [None] * len(case.cotangents)
-        both = case.engine.vjp(*twice(program, case.values), [*case.cotangents, *silent])
+        try:
+            both = case.engine.vjp(*twice(program, case.values), [*case.cotangents, *silent])
+        except EngineError:  # the other point is outside the domain
+            inward = twice(program, case.values, -NUDGE)
+            try:
+                both = case.engine.vjp(*inward, [*case.cotangents, *silent])
+            except EngineError as error:
+                text = f"the function refuses other values: {str(error).splitlines()[0]}"
+                yield Finding("unsupported", {"reason": text})
+                return
         compared = 0
         for leaf in program.leaves:
             found, expected = both.gradients.get(leaf.name), alone.gradients[leaf.name]
@@ -61,8 +71,8 @@ class ReentrantCheck:
         yield Finding("passed", {"compared": compared})
 
 
-def twice(program: Program, values: Values) -> tuple[Program, Values]:
-    """The Program and a second run of it at other values, as one Program; outputs in order."""
+def twice(program: Program, values: Values, by: float = NUDGE) -> tuple[Program, Values]:
+    """The Program and a second run of it with other leaves, as one Program; outputs in order."""
     rename = {i.name: i.name + LATER for i in program.inputs}
     rename |= {c.name: c.name + LATER for c in program.calls}
 
@@ -75,8 +85,8 @@ def twice(program: Program, values: Values) -> tuple[Program, Values]:
         array = values[i.name]
         storage = None if i.storage is None else i.storage + LATER
         inputs.append(replace(i, name=rename[i.name], storage=storage))
-        moves = array.dtype.kind in "fc" and i.storage is None
-        made[rename[i.name]] = array * array.dtype.type(1 + NUDGE) if moves else array.copy()
+        moves = i.requires_grad and i.storage is None
+        made[rename[i.name]] = array * array.dtype.type(1 + by) if moves else array.copy()
     for call in program.calls:
         args, kwargs = map_refs(later, (call.args, call.kwargs))
         calls.append(_renamed(call, rename, args, kwargs))

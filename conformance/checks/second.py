@@ -172,7 +172,7 @@ class SecondOrder:
             text = "neither engine's gradient is known to be right, so its differences say nothing"
             return Opinion(float("nan"), float("inf"), "none", text)
         try:
-            return of_gradient(engine, case.program, case.values, self.cotangents, self.wide, onto)
+            return of_gradient(engine, *case.numerical, self.cotangents, self.wide, onto)
         except (Unsupported, EngineError):
             return Opinion(float("nan"), float("inf"), "none", _FAILED)
 

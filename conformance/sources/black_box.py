@@ -45,7 +45,7 @@ class BlackBox:
         self.fn = fn
         self.arguments = tree_flatten((tuple(args), dict(kwargs)))
         self.holders = tuple(_holders(fn))
-        self.modules = _modules(fn, self.holders)
+        self.modules = _modules(fn, (*self.arguments[0], *(h.value for h in self.holders)))
         self.tensors: dict[str, torch.Tensor] = {}  # by the name of the input
         self.aliases: dict[str, tuple[str, ...]] = {}
         self._names: dict[int, str] = {}  # by the tensor's id
@@ -58,22 +58,24 @@ class BlackBox:
             for name, parameter in module.named_parameters():
                 self._declare(parameter, "p", (name,))
         for holder in self.holders:
-            for tensor in _tensors(tree_leaves(holder.value)):
+            for tensor in _tensors(_leaves(holder.value)):
                 if tensor.requires_grad and tensor.is_leaf:
                     self._declare(tensor, "p", (holder.name,))
         self.standing = [  # where some of them stand
             holder
             for holder in self.holders
-            if any(id(t) in self._names for t in _tensors(tree_leaves(holder.value)))
+            if any(id(t) in self._names for t in _tensors(_leaves(holder.value)))
         ]
+        kept: dict[int, torch.Tensor] = {}
         self.buffers = [
-            (owner, name, buffer.detach().clone())
+            (owner, name, kept.setdefault(id(buffer), buffer.detach().clone()))
             for module in self.modules
             for owner in module.modules()
             for name, buffer in owner._buffers.items()
             if buffer is not None
         ]
         self.stops = Stops()
+        self.unseen: list[tuple[torch.Tensor, torch.Tensor | None]] = []  # leaves, out of reach
         self.randomness = _Randomness(_generators((self.arguments[0], self.holders)))
 
     def _declare(self, tensor: torch.Tensor, kind: str, aliases: tuple[str, ...] = ()) -> None:
@@ -109,6 +111,14 @@ class BlackBox:
                 stack.enter_context(holder.holding(tree_map(replaced, holder.value)))
             with self.randomness.again():
                 return self.fn(*args, **kwargs)
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Buffers, random numbers and gradients of leaves out of reach are afterwards as before."""
+        with _with_buffers(self.buffers), self.randomness.again():
+            yield
+        for tensor, gradient in self.unseen:
+            tensor.grad = gradient
 
     @property
     def steady(self) -> Callable[..., Any] | None:
@@ -150,9 +160,10 @@ class BlackBox:
         hooked = [n for n, t in self.tensors.items() if t.requires_grad and _hooks(t)]
         if hooked:
             notes.append(_HOOKED.format(names=", ".join(hooked)))
-        unseen = {id(t) for t in _accumulated(outputs)} - {id(t) for t in given}
-        if unseen:
-            notes.append(_UNSEEN.format(count=len(unseen)))
+        own = {id(t) for t in given}
+        self.unseen = [(t, t.grad) for t in _accumulated(outputs) if id(t) not in own]
+        if self.unseen:
+            notes.append(_UNSEEN.format(count=len(self.unseen)))
         refs = tuple(Ref(i.name) for i in inputs)
         box = Call("v0", OPAQUE + name, refs, opaque=self, through=through)
         return Program(tuple(inputs), (box,), _references(outputs, ())), values, tuple(notes)
@@ -202,7 +213,20 @@ def _holders(fn: Any, seen: set[int] | None = None) -> Iterator[_Holder]:
     while isinstance(fn, functools.partial):
         for key, value in fn.keywords.items():
             yield _Holder(key, value, functools.partial(fn.keywords.__setitem__, key))
+        for value in fn.args:  # modules alone can be replaced in there
+            if isinstance(value, torch.nn.Module) or callable(value):
+                yield _Holder("partial", value, lambda _: None)
+                yield from _holders(value, seen)
         fn = fn.func
+    if isinstance(fn, torch.nn.Module):
+        yield _Holder("module", fn, lambda _: None)
+    owner = getattr(fn, "__self__", None) if inspect.ismethod(fn) else fn
+    plain = not isinstance(owner, torch.nn.Module | type) and not inspect.isroutine(owner)
+    if plain and hasattr(owner, "__dict__"):
+        for name, value in list(vars(owner).items()):
+            yield _Holder(name, value, functools.partial(vars(owner).__setitem__, name))
+        if owner is fn:
+            fn = type(fn).__call__ if callable(fn) else None
     fn = inspect.unwrap(getattr(fn, "__func__", fn)) if callable(fn) else fn
     if not inspect.isfunction(fn) or id(fn) in seen:
         return
@@ -218,6 +242,9 @@ def _holders(fn: Any, seen: set[int] | None = None) -> Iterator[_Holder]:
         found.append(
             _Holder("default", fn.__defaults__, functools.partial(setattr, fn, "__defaults__"))
         )
+    keywords = fn.__kwdefaults__ or {}
+    for name, value in keywords.items():
+        found.append(_Holder(name, value, functools.partial(keywords.__setitem__, name)))
     space = fn.__globals__
     found += [
         _Holder(name, space[name], functools.partial(space.__setitem__, name))
@@ -230,16 +257,16 @@ def _holders(fn: Any, seen: set[int] | None = None) -> Iterator[_Holder]:
             yield from _holders(holder.value, seen)
 
 
-def _modules(fn: Any, holders: Sequence[_Holder]) -> list[torch.nn.Module]:
+def _modules(fn: Any, held: Sequence[Any]) -> list[torch.nn.Module]:
     """The modules whose parameters the function may use; none that is a part of another."""
     found: list[torch.nn.Module] = []
-    for value in (fn, *(h.value for h in holders)):
+    for value in (fn, *held):
         if callable(value):
             try:
                 value = module_of(value)
             except CaptureError:  # a scripted one: its parameters cannot be replaced
                 continue
-        for leaf in tree_leaves(value):
+        for leaf in _leaves(value):
             if isinstance(leaf, torch.nn.Module) and leaf not in found:
                 found.append(leaf)
     parts = {id(part) for module in found for part in module.modules() if part is not module}
@@ -262,8 +289,9 @@ def _with_parameters(module: torch.nn.Module, replaced: Callable[[Any], Any]) ->
 def _with_buffers(buffers: list[tuple[torch.nn.Module, str, torch.Tensor]]) -> Iterator[None]:
     before = [owner._buffers[name] for owner, name, _ in buffers]
     try:
+        fresh: dict[int, torch.Tensor] = {}  # one for those that share one
         for owner, name, value in buffers:
-            owner._buffers[name] = value.clone()
+            owner._buffers[name] = fresh.setdefault(id(value), value.clone())
         yield
     finally:
         for (owner, name, _), buffer in zip(buffers, before, strict=True):
@@ -311,8 +339,16 @@ def _alike(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
 
 def _generators(tree: tuple[list[Any], tuple[_Holder, ...]]) -> list[torch.Generator]:
     arguments, holders = tree
-    held = [leaf for holder in holders for leaf in tree_leaves(holder.value)]
+    held = [leaf for holder in holders for leaf in _leaves(holder.value)]
     return [leaf for leaf in (*arguments, *held) if isinstance(leaf, torch.Generator)]
+
+
+def _leaves(value: Any) -> list[Any]:
+    """The leaves of what a function holds; none of what holds itself."""
+    try:
+        return list(tree_leaves(value))
+    except RecursionError:
+        return []
 
 
 def _tensors(leaves: Sequence[Any]) -> list[torch.Tensor]:
@@ -338,7 +374,7 @@ def _accumulated(outputs: Any) -> Iterator[torch.Tensor]:
 
 
 class _Met(TorchDispatchMode):
-    """The floating dtypes of all that is computed within."""
+    """The floating dtypes to which something more precise is rounded within."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -348,24 +384,31 @@ class _Met(TorchDispatchMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        self.dtypes |= {
-            t.dtype
-            for t in _tensors(tree_leaves(result))
-            if (t.is_floating_point() or t.is_complex()) and t.device.type != "meta" and t.numel()
-        }
+        given = [_eps(t.dtype) for t in _floating((args, kwargs))]
+        if given:
+            self.dtypes |= {t.dtype for t in _floating(result) if _eps(t.dtype) > min(given)}
         return result
 
     def narrower(self, given: set[torch.dtype]) -> str:
         """The least precise of them by name; nothing where one of `given` is no more precise."""
-
-        def eps(dtype: torch.dtype) -> float:
-            return float(torch.finfo(dtype).eps)
-
         floating = [d for d in given if d.is_floating_point or d.is_complex]
-        least = max(self.dtypes, key=eps, default=None)
-        if least is None or eps(least) <= max(map(eps, floating), default=0.0):
+        least = max(self.dtypes, key=_eps, default=None)
+        if least is None or _eps(least) <= max(map(_eps, floating), default=0.0):
             return ""
         return str(least).removeprefix("torch.")
+
+
+def _eps(dtype: torch.dtype) -> float:
+    return float(torch.finfo(dtype).eps)
+
+
+def _floating(tree: Any) -> list[torch.Tensor]:
+    """The floating and complex tensors of a tree that hold numbers."""
+    found = _tensors(tree_leaves(tree))
+    return [
+        t for t in found
+        if (t.is_floating_point() or t.is_complex()) and t.device.type != "meta" and t.numel()
+    ]  # fmt: skip
 
 
 def _references(tree: Any, path: tuple[int | str, ...]) -> Any:

@@ -89,7 +89,7 @@ def module_of(fn: Any) -> torch.nn.Module | None:
 def _of_the_compiler(error: BaseException) -> bool:
     """Whether it was raised while torch.compile looked at the code."""
     frames = traceback.walk_tb(error.__traceback__)
-    return any("/torch/_dynamo/" in frame.f_code.co_filename for frame, _ in frames)
+    return any("/torch/_dynamo/convert_frame" in f.f_code.co_filename for f, _ in frames)
 
 
 def cotangents_for(outputs: Sequence[Array]) -> list[Array | None]:

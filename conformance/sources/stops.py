@@ -28,10 +28,9 @@ class Stops:
 
     def __init__(self) -> None:
         self.recorded: list[tuple[Any, list[torch.Tensor]] | None] = []
-        self.renormed = False
 
     def __bool__(self) -> bool:
-        return any(self.recorded) or self.renormed
+        return any(self.recorded)
 
     @property
     def in_reverse_alone(self) -> bool:
@@ -65,21 +64,23 @@ class _Watching(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func is _RENORM and self.replays:  # at the point itself the weight is in bounds by now
-            return args[0]
+        written = args[0] if args and _writes(func) and isinstance(args[0], torch.Tensor) else None
+        counts = not self.depth[0] and (self.stopped or func is _RENORM)
+        before = written.clone() if written is not None and counts else None
         result = func(*args, **(kwargs or {}))
         detaches = func is _DETACH and self.detaches
-        if func is _RENORM:
-            self.stops.renormed = True
-        if self.depth[0] or not self.stopped:
+        if not counts:
             return result
         if not detaches and _is_view(func):  # what is computed of it counts
             return result
         leaves, structure = tree_flatten(result)
         tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
         if not self.replays:
-            self.stops.recorded.append((func, [t.clone() for t in tensors]))
+            kept = [t.clone() for t in tensors]
+            self.stops.recorded.append((func, kept if before is None else [*kept, before]))
             return result
+        if before is not None:
+            return self._written(func, result, before)
         same = self._following(func, tensors)
         if same is None:
             return result
@@ -88,6 +89,13 @@ class _Watching(TorchDispatchMode):
         for tensor, value in zip(tensors, same, strict=True):
             tensor.copy_(value)  # in place: an operand may have been written into
         return tree_unflatten(leaves, structure)
+
+    def _written(self, func: Any, result: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+        """What was written is held; what the operand had been moved by stays."""
+        same = self._following(func, [result, before])
+        if same is not None:
+            result.copy_(same[0] + (before - same[1]) if before.is_floating_point() else same[0])
+        return result
 
     def _following(self, func: Any, tensors: list[torch.Tensor]) -> list[torch.Tensor] | None:
         """What was recorded; None where that was no stop."""
@@ -132,6 +140,12 @@ class _Calls(TorchFunctionMode):
         if detaches and not watching.replays and recorded:
             self.detached[id(result)] = len(recorded) - 1, result
         return result
+
+
+def _writes(func: Any) -> bool:
+    """Whether it returns the first operand, which it has written into."""
+    alias = func._schema.arguments[0].alias_info if func._schema.arguments else None
+    return alias is not None and alias.is_write and len(func._schema.returns) == 1
 
 
 def _is_view(func: Any) -> bool:

@@ -58,7 +58,7 @@ def _in_place(function: Any) -> Any:
 # --- piecewise linear --------------------------------------------------------------------------------
 # on a kink the slope is that of the side which the comparison leaves it on; nan lets g pass
 
-relu = _functional(unary("relu", lambda x: np.maximum(x, 0), lambda g, out: g * ~(out <= 0)), public=True)
+relu = _functional(unary("relu", lambda x: np.maximum(x, 0), lambda g, out: np.where(out <= 0, 0.0, g)), public=True)
 
 
 @op(method=False)
@@ -103,12 +103,12 @@ def hardshrink(input, lambd=0.5):
     return np.where((input >= -lambd) & (input <= lambd), 0.0, input)
 
 
-threshold.vjp(input=lambda g, input, threshold: g * ~(input <= threshold))
-hardtanh.vjp(input=lambda g, input, min_val, max_val: g * ~((input <= min_val) | (input >= max_val)))
+threshold.vjp(input=lambda g, input, threshold: np.where(input <= threshold, 0.0, g))
+hardtanh.vjp(input=lambda g, input, min_val, max_val: np.where((input <= min_val) | (input >= max_val), 0.0, g))
 leaky_relu.vjp(input=lambda g, input, negative_slope: np.where(input > 0, g, g * negative_slope))
-hardsigmoid.vjp(input=lambda g, input: g * ((input > -3) & (input < 3)) / 6.0)
-softshrink.vjp(input=lambda g, input, lambd: g * ~((input >= -lambd) & (input <= lambd)))
-hardshrink.vjp(input=lambda g, input, lambd: g * ~((input >= -lambd) & (input <= lambd)))
+hardsigmoid.vjp(input=lambda g, input: np.where((input > -3) & (input < 3), g / 6.0, 0.0))
+softshrink.vjp(input=lambda g, input, lambd: np.where((input >= -lambd) & (input <= lambd), 0.0, g))
+hardshrink.vjp(input=lambda g, input, lambd: np.where((input >= -lambd) & (input <= lambd), 0.0, g))
 threshold, hardtanh, leaky_relu = _functional(threshold), _functional(hardtanh), _functional(leaky_relu)
 hardsigmoid = _functional(hardsigmoid)
 

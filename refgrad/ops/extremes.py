@@ -73,35 +73,35 @@ masked_fill.vjp(
 # at a tie each gets half; a nan passes the gradient on to both
 maximum = binary(
     "maximum", np.maximum,
-    lambda g, input, other: np.where(input == other, 0.5 * g, g * ~(input < other)),
-    lambda g, input, other: np.where(input == other, 0.5 * g, g * ~(input > other)),
+    lambda g, input, other: np.where(input == other, 0.5 * g, np.where(input < other, 0.0, g)),
+    lambda g, input, other: np.where(input == other, 0.5 * g, np.where(input > other, 0.0, g)),
     inplace=False,
 )  # fmt: skip
 minimum = binary(
     "minimum", np.minimum,
-    lambda g, input, other: np.where(input == other, 0.5 * g, g * ~(input > other)),
-    lambda g, input, other: np.where(input == other, 0.5 * g, g * ~(input < other)),
+    lambda g, input, other: np.where(input == other, 0.5 * g, np.where(input > other, 0.0, g)),
+    lambda g, input, other: np.where(input == other, 0.5 * g, np.where(input < other, 0.0, g)),
     inplace=False,
 )  # fmt: skip
 # at a tie the first gets all
 fmax = binary(
     "fmax", np.fmax,
-    lambda g, input, other: g * ((input >= other) | np.isnan(other)),
-    lambda g, input, other: g * ~((input >= other) | np.isnan(other)),
+    lambda g, input, other: np.where((input >= other) | np.isnan(other), g, 0.0),
+    lambda g, input, other: np.where((input >= other) | np.isnan(other), 0.0, g),
     inplace=False,
 )  # fmt: skip
 fmin = binary(
     "fmin", np.fmin,
-    lambda g, input, other: g * ((input <= other) | np.isnan(other)),
-    lambda g, input, other: g * ~((input <= other) | np.isnan(other)),
+    lambda g, input, other: np.where((input <= other) | np.isnan(other), g, 0.0),
+    lambda g, input, other: np.where((input <= other) | np.isnan(other), 0.0, g),
     inplace=False,
 )  # fmt: skip
 
 
 def _inside(g: Any, input: Any, min: Any, max: Any) -> Any:
     if min is None:
-        return g * (input <= max)
-    return g * (input >= min) if max is None else g * ((input >= min) & (input <= max))
+        return np.where(input <= max, g, 0.0)
+    return np.where(input >= min if max is None else (input >= min) & (input <= max), g, 0.0)
 
 
 @op(promote=("input", "min", "max"), inplace=True)
@@ -121,10 +121,10 @@ def clamp(input, min=None, max=None):
 clamp.vjp(  # on a bound all goes to the input
     input=_inside,
     min=lambda g, input, min, max: (
-        g * ((input < min) if max is None else (input < min) & (min < max))
+        np.where((input < min) if max is None else (input < min) & (min < max), g, 0.0)
     ),
     max=lambda g, input, min, max: (
-        g * ((input > max) if min is None else (input > max) | (max < min))
+        np.where((input > max) if min is None else (input > max) | (max < min), g, 0.0)
     ),
 )
 clip = alias("clip", clamp)
