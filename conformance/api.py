@@ -30,7 +30,7 @@ from conformance.report.gradients import Report, summary
 from conformance.results import Result
 from conformance.settings import Settings, user_checks
 from conformance.sources.base import Sample
-from conformance.sources.black_box import BlackBox
+from conformance.sources.black_box import DRAWS, BlackBox
 from conformance.sources.captured import capture
 from conformance.specs import Spec
 from conformance.specs import tensors as drawn
@@ -221,6 +221,8 @@ def _judged(
         box, box_values, said = whole.program(_name(fn))
         if not notes and not _alike(program, values, box, box_values):
             program, values, notes, boxed = box, box_values, (_UNLIKE, *said), True
+        elif whole.randomness.drawn and DRAWS not in notes:
+            notes = (*notes, DRAWS)
     except CaptureError as error:
         (program, values, said), boxed = whole.program(_name(fn)), True
         notes = (f"judged as a black box, since it could not be captured: {error}", *said)

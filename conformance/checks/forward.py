@@ -23,9 +23,7 @@ from conformance.oracles.pairs import contracted, direction, flat, inner
 from conformance.oracles.torch_autograd import SPREADS, scale, spread
 from conformance.program import Array, Values
 
-_GOES_ON = (
-    "forward mode goes on under no_grad, where the backward pass stops: by design they differ"
-)
+GOES_ON = "forward mode goes on under no_grad, where the backward pass stops: by design they differ"
 ADJOINT = 100.0  # times the tolerance, of the sum of absolute terms: two passes are compared
 
 
@@ -56,7 +54,7 @@ class ForwardCheck:
                 return
         adjoint = self._adjoint(case, wide, tangents, found, evidence)
         if adjoint.outcome == "failed" and forward_goes_on(case.program):
-            yield Finding("unsupported", {"reason": _GOES_ON})
+            yield Finding("unsupported", {"reason": GOES_ON})
             return
         if vanishing and adjoint.outcome == "passed":
             text = "a tangent that vanishes beside the function has lost its relative accuracy"

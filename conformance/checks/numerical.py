@@ -23,7 +23,7 @@ from conformance.oracles import cancellation
 from conformance.oracles.directional import Opinion, by_complex_step, by_stencil, moved
 from conformance.oracles.pairs import direction, flat, inner
 from conformance.oracles.torch_autograd import SPREADS, scale
-from conformance.program import Array, Program, Values
+from conformance.program import Array, Input, Program, Values
 
 NEIGHBOURS = 24  # points about a kink whose slopes are taken
 NEARBY = 1e-7  # of the values: how far they are
@@ -106,48 +106,48 @@ class _Judged:
         if not self.steady:
             return None
         tried = 0
+        smooth: list[tuple[Input, tuple[int, ...], Opinion]] = []
         for leaf in case.program.leaves:
             ours, theirs = self.ours.get(leaf.name), self.theirs.get(leaf.name)
             if ours is None or theirs is None or not ours.shape == theirs.shape == leaf.shape:
                 continue
             neither = ~np.isfinite(ours) & ~np.isfinite(theirs)  # else the check vjp tells
+            neither &= np.isfinite(case.values[leaf.name])
             for place in np.flatnonzero(neither)[: min(FEW, MOST_LOST - tried)]:
                 tried += 1
                 index = tuple(int(n) for n in np.unravel_index(place, leaf.shape))
                 opinion = self._entry(leaf.name, index)
-                if opinion.kink is not None or opinion.reason or not np.isfinite(opinion.value):
-                    continue
-                if not opinion.decides(abs(opinion.value), POOR):
-                    continue
-                if not np.isfinite(case.values[leaf.name][index]) or not self._jointly_smooth():
-                    continue
-                value = plain(ours[index].item())
-                who = "engine and reference" if case.context.independent else "engine"
-                place_of = {"leaf": case.alias(leaf.name), "index": list(index)}
-                said = {
-                    "engine": value, "reference": plain(theirs[index].item()),
-                    "wrong_entries": int(neither.sum()), "diagnosis": "not finite",
-                    "description": f"the gradient is {value} where the function is smooth",
-                    "verdict": f"{who} wrong: {opinion.oracle} gives a finite derivative, "
-                    f"{opinion.value:.6g}",
-                }  # fmt: skip
-                return Finding("failed", shown(opinion) | place_of | said | blame.of_gradient(case))
-        return None
+                if _sure(opinion):
+                    smooth.append((leaf, index, opinion))
+        if not smooth or not _sure(self._along_all(smooth)):
+            return None
+        leaf, index, opinion = smooth[0]
+        value = plain(self.ours[leaf.name][index].item())  # type: ignore[index]
+        who = "engine and reference" if case.context.independent else "engine"
+        said = {
+            "leaf": case.alias(leaf.name), "index": list(index), "engine": value,
+            "reference": plain(self.theirs[leaf.name][index].item()),  # type: ignore[index]
+            "diagnosis": "not finite",
+            "description": f"the gradient is {value} where the function is smooth",
+            "verdict": f"{who} wrong: {opinion.oracle} gives a finite derivative, "
+            f"{opinion.value:.6g}",
+        }  # fmt: skip
+        return Finding("failed", shown(opinion) | said | blame.of_gradient(case))
 
-    def _jointly_smooth(self) -> bool:
-        """Whether all entries together that are not finite have a derivative too.
+    def _along_all(self, entries: list[tuple[Input, tuple[int, ...], Opinion]]) -> Opinion:
+        """The derivative along all these entries at once, and those that share their place.
 
-        At xlogy(0, 0) each entry alone has one, and the function has none.
+        Each alone may have one where the function has none, as x log(x / y) at (0, 0).
         """
-        program, values = self.smooth
-        tangents = {}
-        for leaf in program.leaves:
-            gradient = self.ours.get(leaf.name)
-            lost = np.zeros(leaf.shape) if gradient is None else ~np.isfinite(gradient)
-            tangents[leaf.name] = np.where(lost & np.isfinite(values[leaf.name]), 1.0, 0.0)
-        opinion = by_stencil(self.case.reference, program, values, self.cotangents, tangents)
-        smooth = opinion.kink is None and not opinion.reason and np.isfinite(opinion.value)
-        return bool(smooth and opinion.decides(abs(opinion.value), POOR))
+        leaves = self.smooth[0].leaves
+        tangents = {i.name: np.zeros(i.shape) for i in leaves}
+        for leaf, index, _ in entries:
+            for other in leaves:
+                gradient = self.ours.get(other.name)
+                if other.shape == leaf.shape and gradient is not None:
+                    lost = not np.isfinite(gradient[index])
+                    tangents[other.name][index] = 1.0 if lost or other is leaf else 0.0
+        return by_stencil(self.case.reference, *self.smooth, self.cotangents, tangents)
 
     def along(self, rng: np.random.Generator) -> Finding:
         """Judge along one direction."""
@@ -530,6 +530,12 @@ class _Judged:
                     return place | {"index": list(difference.index)}
                 return place
         return {}
+
+
+def _sure(opinion: Opinion) -> bool:
+    """Whether there is a derivative, and it is known."""
+    there = opinion.kink is None and not opinion.reason and np.isfinite(opinion.value)
+    return bool(there and opinion.decides(abs(opinion.value), POOR))
 
 
 def _settles(opinion: Opinion, ours: float, slack: float, size: float) -> bool:

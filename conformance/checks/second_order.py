@@ -19,8 +19,10 @@ from conformance.arbitration import shown
 from conformance.checks import blame, doubt
 from conformance.checks.base import Case, Finding
 from conformance.checks.compare import Difference, compare, measures
+from conformance.checks.forward import GOES_ON
 from conformance.checks.second import SecondOrder
 from conformance.oracles.directional import Opinion
+from conformance.oracles.frozen import forward_goes_on
 from conformance.oracles.noise import Ask
 from conformance.oracles.pairs import contracted, flat, inner
 from conformance.oracles.torch_autograd import SPREADS
@@ -48,6 +50,12 @@ class SecondOrderCheck:
         if not case.program.leaves or all(c is None for c in case.cotangents):
             return
         second = case.second
+        for finding in self._judged(case, second):
+            if finding.outcome == "failed" and self.name != "rr" and forward_goes_on(case.program):
+                finding = Finding("unsupported", {"reason": GOES_ON})
+            yield finding
+
+    def _judged(self, case: Case, second: SecondOrder) -> Iterator[Finding]:
         if self.name == "ff":
             yield self._curvature(case, second)
             return

@@ -17,7 +17,7 @@ from conformance.program import Array, Call, Program, Values, layout
 
 _MISSING = re.compile(  # a derivative, or a kernel of a device
     r"derivative for aten::\w+ is not implemented|is not supported on CUDA|to be on cpu, but"
-    r"|Nested forward mode AD is not supported|not compatible with \.grad\(\)"
+    r"|Nested forward mode AD is not supported|incompatible with \.grad\(\)"
 )
 _WIDER = {torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
 

@@ -111,7 +111,11 @@ def _steadied(program: Program) -> Program:
     steady = {c.name: getattr(c.opaque, "steady", None) for c in program.calls if c.opaque}
     if not any(steady.values()):
         return program
-    calls = [replace(c, opaque=steady.get(c.name) or c.opaque) for c in program.calls]
+    calls = []
+    for call in program.calls:
+        held = steady.get(call.name)
+        through = getattr(held, "through", "") or call.through
+        calls.append(replace(call, opaque=held or call.opaque, through=through))
     return replace(program, calls=tuple(calls))
 
 

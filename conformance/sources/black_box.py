@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from conformance.program import OPAQUE, Call, Input, Program, Ref, Values
 from conformance.sources.captured import module_of
 from conformance.sources.stops import Stops
 
-_DRAWS = "it draws random numbers: each call was given the same ones"
+DRAWS = "it draws random numbers: each call was given the same ones"
 _HOOKED = "{names}: what hooks make of a gradient is judged as part of it"
 _UNSEEN = (
     "{count} more tensors that require grad take part and stand where they cannot be replaced: "
@@ -59,7 +60,7 @@ class BlackBox:
                 self._declare(parameter, "p", (name,))
         for holder in self.holders:
             for tensor in _tensors(_leaves(holder.value)):
-                if tensor.requires_grad and tensor.is_leaf:
+                if tensor.requires_grad:  # of one with a graph behind it, its value
                     self._declare(tensor, "p", (holder.name,))
         self.standing = [  # where some of them stand
             holder
@@ -75,6 +76,7 @@ class BlackBox:
             if buffer is not None
         ]
         self.stops = Stops()
+        self.autocasts = False  # whether it is autocast that makes it compute in 16 bits
         self.unseen: list[tuple[torch.Tensor, torch.Tensor | None]] = []  # leaves, out of reach
         self.randomness = _Randomness(_generators((self.arguments[0], self.holders)))
 
@@ -123,7 +125,7 @@ class BlackBox:
     @property
     def steady(self) -> Callable[..., Any] | None:
         """The same with what it computes without gradient held constant; None without such."""
-        return _Steady(self) if self.stops else None
+        return _Steady(self) if self.stops or self.autocasts else None
 
     @property
     def in_reverse_alone(self) -> bool:
@@ -153,10 +155,15 @@ class BlackBox:
             raise UsageError("the function returns a nested tensor; return its values()")
         notes = []
         through = met.narrower({t.dtype for t in given})
+        if through in ("bfloat16", "float16"):
+            plainly = _Met()
+            with plainly, _no_autocast():
+                self(*given)
+            self.autocasts = not plainly.narrower({t.dtype for t in given})
         if through:
             notes.append(f"it computes in {through} on the way, and is held to that")
         if self.randomness.drawn:
-            notes.append(_DRAWS)
+            notes.append(DRAWS)
         hooked = [n for n, t in self.tensors.items() if t.requires_grad and _hooks(t)]
         if hooked:
             notes.append(_HOOKED.format(names=", ".join(hooked)))
@@ -181,14 +188,32 @@ class BlackBox:
 
 @dataclass(frozen=True)
 class _Steady:
-    """A black box with what it computes without gradient held constant."""
+    """A black box with what it computes without gradient held constant, and without autocast."""
 
     box: BlackBox
     may_differentiate = True
 
+    @property
+    def through(self) -> str:
+        """The least precise dtype in which it computes, where that is not the box's own."""
+        return "float32" if self.box.autocasts else ""
+
     def __call__(self, *given: torch.Tensor) -> Any:
-        with self.box.stops.again():
+        with ExitStack() as stack:
+            if self.box.autocasts:
+                stack.enter_context(_no_autocast())
+            if self.box.stops:
+                stack.enter_context(self.box.stops.again())
             return self.box(*given)
+
+
+@contextmanager
+def _no_autocast() -> Iterator[None]:
+    """What asks for autocast inside does not get it."""
+    enter = mock.patch.object(torch.autocast, "__enter__", lambda self: self)
+    leave = mock.patch.object(torch.autocast, "__exit__", return_value=None)
+    with enter, leave:
+        yield
 
 
 class _Holder:

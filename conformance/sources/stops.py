@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 _DETACH = torch.ops.aten.detach.default
 _RENORM = torch.ops.aten.embedding_renorm_.default  # an embedding's weight, by max_norm
+_OF_DATA = (torch.Tensor.detach_, torch.Tensor.data.__get__)  # type: ignore[attr-defined]
 _LEAVING = (torch.Tensor.numpy, torch.Tensor.__array__, torch.Tensor.tolist, torch.Tensor.item)
 _BACKWARD = (torch.autograd.grad, torch.autograd.backward, torch.Tensor.backward)
 
@@ -35,7 +36,10 @@ class Stops:
     @property
     def in_reverse_alone(self) -> bool:
         """Whether forward mode goes on at any: it stops where a tensor is detached alone."""
-        return any(stop is not None and stop[0] is not _DETACH for stop in self.recorded)
+        return any(
+            stop is not None and stop[0] is not _DETACH and stop[0] not in _OF_DATA
+            for stop in self.recorded
+        )
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -90,6 +94,19 @@ class _Watching(TorchDispatchMode):
             tensor.copy_(value)  # in place: an operand may have been written into
         return tree_unflatten(leaves, structure)
 
+    def held(self, func: Any, result: torch.Tensor) -> torch.Tensor:
+        """A tensor without its graph, of which no operation tells, as it was first."""
+        if not self.replays:
+            self.stops.recorded.append((func, [result.clone()]))
+            return result
+        same = self._following(func, [result])
+        if same is None:
+            return result
+        if func == torch.Tensor.detach_:
+            with torch.no_grad():
+                return result.copy_(same[0])
+        return same[0].clone()
+
     def _written(self, func: Any, result: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
         """What was written is held; what the operand had been moved by stays."""
         same = self._following(func, [result, before])
@@ -105,7 +122,7 @@ class _Watching(TorchDispatchMode):
             if stop is None:
                 return None
             known, values = stop
-            if known is func and [v.shape for v in values] == [t.shape for t in tensors]:
+            if known == func and [v.shape for v in values] == [t.shape for t in tensors]:
                 return values
         raise RuntimeError("the function takes another path beside the point")
 
@@ -133,6 +150,8 @@ class _Calls(TorchFunctionMode):
         recorded = watching.stops.recorded
         if func in _LEAVING and args and id(args[0]) in self.detached:
             recorded[self.detached[id(args[0])][0]] = None
+        if func in _OF_DATA and not watching.depth[0]:
+            return watching.held(func, func(*args, **kwargs))
         try:
             result = func(*args, **kwargs)
         finally:

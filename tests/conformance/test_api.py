@@ -443,3 +443,26 @@ def test_nested_forward_mode_of_a_function_is_unsupported() -> None:
     report = check_gradients(Sine.apply, randn(3), order=2)
     assert report.ok, report
     assert {r.outcome for r in report.results if r.check == "ff"} == {"unsupported"}
+
+
+def test_a_fault_of_refgrad_is_no_failure_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    from conformance.engines.refgrad import RefgradEngine
+    from tests.fakes.engines import MissingFactor
+
+    monkeypatch.setattr("conformance.engines.refgrad.RefgradEngine", MissingFactor)
+    report = check_gradients(lambda x: x.sin() * x, randn(3))
+    assert RefgradEngine is not MissingFactor
+    assert not report.failed
+
+
+def test_where_several_entries_have_no_joint_derivative_nan_is_no_fault() -> None:
+    p = torch.tensor([0.0, 0.5], dtype=torch.float64, requires_grad=True)
+    q = torch.tensor([0.0, 0.5], dtype=torch.float64, requires_grad=True)
+    function = lambda p, q: (torch.xlogy(p, p) - torch.xlogy(p, q)).sum()
+    assert not check_gradients(function, p, q).failed
+
+
+def test_linear_and_batch_norm_in_training() -> None:
+    net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4)).double()
+    report = check_gradients(net, randn(5, 3))
+    assert report.ok, report

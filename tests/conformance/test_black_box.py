@@ -79,6 +79,29 @@ def by_default() -> Callable[..., Any]:
     return function
 
 
+def by_keyword_default() -> Callable[..., Any]:
+    def function(x: torch.Tensor, *, w: torch.Tensor = leaf(3, 4)) -> torch.Tensor:  # noqa: B008
+        return wrong(x, w)
+
+    return function
+
+
+def by_argument(net: nn.Module, x: torch.Tensor) -> Any:
+    return net(x)
+
+
+class Holding:
+    """An object that is called, or whose method is."""
+
+    def __init__(self) -> None:
+        self.net = Net()
+
+    def loss(self, x: torch.Tensor) -> Any:
+        return self.net(x)
+
+    __call__ = loss
+
+
 def by_list() -> Callable[..., Any]:
     weights = [leaf(3, 4), {"last": leaf(3, 4)}]
     return lambda x: wrong(x, weights[0] * weights[1]["last"])  # type: ignore[index, call-overload]
@@ -99,6 +122,11 @@ def _seeded() -> None:
         (by_list(), (leaf(3, 4),), {}),
         (by_global, (leaf(3, 4),), {}),
         (by_default(), (leaf(3, 4),), {}),
+        (by_keyword_default(), (leaf(3, 4),), {}),
+        (functools.partial(by_argument, Net()), (leaf(3, 4),), {}),
+        (by_argument, (Net(), leaf(3, 4)), {}),
+        (Holding().loss, (leaf(3, 4),), {}),
+        (Holding(), (leaf(3, 4),), {}),
         (functools.partial(wrong, w=leaf(3, 4)), (leaf(3, 4),), {}),
         (wrong, (leaf(3, 4),), {"w": leaf(3, 4)}),
         (lambda x, d: wrong(x, d["w"]), (leaf(3, 4), {"w": leaf(3, 4)}), {}),
@@ -130,16 +158,134 @@ def test_what_it_replaces_is_back_in_its_place() -> None:
     assert [i.aliases for i in program.inputs] == [(), ("w",), ("holds",)]
 
 
-def test_leaves_out_of_reach_are_told_of() -> None:
-    class Hidden:
-        def __init__(self) -> None:
-            self.w = leaf(3, 4)
-
-        def __call__(self, x: torch.Tensor) -> torch.Tensor:
-            return wrong(x, self.w)
-
-    report = check_gradients(Hidden(), leaf(3, 4))
+def test_leaves_out_of_reach_are_told_of_and_left_alone() -> None:
+    hidden = [wrong_of(leaf(3, 4))]
+    report = check_gradients(lambda x: hidden[0](x), leaf(3, 4))
+    assert report.inconclusive
     assert any("1 more tensors that require grad" in note for note in report.notes)
+    (w,) = (cell.cell_contents for cell in hidden[0].__closure__)  # type: ignore[attr-defined]
+    assert w.grad is None
+
+
+def wrong_of(w: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda x: F.gumbel_softmax(x * w)
+
+
+def test_nothing_of_the_callers_is_changed() -> None:
+    net = nn.Sequential(nn.BatchNorm1d(3, dtype=D), nn.Dropout(0.5))
+    generator = torch.Generator().manual_seed(3)
+    x = leaf(4, 3)
+    np.random.seed(0)
+    random.seed(0)
+    before = {n: b.clone() for n, b in net.named_buffers()}
+    states = (torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate())  # type: ignore[index, union-attr]
+    own = generator.get_state()
+
+    def function(x: torch.Tensor) -> torch.Tensor:
+        noise = torch.randn(3, generator=generator, dtype=D)
+        return net(x) * noise * random.random() * float(np.random.rand())
+
+    check_gradients(function, x)
+    assert all(torch.equal(b, before[n]) for n, b in net.named_buffers())
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert np.array_equal(np.random.get_state()[1], states[1])  # type: ignore[index, arg-type]
+    assert random.getstate() == states[2]
+    assert torch.equal(generator.get_state(), own)
+    assert x.grad is None
+
+
+def test_the_callers_contexts_are_not_the_functions() -> None:
+    for context in (torch.no_grad(), torch.inference_mode(), torch.autocast("cpu", torch.bfloat16)):
+        x = leaf(3, 4)
+        with context:
+            report = check_gradients(lambda x: F.gumbel_softmax(x) @ x.T, x)
+        assert report.ok, report
+
+
+def implicit() -> Callable[..., Any]:
+    """A fixed point that is found without gradient, whose gradient comes from a hook."""
+    w = 0.3 * torch.randn(3, 3, dtype=D)
+
+    def solve(x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            z = torch.zeros_like(x)
+            for _ in range(60):
+                z = torch.tanh(z @ w + x)
+        z = torch.tanh(z @ w + x)
+        start = z.clone().detach().requires_grad_()
+        step = torch.tanh(start @ w + x)
+
+        def backward(g: torch.Tensor) -> torch.Tensor:
+            y = g
+            for _ in range(60):
+                y = torch.autograd.grad(step, start, y, retain_graph=True)[0] + g
+            return y
+
+        if z.requires_grad:
+            z.register_hook(backward)
+        return z
+
+    return solve
+
+
+def clamped(w: torch.Tensor) -> torch.Tensor:
+    """A projection that changes nothing, in place on a leaf."""
+    with torch.no_grad():
+        w.clamp_(-10, 10)
+    return F.gumbel_softmax(w) * w.sin()
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        implicit(),
+        clamped,
+        lambda x: F.gumbel_softmax(x) * x.data.cos(),
+        lambda x: F.gumbel_softmax(x) * x.cos().detach_(),
+        lambda x: F.gumbel_softmax(x) * torch.ones(3),  # float32, of no account
+        lambda x: (F.gumbel_softmax(x), (x > 0).float().sum()),
+    ],
+)
+def test_right_functions_with_parts_without_gradient(function: Any) -> None:
+    report = check_gradients(function, leaf(2, 3))
+    assert report.ok, report
+
+
+def test_second_order_beside_what_is_stopped() -> None:
+    def stopped(x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            most = x.max()
+        return F.dropout(x, 0.5) * (x - most).sin() * x.cos().detach()
+
+    report = check_gradients(stopped, leaf(2, 3), order=2)
+    assert report.ok, report
+
+
+def test_a_buffer_that_two_modules_share_is_one() -> None:
+    class Part(nn.Module):
+        def __init__(self, shared: torch.Tensor) -> None:
+            super().__init__()
+            self.register_buffer("shared", shared)
+
+    a = Part(torch.ones(2, dtype=D))
+    b = Part(a.shared)  # type: ignore[arg-type]
+
+    def function(x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            a.shared.mul_(2)  # type: ignore[operator]
+        return F.gumbel_softmax(x) * b.shared
+
+    box = BlackBox(function, (leaf(2),), {})
+    (out,) = (box(torch.zeros(2, dtype=D)),)
+    assert out.sum() == 2
+    assert a.shared.sum() == 2  # type: ignore[operator]
+
+
+def test_what_holds_itself_is_no_obstacle() -> None:
+    ring: list[Any] = []
+    ring.append(ring)
+    report = check_gradients(lambda x: F.gumbel_softmax(x) * len(ring), leaf(3))
+    assert report.ok, report
 
 
 def test_a_hook_on_a_leaf_is_judged_with_it() -> None:

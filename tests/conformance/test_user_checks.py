@@ -149,3 +149,10 @@ def test_a_function_that_is_another_in_float32(function: Any, reason: str | None
     else:
         assert found.outcome == "unsupported"
         assert reason in found.evidence["reason"]
+
+
+def test_a_second_call_moves_leaves_alone_and_keeps_inside_the_domain() -> None:
+    probability = torch.tensor([0.9, 0.2, 0.5], dtype=torch.float64, requires_grad=True)
+    target = torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64)
+    report = check_gradients(torch.nn.functional.binary_cross_entropy, probability, target)
+    assert report.ok, report
