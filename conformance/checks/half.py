@@ -27,13 +27,8 @@ from conformance.question import Named, Question, comparison
 
 CLOSE = 0.1  # of a value's scale: what rounding within a function may cost
 FAINT = 64.0  # smallest normal numbers: below, a derivative is lost to underflow
-TOGETHER = {
-    "given": 0,
-    "small": -6,
-    "smaller": -10,
-    "large": 7,
-    "larger": 9,
-}  # powers of two, of all tensors
+# by which power of two all tensors are scaled
+TOGETHER = {"given": 0, "small": -6, "smaller": -10, "large": 7, "larger": 9}
 POWERS = (-10, 5)  # of a tensor each, or of an entry
 PLACES = (*TOGETHER, "scaled", "spread")
 WEIGHTS = (-4, 6)  # the same of cotangents: a loss is often scaled up
