@@ -7,9 +7,9 @@ also covers other engines, where the verdict is that the reference is wrong:
     [{"op": "linalg.eigh", "check": "vjp", "reason": "...", "link": "...", "witness": "..."}]
 
 `op` and `check` are names or patterns of fnmatch ("linalg.*", "*"), several with | between them
-("vjp|jvp"). Three patterns may be left out: `case`, held against the whole case; `call`, against
-the call that is to blame, wherever in a Program it stands ("torch.norm|torch.dist"); `verdict`,
-against the sentence ("reference wrong*"; what an error said, where there is no verdict), so that
+("vjp|jvp"); half and half2 have to be named. Three patterns may be left out: `case`, held against
+the whole case; `call`, against the call that is to blame, wherever in a Program it stands
+("torch.norm|torch.dist"); `verdict`, against the sentence ("reference wrong*"; what an error said, where there is no verdict), so that
 another fault of the same op is not excused. `"flaky": true` says that it may pass as well. A
 `witness` is code, or the name of a case that failed. `conformance expect` adds to the lists and
 removes from them (`conformance.expectations.edit`).
@@ -27,6 +27,7 @@ from pathlib import Path
 
 from conformance.errors import UsageError
 from conformance.results import FAILING, UNDECIDED, Result
+from conformance.settings import HALF_CHECKS
 
 JUDGED_BY = ("culprit", "verdict", "reason")  # what an expectation looks at in the evidence
 INCONCLUSIVE_CAP = 0.005  # of what was judged: above it, deciding has failed
@@ -51,8 +52,10 @@ class Expectation:
 
     def concerns(self, op: str, check: str) -> bool:
         """Whether this is about such an op and check."""
+        named = check in HALF_CHECKS  # what is lost in 16 bits is another fault
         return any(fnmatch.fnmatchcase(op, pattern) for pattern in self.op.split("|")) and any(
-            fnmatch.fnmatchcase(check, pattern) for pattern in self.checks
+            fnmatch.fnmatchcase(check, pattern) and not (named and pattern == "*")
+            for pattern in self.checks
         )
 
     def meets(self, result: Result) -> bool:
