@@ -9,10 +9,10 @@ also covers other engines, where the verdict is that the reference is wrong:
 `op` and `check` are names or patterns of fnmatch ("linalg.*", "*"), several with | between them
 ("vjp|jvp"); half and half2 have to be named. Three patterns may be left out: `case`, held against
 the whole case; `call`, against the call that is to blame, wherever in a Program it stands
-("torch.norm|torch.dist"); `verdict`, against the sentence ("reference wrong*"; what an error said, where there is no verdict), so that
-another fault of the same op is not excused. `"flaky": true` says that it may pass as well. A
-`witness` is code, or the name of a case that failed. `conformance expect` adds to the lists and
-removes from them (`conformance.expectations.edit`).
+("torch.norm|torch.dist"); `verdict`, against the sentence ("reference wrong*"; what an error said,
+where there is no verdict), so that another fault of the same op is not excused. `"flaky": true`
+says that it may pass as well. A `witness` is code, or the name of a case that failed.
+`conformance expect` adds to the lists and removes from them (`conformance.expectations.edit`).
 """
 
 from __future__ import annotations
