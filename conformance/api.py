@@ -105,7 +105,9 @@ def check_gradients(
     for number, (label, args, arguments) in enumerate(sets):
         try:
             with torch.inference_mode(False), torch.enable_grad(), _without_autocast():
-                found, said = _check(fn, args, arguments, label, order, directions, seed, half=half)
+                whole = BlackBox(fn, args, arguments)
+                with whole.undisturbed():
+                    found, said = _check(whole, label, order, directions, seed, half=half)
         except UsageError:
             raise
         except Exception as error:
@@ -186,45 +188,21 @@ def _split(made: Any, kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str
 
 
 def _check(
-    fn: Callable[..., Any],
-    inputs: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    label: str,
-    order: int,
-    directions: int,
-    seed: int,
-    *,
-    half: bool,
+    whole: BlackBox, label: str, order: int, directions: int, seed: int, *, half: bool
 ) -> tuple[list[Result], list[str]]:
     """The results for one set of inputs, and what is to be said of them."""
-    whole = BlackBox(fn, inputs, kwargs)
-    with whole.undisturbed():
-        return _judged(fn, inputs, kwargs, whole, label, order, directions, seed, half=half)
-
-
-def _judged(
-    fn: Callable[..., Any],
-    inputs: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    whole: BlackBox,
-    label: str,
-    order: int,
-    directions: int,
-    seed: int,
-    *,
-    half: bool,
-) -> tuple[list[Result], list[str]]:
+    name = _name(whole.fn)
     boxed = False
     try:
-        captured = capture(fn, inputs, kwargs)
+        captured = capture(whole.fn, whole.args, whole.kwargs)
         program, values, notes = captured.program, captured.values, captured.notes
-        box, box_values, said = whole.program(_name(fn))
+        box, box_values, said = whole.program(name)
         if not notes and not _alike(program, values, box, box_values):
             program, values, notes, boxed = box, box_values, (_UNLIKE, *said), True
         elif whole.randomness.drawn and DRAWS not in notes:
             notes = (*notes, DRAWS)
     except CaptureError as error:
-        (program, values, said), boxed = whole.program(_name(fn)), True
+        (program, values, said), boxed = whole.program(name), True
         notes = (f"judged as a black box, since it could not be captured: {error}", *said)
     if not program.leaves:
         raise UsageError(
@@ -239,24 +217,28 @@ def _judged(
         checks=user_checks(order, half=half),
     )  # fmt: skip
     context = checks.context_for(settings, engine=TorchEngine(), reference=reference)
-    sample = Sample(_name(fn), program, values, label)
+    sample = Sample(name, program, values, label)
     results = list(checks.check_sample(sample, context, SOURCE))
-    if not context.independent:
+    if context.independent:
+        faults = [f"refgrad is wrong here: {r.evidence['verdict']}" for r in results if _spared(r)]
+        opinion = (*opinion, *faults)
+        results = [_passed(r) if _spared(r) else r for r in results]
+    else:
         results = [replace(r, evidence={"against": _ITSELF, **r.evidence}) for r in results]
-    results = [_of_torch(r) for r in results]
     if boxed and whole.unseen:
         results = [_unseen(r) if r.check == "vjp" and r.outcome == "passed" else r for r in results]
     return results, [*notes, *opinion, *_known(results, program)]
 
 
-def _of_torch(result: Result) -> Result:
-    """As it stands for torch, whose derivatives are judged: refgrad's faults are no one's here."""
+def _spared(result: Result) -> bool:
+    """Whether it is the second opinion that is wrong, and not torch, which is judged."""
     verdict = str(result.evidence.get("verdict", ""))
-    if result.outcome != "failed" or not verdict.startswith("reference wrong"):
-        return result
-    note = {"note": f"refgrad, the second opinion, is wrong here: {verdict}"}
+    return result.outcome == "failed" and verdict.startswith("reference wrong")
+
+
+def _passed(result: Result) -> Result:
     kept = {k: v for k, v in result.evidence.items() if k == "compared"}
-    return replace(result, outcome="passed", evidence=kept | note, repro=None)
+    return replace(result, outcome="passed", evidence=kept, repro=None)
 
 
 def _unseen(result: Result) -> Result:

@@ -43,8 +43,8 @@ class BlackBox:
     may_differentiate = True  # gradients may be taken inside
 
     def __init__(self, fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]):
-        self.fn = fn
-        self.arguments = tree_flatten((tuple(args), dict(kwargs)))
+        self.fn, self.args, self.kwargs = fn, tuple(args), dict(kwargs)
+        self.arguments = tree_flatten((self.args, self.kwargs))
         self.holders = tuple(_holders(fn))
         self.modules = _modules(fn, (*self.arguments[0], *(h.value for h in self.holders)))
         self.tensors: dict[str, torch.Tensor] = {}  # by the name of the input

@@ -44,16 +44,19 @@ class Stops:
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Record what runs inside."""
-        with _within_functions() as depth:
-            watching = _Watching(self, depth, again=False)
-            with watching, _Calls(watching):
-                yield
+        with self._watching(again=False):
+            yield
 
     @contextmanager
     def again(self) -> Iterator[None]:
         """Give what runs inside the recorded results; RuntimeError where it takes another path."""
+        with self._watching(again=True):
+            yield
+
+    @contextmanager
+    def _watching(self, *, again: bool) -> Iterator[None]:
         with _within_functions() as depth:
-            watching = _Watching(self, depth, again=True)
+            watching = _Watching(self, depth, again=again)
             with watching, _Calls(watching):
                 yield
 

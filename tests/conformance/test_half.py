@@ -38,13 +38,8 @@ class Angle(torch.autograd.Function):
         return g * b * r, -g * a * r
 
 
-class ScaledAngle(torch.autograd.Function):
+class ScaledAngle(Angle):
     """The same by a rule without squares."""
-
-    @staticmethod
-    def forward(ctx: Any, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(a, b)
-        return torch.atan2(a, b)
 
     @staticmethod
     def backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
