@@ -27,7 +27,7 @@ from conformance.oracles.noise import writes
 from conformance.oracles.pairs import direction
 from conformance.program import Array, Program, Values
 from conformance.report.gradients import Report, summary
-from conformance.results import Result
+from conformance.results import FAILING, Result
 from conformance.settings import Settings, user_checks
 from conformance.sources.base import Sample
 from conformance.sources.black_box import DRAWS, BlackBox
@@ -130,11 +130,14 @@ def _without_autocast() -> torch.autocast:
 
 def _known(results: list[Result], program: Program) -> list[str]:
     """What is known of the faults of PyTorch's own ops among these; a single call is blamed."""
+    failures = [result for result in results if result.outcome in FAILING]
+    if not failures:
+        return []
     listed = expectations.load("torch")
     alone = program.targets[0] if len(program.targets) == 1 else ""
     plain = not any(call.in_place or call.opaque for call in program.calls)  # torch's alone
     found = dict[str, None]()
-    for result in results:
+    for result in failures:
         culprit = str(result.evidence.get("culprit", alone))
         name = culprit.removeprefix("torch.").removeprefix("Tensor.").removeprefix("ops.aten.")
         blamed = replace(result, op=name or "-")

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from conformance.errors import ProgramError
 
@@ -390,7 +389,8 @@ def layout(inputs: Iterable[Input], contents: Mapping[str, Array]) -> Values:
         if buffer.dtype != array.dtype:
             raise ProgramError(f"inputs that share storage {i.storage} differ in dtype")
         strides = tuple(s * array.itemsize for s in i.strides)
-        view = as_strided(buffer[i.offset :], i.shape, strides)
+        offset = i.offset * array.itemsize if i.extent else 0
+        view: Array = np.ndarray(i.shape, array.dtype, buffer, offset, strides)
         view[...] = array
         made[i.name] = view
     return made

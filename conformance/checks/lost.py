@@ -20,7 +20,7 @@ from conformance.checks.base import Case
 from conformance.errors import EngineError, ProgramError, Unsupported
 from conformance.oracles import noise
 from conformance.oracles.pairs import flat
-from conformance.oracles.torch_autograd import Gradients, perturbed, scale
+from conformance.oracles.torch_autograd import Gradients, perturbed, scale, spread
 from conformance.program import Array, Program, Values, layout
 
 DRAWS = 12
@@ -50,7 +50,12 @@ class Rounding:
     truth: Gradients
     off: float  # what the values in float32 are off by, beside their scale
 
-    def gradients(self, values: Values) -> Gradients:
+    @cached_property
+    def spread(self) -> dict[str, Array]:
+        """How far an epsilon of float32 at the inputs moves each entry of each leaf's gradient."""
+        return spread(self._gradients, *self.narrow, self.truth, self.case.rng("narrow"))
+
+    def _gradients(self, values: Values) -> Gradients:
         """Those in float64 at float32 numbers; none where they cannot be computed."""
         try:
             return self._in_float64(values, self.cotangents)

@@ -22,6 +22,7 @@ from conformance.errors import EngineError, Unsupported
 from conformance.oracles import cancellation
 from conformance.oracles.directional import Opinion, by_complex_step, by_stencil, moved
 from conformance.oracles.pairs import direction, flat, inner
+from conformance.oracles.stencil import Claim
 from conformance.oracles.torch_autograd import SPREADS, scale
 from conformance.program import Array, Input, Program, Values
 
@@ -33,6 +34,7 @@ _CONVENTION = "a switch is met exactly where it switches; the reference's conven
 _NOTHING = "no numerical derivative is finite"
 _TOO_MANY = "several kinks meet here, and there are too many entries to look at each"
 POOR = 1e-5  # a bound above this part of the terms' sum decides nothing,
+DIGIT = 10.0  # slacks: a bound of so many settles that a gradient is right
 COARSE = 4.0  # nor one above so many tolerances, where these are more
 FINE = 1e-4  # tolerances above it are of 16 bits
 BLIND = 0.45  # of a derivative: allowed so much, one that is twice as large would pass
@@ -184,7 +186,8 @@ class _Judged:
             if case.context.independent and abs(ours - theirs) <= slack:  # that piece's derivative
                 note = {"diagnosis": "kink", "verdict": _CONVENTION, "ties": exact.ties}
                 return Finding("passed", evidence | shown(exact) | note)
-        opinion = by_stencil(case.reference, *self.smooth, self.cotangents, tangents)
+        claim = Claim(ours, slack, DIGIT * slack)
+        opinion = by_stencil(case.reference, *self.smooth, self.cotangents, tangents, claim=claim)
         if reason:
             evidence["fallback_reason"] = reason
         return self._against(opinion, exact, ours, theirs, size, tangents, evidence)
@@ -410,10 +413,10 @@ class _Judged:
         tangents[leaf][index] = 1.0
         return tangents
 
-    def _entry(self, leaf: str, index: tuple[int, ...]) -> Opinion:
+    def _entry(self, leaf: str, index: tuple[int, ...], claim: Claim | None = None) -> Opinion:
         """The derivative with respect to one entry, by the stencil."""
         tangents = self._unit(leaf, index)
-        return by_stencil(self.case.reference, *self.smooth, self.cotangents, tangents)
+        return by_stencil(self.case.reference, *self.smooth, self.cotangents, tangents, claim=claim)
 
     def _both_wrong(self, opinion: Opinion) -> dict[str, Any]:
         """Engine and reference agree and are wrong: which leaf, which entries, and how."""
@@ -461,7 +464,7 @@ class _Judged:
         right, bounds = gradient.copy(), {}
         for place in places:
             index = tuple(int(n) for n in np.unravel_index(place, gradient.shape))
-            opinion = self._entry(leaf, index)
+            opinion = self._entry(leaf, index, Claim(float(gradient[index]), slack, DIGIT * slack))
             if not abs(gradient[index] - opinion.value) <= opinion.bound + slack:
                 right[index], bounds[index] = opinion.value, opinion.bound
         if not bounds:

@@ -15,6 +15,7 @@ from conformance.errors import EngineError, Unsupported
 from conformance.oracles import complex_step
 from conformance.oracles.directional import EXACT, Opinion, of_gradient
 from conformance.oracles.pairs import direction, flat, inner
+from conformance.oracles.stencil import Claim
 from conformance.oracles.torch_autograd import scale, spread
 from conformance.program import Array, Values
 
@@ -164,7 +165,12 @@ class SecondOrder:
             Opinion(float("nan"), float("inf"), "none", f"{case.reference.name} fails nearby")
         ]
 
-    def stencil(self, onto: Mapping[str, Array], engine: Engine | None = None) -> Opinion:
+    def stencil(
+        self,
+        onto: Mapping[str, Array],
+        engine: Engine | None = None,
+        claim: Claim | None = None,
+    ) -> Opinion:
         """<onto, H t> by differences of an engine's gradient, by default of one that is right."""
         case = self.case
         engine = self._right if engine is None else engine
@@ -172,7 +178,8 @@ class SecondOrder:
             text = "neither engine's gradient is known to be right, so its differences say nothing"
             return Opinion(float("nan"), float("inf"), "none", text)
         try:
-            return of_gradient(engine, *case.numerical, self.cotangents, self.wide, onto)
+            given = (*case.numerical, self.cotangents, self.wide, onto)
+            return of_gradient(engine, *given, claim=claim)
         except (Unsupported, EngineError):
             return Opinion(float("nan"), float("inf"), "none", _FAILED)
 

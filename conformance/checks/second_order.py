@@ -25,6 +25,7 @@ from conformance.oracles.directional import Opinion
 from conformance.oracles.frozen import forward_goes_on
 from conformance.oracles.noise import Ask
 from conformance.oracles.pairs import contracted, flat, inner
+from conformance.oracles.stencil import Claim
 from conformance.oracles.torch_autograd import SPREADS
 from conformance.program import Array
 
@@ -130,12 +131,13 @@ class SecondOrderCheck:
         if case.context.independent and _is(case, second, found, second.piece):
             return Finding("passed", evidence | exactly | {"diagnosis": "kink"})
         onto = second.onto
-        opinion = second.stencil(onto, case.engine)  # first order, which vjp has judged
         ours, size = inner(found, onto)
-        evidence |= {"engine": ours, "reference": inner(second.expected, onto)[0]}
-        evidence |= shown(opinion)
         size = max(size, second.floor)
         slack = 100 * case.relative(case.coarsest) * size
+        claim = Claim(ours, slack, slack)
+        opinion = second.stencil(onto, case.engine, claim)  # first order, which vjp has judged
+        evidence |= {"engine": ours, "reference": inner(second.expected, onto)[0]}
+        evidence |= shown(opinion)
         if not np.isfinite(opinion.value):
             reason = opinion.reason or "no numerical derivative is finite"
             return Finding("inconclusive", evidence | {"reason": reason})

@@ -52,8 +52,9 @@ class TorchEngine(NamespaceEngine):
             tensor = tensor.to_dense()
         if tensor.dtype in _WIDER:
             tensor = tensor.to(_WIDER[tensor.dtype])
-        # clone() makes torch's lazy zero tensors real; numpy() would crash on one
-        return np.array(tensor.resolve_conj().resolve_neg().clone().cpu().numpy(), copy=True)
+        if tensor._is_zerotensor():  # torch's lazy zeros, which have no memory to read
+            tensor = tensor.clone()
+        return np.array(tensor.numpy(force=True))
 
     def inputs(self, program: Program, values: Values, *, grad: bool) -> dict[str, Any]:
         """Fresh tensors for the Program's inputs; those that share memory do so on the device."""

@@ -5,13 +5,15 @@ by their 4th to 6th differences, the noise of the function itself (what a smooth
 explain). Three consecutive steps that agree, within that noise, are an estimate; the best triple
 wins, and ten times its disagreement and noise is the bound. Truncation and rounding are never
 assumed, only seen. Where the two-sided estimate is poor, one-sided ones tell a kink, a jump or the
-edge of the domain from a function that is merely hard.
+edge of the domain from a function that is merely hard. A derivative that is claimed may be
+confirmed by a few steps of medium length, where these say enough; a claim that they do not confirm
+has the whole ladder against it.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,6 +31,7 @@ SUDDEN = 1e4  # times as much noise at the step before: jumps, not the 4th power
 CLEAN = 5  # steps that must agree, from near, to outweigh noise that was seen from farther
 COARSE = 0.03  # differences above this part of the values: the step is too long to see the function
 FLAT = 5.0  # noise is seen where three steps differ by no more than this
+BRIEF = slice(4, 12)  # steps of the ladder that may confirm a claim: the smooth is seen best there
 QUIET = 1e-11  # noise below this part of the largest value is rounding: smaller steps cannot help
 
 
@@ -39,6 +42,18 @@ class Ladder:
     steps: int = 30
     ratio: float = 2.47  # neither it nor the first step is round: what oscillates must not
     first: float = 0.23  # look smooth at three steps in a row
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a derivative is said to be, to within `slack`; with a bound of `enough` it is settled.
+
+    Both are absolute.
+    """
+
+    value: float
+    slack: float
+    enough: float
 
 
 @dataclass(frozen=True)
@@ -89,6 +104,7 @@ def derivative(
     weights: Array | None = None,
     ladder: Ladder | None = None,
     eps: float = EPS,
+    claim: Claim | None = None,
 ) -> Estimate:
     """The derivative of f: R -> R^m at `at`, with a bound on its error.
 
@@ -97,10 +113,15 @@ def derivative(
     k numbers: differences are taken of the vector and contracted afterwards, so that the noise is
     that of each value and not of their sum. value and bound have shape (m,), or (k,). `eps` is that
     of the dtype to which f rounds its argument and its values: from nearer f would seem constant.
+    With a `claim` of the one derivative that is asked for, few steps are taken if they confirm it.
     """
     scan = _Scan(f, scale, at, weights, ladder or Ladder(), eps)
     if not scan.finite_at_center:
         return scan.undecided("the function is not finite at the point itself")
+    if claim is not None:
+        confirmed = scan.confirm(claim)
+        if confirmed is not None:
+            return confirmed
     best = scan.run(CENTRAL)
     if not scan.good(best):
         best = _look_from_both_sides(scan, best)
@@ -207,6 +228,11 @@ class _Scan:
         return Estimate(nothing, np.full(self.outputs, np.inf), self.evaluations, reason)
 
     @property
+    def _finest(self) -> Array:
+        """The least bound: x - sin x is 0 from near, and hides its rounding there."""
+        return np.asarray(self.rounding * self.size / self.first)
+
+    @property
     def edge(self) -> int | None:
         """+1 where f is finite to the right alone near the point, -1 to the left alone."""
         near = sorted(self._cache, key=abs)[1:13]
@@ -246,6 +272,32 @@ class _Scan:
             if i >= ladder.steps and not (self.at and h > 2e-3 * abs(self.at)):
                 return
             yield h
+
+    def confirm(self, claim: Claim) -> Estimate | None:
+        """An estimate by two steps that confirms the claim; None where a few do not.
+
+        Where the steps agree with what is claimed, a third that agrees with them says no more.
+        """
+        hs: list[float] = []
+        looks: list[tuple[Array, ...]] = []
+        with np.errstate(all="ignore"):
+            for h in itertools.islice(self.steps(), BRIEF.start, BRIEF.stop):
+                hs.append(h)
+                looks.append(self._step(CENTRAL, h))
+                if len(hs) < 2:
+                    continue
+                slopes, smooth, rough, sizes = zip(*looks[-2:], strict=True)
+                spread, noise = _agreement(hs[-2:], slopes, smooth, rough, sizes[0])
+                self.size = np.where(self.center_size > 0, self.center_size, sizes[0])
+                error = spread + CENTRAL.amplification / hs[-1] * noise
+                bound = np.fmax(FACTOR * error, self._finest)
+                off = np.abs(slopes[0] - claim.value)
+                still = (claim.value == 0) & (spread == 0) & (noise <= self.rounding * sizes[0])
+                enough = (bound <= claim.enough) | still  # it is constant, to the last bit
+                if (enough & (off <= bound + claim.slack)).all():
+                    return Estimate(slopes[0], bound, self.evaluations, size=self.size)
+        self.size = self.center_size
+        return None
 
     def run(self, formula: _Formula) -> Estimate:
         """Scans the ladder with one formula and takes, for each output, the best triple of steps.
@@ -297,13 +349,9 @@ class _Scan:
         near, far = _Best.nothing(self.outputs), _Best.nothing(self.outputs)
         for i in range(len(hs) - 2):
             three = slice(i, i + 3)
-            noise = np.maximum.reduce(smooth[three])
-            high, low = np.maximum.reduce(rough[three]), np.minimum.reduce(rough[three])
-            is_noise = high < low * (hs[i] / hs[i + 2]) ** 2.5  # a smooth f's falls as h^4 or h^5
-            noise = np.where(is_noise, high, noise)
+            seen = (slopes[three], smooth[three], rough[three], sizes[i + 1])
+            spread, noise = _agreement(tuple(hs[three]), *seen)
             gain = formula.amplification / hs[i + 1]
-            spread = np.ptp(np.stack(slopes[three]), axis=0)
-            spread = np.where(high > COARSE * sizes[i + 1], np.inf, spread)
             near.offer(slopes[i + 1], spread + gain * noise)
             far.offer(slopes[i + 1], spread + gain * np.maximum(noise, self.noise))
         contradicts = np.abs(far.value - near.value) > FACTOR * (far.error + near.error)
@@ -313,8 +361,7 @@ class _Scan:
             np.where(clean, near.error, far.error),
         )
         reason = "" if np.isfinite(near.error).all() else "no three steps of the stencil are finite"
-        # a function that is 0 from near (x - sin x beside 0) hides its rounding there
-        bound = np.fmax(FACTOR * error, self.rounding * self.size / self.first)
+        bound = np.fmax(FACTOR * error, self._finest)
         between = np.maximum(np.abs(value - near.value), far.rival)
         apart = between > bound + FACTOR * near.error
         if apart.any():
@@ -361,6 +408,22 @@ class _Scan:
             )
             largest = joint(largest)
         return slope, smooth, rough, largest
+
+
+def _agreement(
+    hs: Sequence[float],
+    slopes: Sequence[Array],
+    smooth: Sequence[Array],
+    rough: Sequence[Array],
+    size: Array,
+) -> tuple[Array, Array]:
+    """How far the slopes at a few steps lie apart, and the noise of the values there, each (k,)."""
+    noise = np.maximum.reduce(smooth)
+    high, low = np.maximum.reduce(rough), np.minimum.reduce(rough)
+    is_noise = high < low * (hs[0] / hs[-1]) ** 2.5  # a smooth f's falls as h^4 or h^5
+    spread = np.ptp(np.stack(slopes), axis=0)
+    spread = np.where(high > COARSE * size, np.inf, spread)
+    return spread, np.asarray(np.where(is_noise, high, noise))
 
 
 def _noise(values: Array) -> tuple[Array, Array]:

@@ -81,7 +81,8 @@ def command(*, samples: int, seed: int, profiled: bool, as_json: bool) -> int:
     from conformance.cli.options import data, echo_json
 
     torch.set_num_threads(1)
-    rates = [measure(samples, seed) for measure in (op_db, second_order, pairs, black_box)]
+    workloads = (op_db, second_order, pairs, black_box, every_check)
+    rates = [measure(samples, seed) for measure in workloads]
     shares = where(seed) if profiled else {}
     if as_json:
         echo_json({"rates": [r.to_json() for r in rates], "where the time goes": shares})
@@ -113,17 +114,41 @@ def pairs(samples: int, seed: int) -> Rate:
 
 
 def black_box(samples: int, seed: int) -> Rate:
-    """check_gradients of functions that are given as torch functions."""
+    """What gradcheck asks: autograd's gradient of a function that is given, against its values."""
+    from conformance.checks import check_sample, context_for
+    from conformance.engines.torch import TorchEngine
+    from conformance.settings import Settings
+    from conformance.sources import Sample
+    from conformance.sources.black_box import BlackBox
+
+    rate = Rate("black-box torch functions: autograd against the stencil", "300")
+    settings = Settings(engine="torch", checks=("numerical",), seed=seed, standalone=0)
+    context = context_for(settings, TorchEngine(), TorchEngine())
+
+    def ours(sample: Sample) -> None:
+        function, leaves = on_torch(sample)
+        program, values, _ = BlackBox(function, leaves, {}).program("function")
+        for _ in check_sample(Sample("function", program, values), context, "rates"):
+            pass
+
+    return _in_turns(rate, _functions(samples, seed), ours, _first_order())
+
+
+def every_check(samples: int, seed: int) -> Rate:
+    """check_gradients of the same functions: some thirty checks of each."""
     from conformance.api import check_gradients
 
-    rate = Rate("black-box torch functions: check_gradients", "300")
-    drawn = [s for s in _drawn("generated", samples // 4, seed) if _small(s)]
+    rate = Rate("black-box torch functions: check_gradients, all its checks", "")
 
     def ours(sample: Sample) -> None:
         function, leaves = on_torch(sample)
         check_gradients(function, *leaves, directions=1)
 
-    return _in_turns(rate, drawn, ours, _first_order())
+    return _in_turns(rate, _functions(samples, seed), ours, _first_order())
+
+
+def _functions(samples: int, seed: int) -> list[Sample]:
+    return [s for s in _drawn("generated", samples // 4, seed) if _small(s)]
 
 
 def _measured(

@@ -344,7 +344,10 @@ class _Randomness:
 
     @contextmanager
     def again(self) -> Iterator[None]:
-        """The same numbers as at first."""
+        """The same numbers as at first; nothing is done where the first call drew none."""
+        if self.drawn is False:
+            yield
+            return
         before = self._now()
         self._set(self.states)
         try:
