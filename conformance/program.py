@@ -382,14 +382,15 @@ def layout(inputs: Iterable[Input], contents: Mapping[str, Array]) -> Values:
         if i.storage is None and i.strides == contiguous(i.shape):
             made[i.name] = np.array(array, order="C")
             continue
+        offset = 0
         if i.storage is None:
             buffer = np.zeros(i.extent, array.dtype)
         else:
             buffer = buffers.setdefault(i.storage, np.zeros(extents[i.storage], array.dtype))
+            offset = i.offset * array.itemsize if i.extent else 0
         if buffer.dtype != array.dtype:
             raise ProgramError(f"inputs that share storage {i.storage} differ in dtype")
         strides = tuple(s * array.itemsize for s in i.strides)
-        offset = i.offset * array.itemsize if i.extent else 0
         view: Array = np.ndarray(i.shape, array.dtype, buffer, offset, strides)
         view[...] = array
         made[i.name] = view

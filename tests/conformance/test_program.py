@@ -89,6 +89,13 @@ def test_contiguous_strides_are_torch_s() -> None:
         assert contiguous(shape) == torch.empty(shape).stride()
 
 
+def test_an_offset_counts_in_shared_memory_alone() -> None:
+    apart = Input("a", "float64", (2, 2), (1, 2), offset=7)
+    made = layout((apart,), {"a": np.arange(4.0).reshape(2, 2)})["a"]
+    assert made.strides == (8, 16)
+    assert made.tolist() == [[0, 1], [2, 3]]
+
+
 def test_layout_keeps_strides_and_sharing() -> None:
     base = np.arange(12.0).reshape(3, 4)
     whole = Input("a", "float64", (3, 4), (4, 1), storage="s", offset=0)
