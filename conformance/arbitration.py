@@ -16,6 +16,7 @@ import numpy as np
 from conformance.errors import EngineError, Unsupported
 from conformance.oracles import cancellation
 from conformance.oracles.directional import Opinion, by_complex_step, by_stencil
+from conformance.oracles.pairs import FAINT
 from conformance.program import Array, Input
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def entry(case: Case, leaf: Input, difference: Difference) -> Ruling:
     unit = np.zeros(value.shape, wide)
     one, ours, theirs = difference.part
     size = abs(value[difference.index])
-    step = float(size) if np.isfinite(size) and size > 1e-3 else 1.0
+    step = float(size) if 0 < size < FAINT or 1e-3 < size < np.inf else 1.0
     unit[difference.index] = step * one
     if difference.kind == "value":
         narrow = {leaf.name: np.asarray(unit / step, value.dtype)}

@@ -28,6 +28,13 @@ Array = np.ndarray[Any, Any]
 Values = dict[str, Array]
 
 OPAQUE = "opaque:"
+HERMITIAN = frozenset(  # they read a triangle of a matrix, and differentiate by both
+    f"torch.{name}"
+    for name in (
+        "cholesky", "linalg.cholesky", "linalg.cholesky_ex", "linalg.eigh", "linalg.eigvalsh",
+        "lobpcg", "Tensor.cholesky",
+    )
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -168,6 +175,11 @@ class Program:
         """Whether a gradient may be taken inside: what runs it has to record a graph then."""
         whole = any(getattr(call.opaque, "may_differentiate", False) for call in self.calls)
         return whole or "torch.autograd.grad" in self.targets
+
+    @cached_property
+    def takes_hermitian(self) -> bool:
+        """Whether a call takes its matrix for Hermitian: it has a gradient on such alone."""
+        return any(c.target in HERMITIAN or c.kwargs.get("hermitian") is True for c in self.calls)
 
     @cached_property
     def spent(self) -> tuple[tuple[str, ...], ...]:

@@ -301,7 +301,7 @@ class Case:
     @cached_property
     def outputs_narrowed(self) -> tuple[Array, ...]:
         """How far each output is from that in float64, where a Program that takes it uses less."""
-        if any(i.dtype in WIDE for i in self.program.inputs):
+        if any(i.dtype in WIDE for i in self.program.leaves or self.program.inputs):
             return ()
         widened, wide_values = wide(self.program, self.values)
         try:

@@ -378,11 +378,12 @@ def ordered(shape: tuple[int, ...], rng: np.random.Generator) -> tuple[int, ...]
 def _movable(program: Program) -> list[Input]:
     """The inputs whose memory may lie otherwise: no other shares it, and nothing is written.
 
-    A module's parameters lie as the module made them.
+    A module's parameters and buffers lie as the module made them.
     """
     writes = any(call.in_place for call in program.calls)
-    own = [i for i in program.inputs if i.storage is None and not i.name.startswith("p")]
-    return [i for i in own if i.requires_grad or not writes]
+    own = [i for i in program.inputs if i.storage is None and not i.constant]
+    given = [i for i in own if not i.name.startswith("p")]
+    return [i for i in given if i.requires_grad or not writes]
 
 
 def _restrided(program: Program, strides: dict[str, tuple[int, ...]]) -> Program:

@@ -21,7 +21,7 @@ from conformance.diagnosis import COTANGENT, MOST, diagnose, localise
 from conformance.errors import EngineError, Unsupported
 from conformance.oracles import cancellation
 from conformance.oracles.directional import Opinion, by_complex_step, by_stencil, moved
-from conformance.oracles.pairs import direction, flat, inner
+from conformance.oracles.pairs import direction, flat, hermitian, inner
 from conformance.oracles.stencil import Claim
 from conformance.oracles.torch_autograd import SPREADS, scale
 from conformance.program import Array, Input, Program, Values
@@ -40,6 +40,7 @@ FINE = 1e-4  # tolerances above it are of 16 bits
 BLIND = 0.45  # of a derivative: allowed so much, one that is twice as large would pass
 FEW, MOST_LOST = 4, 16  # entries that are not finite, of a leaf and of all
 _WHOLE = "the gradient is that of the whole function, through what it computes without gradient"
+_HERMITIAN = "judged along Hermitian directions, as the function takes its matrix for Hermitian"
 EACH = 64  # entries that are looked at one by one
 LOCALISED = 4096  # leaves of more entries are not searched
 
@@ -119,9 +120,9 @@ class _Judged:
                 tried += 1
                 index = tuple(int(n) for n in np.unravel_index(place, leaf.shape))
                 opinion = self._entry(leaf.name, index)
-                if _sure(opinion):
+                if opinion.sure(POOR):
                     smooth.append((leaf, index, opinion))
-        if not smooth or not _sure(self._along_all(smooth)):
+        if not smooth or not self._along_all(smooth).sure(POOR):
             return None
         leaf, index, opinion = smooth[0]
         value = plain(self.ours[leaf.name][index].item())  # type: ignore[index]
@@ -173,6 +174,8 @@ class _Judged:
         size = max(size, size_theirs) if np.isfinite(size) else size_theirs
         size = max(size, self._underflow())
         evidence: dict[str, Any] = {"engine": ours, "reference": theirs, "compared": 1}
+        if case.program.takes_hermitian and any(map(hermitian, tangents.values())):
+            evidence["note"] = _HERMITIAN
         slack = self._slack(size)
         reason = ""
         exact = None
@@ -533,12 +536,6 @@ class _Judged:
                     return place | {"index": list(difference.index)}
                 return place
         return {}
-
-
-def _sure(opinion: Opinion) -> bool:
-    """Whether there is a derivative, and it is known."""
-    there = opinion.kink is None and not opinion.reason and np.isfinite(opinion.value)
-    return bool(there and opinion.decides(abs(opinion.value), POOR))
 
 
 def _settles(opinion: Opinion, ours: float, slack: float, size: float) -> bool:

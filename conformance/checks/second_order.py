@@ -18,7 +18,7 @@ from conformance import arbitration, diagnosis
 from conformance.arbitration import shown
 from conformance.checks import blame, doubt
 from conformance.checks.base import Case, Finding
-from conformance.checks.compare import Difference, compare, measures
+from conformance.checks.compare import Difference, compare, measures, plain
 from conformance.checks.forward import GOES_ON
 from conformance.checks.second import SecondOrder
 from conformance.oracles.directional import Opinion
@@ -31,6 +31,7 @@ from conformance.program import Array
 
 FACTOR = 10.0  # times the tolerance of first order: a rule applied to a rule
 POOR = 1e-4
+FEW = 4  # entries that are not finite are looked at one by one
 
 ROUTES = {
     "rr": "reverse over reverse",
@@ -130,6 +131,9 @@ class SecondOrderCheck:
             return Finding("passed", evidence | exactly)
         if case.context.independent and _is(case, second, found, second.piece):
             return Finding("passed", evidence | exactly | {"diagnosis": "kink"})
+        lost = self._lost(case, second, found)
+        if lost is not None:
+            return lost
         onto = second.onto
         ours, size = inner(found, onto)
         size = max(size, second.floor)
@@ -151,9 +155,37 @@ class SecondOrderCheck:
             return Finding("inconclusive", evidence | {"reason": why})
         return Finding("failed", evidence | self._agreeing(case, opinion, error))
 
+    def _lost(
+        self, case: Case, second: SecondOrder, found: Mapping[str, Array | None]
+    ) -> Finding | None:
+        """The first entry that is not finite where the gradient has a derivative; FEW are tried."""
+        tried = 0
+        for leaf in case.program.leaves:
+            ours, theirs = found.get(leaf.name), second.expected[leaf.name]
+            if ours is None or theirs is None or ours.shape != theirs.shape:
+                continue
+            for place in np.flatnonzero(~np.isfinite(ours) & ~np.isfinite(theirs))[: FEW - tried]:
+                tried += 1
+                index = tuple(int(n) for n in np.unravel_index(place, ours.shape))
+                onto = {n: np.zeros_like(t) for n, t in second.wide.items()}
+                onto[leaf.name][index] = 1.0
+                opinion = second.stencil(onto, case.engine)
+                if not opinion.sure(POOR):
+                    continue
+                value = plain(ours[index].item())
+                said = shown(opinion) | {
+                    "leaf": case.alias(leaf.name), "index": list(index), "engine": value,
+                    "reference": plain(theirs[index].item()), "diagnosis": "not finite",
+                    "description": f"the product is {value} where the gradient is smooth",
+                }  # fmt: skip
+                return Finding("failed", said | self._agreeing(case, opinion, np.inf))
+        return None
+
     def _agreeing(self, case: Case, opinion: Opinion, error: float) -> dict[str, Any]:
         """Nothing contradicts the engine's product but the derivative of its own gradient."""
-        said: dict[str, Any] = {"absolute": error, "diagnosis": "wrong"}
+        said: dict[str, Any] = {"diagnosis": "wrong"}
+        if np.isfinite(error):
+            said["absolute"] = error
         if case.context.independent:
             text = "engine and reference wrong: they agree, and"
             said["diagnosis"] = "reference"

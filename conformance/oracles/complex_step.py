@@ -15,6 +15,7 @@ from conformance.engines.namespace import dtype_name
 from conformance.engines.refgrad import RefgradEngine
 from conformance.errors import Unsupported
 from conformance.oracles.complex_array import ComplexArray, Trace
+from conformance.oracles.pairs import FAINT
 from conformance.program import Array, Program, Values, layout
 from refgrad.tensor import wrap
 
@@ -48,6 +49,8 @@ class _ComplexStepEngine(RefgradEngine):
         tensors = super().inputs(program, values, grad=False)
         for i in program.inputs:
             moves = i.requires_grad and i.name in self.tangents
+            if moves and 0 < np.abs(self.tangents[i.name]).max(initial=0.0) < FAINT:
+                raise Unsupported("complex step: the step vanishes beside values so near zero")
             if moves or (np.dtype(i.dtype).kind == "f" and i.storage is None):
                 fresh = layout([i], values)[i.name]
                 z = np.empty_like(fresh, dtype=complex)

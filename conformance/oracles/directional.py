@@ -60,6 +60,11 @@ class Opinion:
     ties: int = 0
     typical: float = 0.0
 
+    def sure(self, poor: float) -> bool:
+        """Whether there is a derivative, and it is known."""
+        there = self.kink is None and not self.reason and bool(np.isfinite(self.value))
+        return there and self.decides(abs(self.value), poor)
+
     def decides(self, size: float, poor: float) -> bool:
         """Whether the bound is small beside `size` (the terms' sum) or beside the function."""
         return self.bound <= max(poor * max(size, abs(self.value)), NOTHING * self.typical)

@@ -9,6 +9,8 @@ import numpy as np
 
 from conformance.program import Array, Program, Values
 
+FAINT = 1e-100  # values below it are moved by parts of themselves, and not by 1e-3
+
 
 def flat(array: Array) -> Array:
     """All entries as float64 in one dimension; a complex one as its real and imaginary part."""
@@ -59,7 +61,8 @@ def gaussian(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Ar
 def direction(rng: np.random.Generator, program: Program, values: Values) -> dict[str, Array]:
     """A Gaussian direction for each leaf, in proportion to its values; 0 where one is not finite.
 
-    The dtypes are float64 and complex128 whatever the leaf's.
+    The dtypes are float64 and complex128 whatever the leaf's. A Hermitian leaf stays one where a
+    call takes its matrix for such.
     """
     made = {}
     for leaf in program.leaves:
@@ -67,7 +70,23 @@ def direction(rng: np.random.Generator, program: Program, values: Values) -> dic
         wide = np.complex128 if value.dtype.kind == "c" else np.float64
         finite = np.isfinite(value)
         size = np.abs(value[finite], dtype=np.float64) if finite.any() else np.zeros(1)
-        typical = float(np.sqrt(np.mean(np.minimum(size, 1e150) ** 2))) if size.size else 0.0
-        scale = max(typical, 1e-3) if typical else 1.0
-        made[leaf.name] = np.where(finite, gaussian(rng, value.shape, wide) * scale, 0)
+        along = np.where(finite, gaussian(rng, value.shape, wide) * _change(size), 0)
+        if program.takes_hermitian and hermitian(value):
+            along = (along + along.mT.conj()) / 2
+        made[leaf.name] = along
     return made
+
+
+def _change(sizes: Array) -> float:
+    """What a change of values of these magnitudes is: their root mean square, or about that."""
+    if 0 < sizes.max(initial=0.0) < FAINT:  # their squares vanish
+        return float(sizes.max())
+    typical = float(np.sqrt(np.mean(np.minimum(sizes, 1e150) ** 2))) if sizes.size else 0.0
+    return max(typical, 1e-3) if typical else 1.0
+
+
+def hermitian(array: Array) -> bool:
+    """Whether these are matrices that are their own conjugate transposes, to the bit."""
+    if array.ndim < 2 or array.shape[-1] != array.shape[-2] or array.shape[-1] < 2:
+        return False
+    return np.array_equal(array, array.mT.conj())
