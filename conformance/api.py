@@ -17,6 +17,7 @@ import torch
 from torch.nn.parameter import is_lazy
 
 from conformance import checks, expectations
+from conformance.checks.base import USER
 from conformance.checks.compare import compare
 from conformance.engines.base import Engine
 from conformance.engines.torch import TorchEngine
@@ -35,7 +36,6 @@ from conformance.sources.captured import capture
 from conformance.specs import Spec
 from conformance.specs import tensors as drawn
 
-SOURCE = "user"
 DIRECTIONS = 4
 SAMPLES = 8  # sets of inputs that are drawn from specs
 NUDGE = 1e-3  # of the inputs: far enough to show a value that left torch
@@ -221,7 +221,7 @@ def _check(
     )  # fmt: skip
     context = checks.context_for(settings, engine=TorchEngine(), reference=reference)
     sample = Sample(name, program, values, label)
-    results = list(checks.check_sample(sample, context, SOURCE))
+    results = list(checks.check_sample(sample, context, USER))
     if context.independent:
         faults = [f"refgrad is wrong here: {r.evidence['verdict']}" for r in results if _spared(r)]
         opinion = (*opinion, *faults)

@@ -32,6 +32,7 @@ T = TypeVar("T")
 VANISHING = 64.0  # epsilons of outputs over values: a gradient below is rounding, or tiny
 MODEL_CALLS = 50  # a Program of more calls is a model: its rounding adds up
 ERROR_LENGTH = 2000
+USER = "user"  # the source of what is a user's own function, on an engine that is not in question
 SHRUNK = ("generated", "opinfo", "corpus")  # sources whose failures are shrunk
 SCRIPT_ENTRIES = 20_000  # values beyond this are not written into a script
 
@@ -104,6 +105,7 @@ class Case:
         self.reference = context.reference
         self.settings = context.settings
         self.witness = context.witness
+        self.beside = False  # whether it is another case at values nearby
         self.mutated: tuple[str, ...] = ()  # the values that the engine's backward pass changed
 
     @property

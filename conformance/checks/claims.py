@@ -128,7 +128,8 @@ class Invariant:
 
     `claims` makes what there is to compare on a case; `fits` says, without running anything,
     whether a case has anything to it. An engine `may_refuse` where it concerns a layout that the
-    function does not take, other values, or a mode. What is `of_engine` no function can break.
+    function does not take, other values, or a mode. What is `of_engine` no function can break. One
+    that is `twice` takes the backward pass as something to be differentiated.
     """
 
     name: str
@@ -137,6 +138,7 @@ class Invariant:
     fits: Callable[[Case], bool] = lambda case: True
     may_refuse: bool = False
     of_engine: bool = False
+    twice: bool = False
 
 
 def other_cotangents(case: Case, label: str) -> list[Array | None]:

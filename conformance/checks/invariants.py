@@ -15,14 +15,13 @@ from collections.abc import Callable, Iterable, Iterator
 
 from conformance import diagnosis
 from conformance.checks import invariants_graph, invariants_script, invariants_vjp
-from conformance.checks.base import Case, Check, Context, Finding, ReferenceFailed
+from conformance.checks.base import USER, Case, Check, Context, Finding, ReferenceFailed
 from conformance.checks.claims import Claim, Fault, Invariant
 from conformance.checks.compare import Difference, measures
 from conformance.errors import EngineError, Unsupported
 from conformance.oracles.torch_autograd import scale
 
 GROUP = "invariants"
-USER = "user"  # the source of what is a user's own function, on an engine that is not in question
 LOST = 100.0  # tolerances of a leaf: what two orders of the same sums may differ by at worst
 EACH = 2  # invariants that a sample meets where not all are asked for
 
@@ -99,6 +98,9 @@ class InvariantCheck:
         not every layout allows: results may lie in memory in another way than the reference's.
         """
         reason = str(error).partition("\n")[0]
+        if self.invariant.twice and case.source == USER and case.settings.order == 1:
+            text = f"its backward pass cannot be differentiated: {reason}"
+            return Finding("unsupported", {"invariant": self.invariant.name, "reason": text})
         independent = case.context.independent
         if self.invariant.may_refuse and (
             not independent or _of_layout(case, error) or _reference_raises(self.invariant, case)

@@ -352,7 +352,7 @@ def _cotangents(name: str, relaid: Relaid, how: str, fits: Callable[[Case], bool
 
 
 INVARIANTS = (
-    Invariant("create_graph", "create_graph on and off agree", create_graph),
+    Invariant("create_graph", "create_graph on and off agree", create_graph, twice=True),
     Invariant("retain_graph", "a kept graph gives the same again", retain_graph),
     Invariant(
         "subset",

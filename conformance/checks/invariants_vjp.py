@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from conformance.checks.base import Case
+from conformance.checks.base import USER, Case
 from conformance.checks.claims import (
     Claim,
     Fault,
@@ -27,6 +27,7 @@ from conformance.program import Array, Input, Program, Ref, Values, contiguous, 
 FAR = 20  # the power of two by which cotangents are scaled,
 NEAR = 3  # and where the function computes in 16 bits, whose tolerance is above
 HALF = 1e-4
+EACH = 8  # leaves at most of which each is left out, and alone
 VISIBLE = 1e6  # tolerances
 OUTPUTS = 4  # a Program of more outputs is not taken apart
 
@@ -163,21 +164,30 @@ def _in_range(gradient: Array, factor: float) -> bool:
 def mask(case: Case) -> Iterator[Claim]:
     """The gradients of some leaves, where the others do not require grad."""
     leaves = [i.name for i in case.program.leaves]
+    for chosen in _masks(case, leaves):
+        inputs = tuple(replace(i, requires_grad=i.name in chosen) for i in case.program.inputs)
+        program = Program(inputs, case.program.calls, case.program.outputs)
+        try:
+            found = case.engine.vjp(program, case.values, case.cotangents).gradients
+        except EngineError as error:
+            if case.program.differentiates:
+                raise Unsupported("the gradient that is taken inside needs every leaf") from error
+            raise
+        expected = {n: g for n, g in case.engine_vjp.gradients.items() if n in chosen}
+        others = ", ".join(n for n in leaves if n not in chosen)
+        yield Claim(found, expected, f"where {others} does not require grad")
+
+
+def _masks(case: Case, leaves: list[str]) -> Iterator[set[str]]:
+    """Which leaves require grad: some; of a user's function each alone, and all but each."""
     rng = case.rng("mask")
     chosen = {n for n in leaves if rng.random() < 0.5} or {leaves[int(rng.integers(len(leaves)))]}
     if len(chosen) == len(leaves):
         chosen.discard(leaves[int(rng.integers(len(leaves)))])
-    inputs = tuple(replace(i, requires_grad=i.name in chosen) for i in case.program.inputs)
-    program = Program(inputs, case.program.calls, case.program.outputs)
-    try:
-        found = case.engine.vjp(program, case.values, case.cotangents).gradients
-    except EngineError as error:
-        if case.program.differentiates:
-            raise Unsupported("the gradient that is taken inside needs every leaf") from error
-        raise
-    expected = {n: g for n, g in case.engine_vjp.gradients.items() if n in chosen}
-    others = ", ".join(n for n in leaves if n not in chosen)
-    yield Claim(found, expected, f"where {others} does not require grad")
+    yield chosen
+    if case.source == USER and len(leaves) <= EACH:
+        sets = [{name} for name in leaves] + [set(leaves) - {name} for name in leaves]
+        yield from (s for n, s in enumerate(sets) if s != chosen and s not in sets[:n])
 
 
 def same_tensor(case: Case) -> Iterator[Claim]:

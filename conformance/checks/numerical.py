@@ -8,6 +8,7 @@ reference's forward with its measured bound. A poor bound is `inconclusive`, nev
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ import numpy as np
 from conformance import arbitration
 from conformance.arbitration import shown
 from conformance.checks import blame, doubt
-from conformance.checks.base import VANISHING, Case, Finding
+from conformance.checks.base import USER, VANISHING, Case, Finding
+from conformance.checks.beside import AS_WELL, INSTEAD, beside
 from conformance.checks.compare import compare, plain
 from conformance.diagnosis import COTANGENT, MOST, diagnose, localise
 from conformance.errors import EngineError, Unsupported
@@ -64,6 +66,10 @@ class NumericalCheck:
         if lost is not None:
             yield lost
             return
+        whole = None if program is case.program else _Judged(case, case.program, case.values)
+        if whole is not None and not judged.confirmed("direction") and whole.confirmed("whole"):
+            yield Finding("passed", whole.along(case.rng("whole", "0")).evidence | {"note": _WHOLE})
+            return
         findings = []
         for n in range(case.settings.directions):
             findings.append(judged.along(case.rng("direction", str(n))))
@@ -71,12 +77,24 @@ class NumericalCheck:
                 break
         order = ("failed", "inconclusive", "precision", "passed")
         worst = min(findings, key=lambda f: order.index(f.outcome))
-        if worst.outcome == "failed" and program is not case.program:
-            whole = _Judged(case, case.program, case.values)
+        if worst.outcome == "failed" and whole is not None:
             again = [whole.along(case.rng("whole", str(n))) for n in range(max(2, len(findings)))]
             if all(f.outcome == "passed" for f in again):
                 worst = Finding("passed", again[0].evidence | {"note": _WHOLE})
-        yield worst
+        yield self._nearby(case, worst)
+
+    def _nearby(self, case: Case, finding: Finding) -> Finding:
+        """The finding, or at a kink and where nothing is decided what is found beside it."""
+        kinked = finding.outcome != "inconclusive" and finding.evidence.get("diagnosis") == "kink"
+        undecided = finding.outcome == "inconclusive" and "bound" in finding.evidence
+        near = beside(case, self) if kinked or undecided else None
+        if near is None or near.outcome == "failed":
+            return finding if near is None else near
+        if kinked:
+            return replace(finding, evidence={"note": AS_WELL} | finding.evidence)
+        note = INSTEAD.format(reason=finding.evidence["reason"])
+        kept = {k: v for k, v in near.evidence.items() if k != "reason"}
+        return Finding("passed", kept | {"note": note, "diagnosis": "kink"})
 
 
 class _Judged:
@@ -99,11 +117,24 @@ class _Judged:
             self.ours = case.engine.vjp(program, values, self.cotangents).gradients
             self.theirs = case.reference.vjp(program, values, self.cotangents).gradients
 
+    def confirmed(self, label: str) -> bool:
+        """Whether the stencil confirms the gradient along two directions, and at once."""
+        return all(self._confirmed(self.case.rng(label, str(n))) for n in range(2))
+
+    def _confirmed(self, rng: np.random.Generator) -> bool:
+        tangents = direction(rng, self.case.program, self.case.values)
+        ours, size = inner(self.ours, tangents)
+        if not np.isfinite(ours):
+            return False
+        claim = Claim(ours, self._slack(size), DIGIT * self._slack(size), only=True)
+        given = (self.case.reference, *self.smooth, self.cotangents, tangents)
+        return by_stencil(*given, claim=claim).decides(size, POOR)
+
     def lost(self) -> Finding | None:
         """The first entry that is not finite where the function has a derivative.
 
-        Of a leaf FEW are tried, and MOST_LOST of all. Where an output is not finite, a zero
-        cotangent times an infinite slope is no fault.
+        Or, in a user's own function, one-sided slopes. Of a leaf FEW are tried, and MOST_LOST of
+        all. Where an output is not finite, a zero cotangent times an infinite slope is no fault.
         """
         case = self.case
         if not self.steady:
@@ -120,9 +151,9 @@ class _Judged:
                 tried += 1
                 index = tuple(int(n) for n in np.unravel_index(place, leaf.shape))
                 opinion = self._entry(leaf.name, index)
-                if opinion.sure(POOR):
+                if self._finite(opinion):
                     smooth.append((leaf, index, opinion))
-        if not smooth or not self._along_all(smooth).sure(POOR):
+        if not smooth or not self._finite(self._along_all(smooth)):
             return None
         leaf, index, opinion = smooth[0]
         value = plain(self.ours[leaf.name][index].item())  # type: ignore[index]
@@ -135,7 +166,21 @@ class _Judged:
             "verdict": f"{who} wrong: {opinion.oracle} gives a finite derivative, "
             f"{opinion.value:.6g}",
         }  # fmt: skip
+        if opinion.kink is not None:
+            left, right = float(opinion.kink.left[0]), float(opinion.kink.right[0])
+            said["description"] = f"the gradient is {value} at a kink with finite slopes"
+            said["verdict"] = (
+                f"{who} wrong: {value} at a kink, where the slopes are {left:.6g} and {right:.6g}"
+            )
         return Finding("failed", shown(opinion) | said | blame.of_gradient(case))
+
+    def _finite(self, opinion: Opinion) -> bool:
+        """Whether there is a derivative that is known, or in a user's function two slopes are."""
+        kink = opinion.kink
+        if kink is None or self.case.source != USER or kink.jump:
+            return opinion.sure(POOR)
+        size = max(abs(float(kink.left[0])), abs(float(kink.right[0])))
+        return bool(max(kink.left_bound[0], kink.right_bound[0]) <= POOR * size)
 
     def _along_all(self, entries: list[tuple[Input, tuple[int, ...], Opinion]]) -> Opinion:
         """The derivative along all these entries at once, and those that share their place.
@@ -327,17 +372,20 @@ class _Judged:
         leaves = self.case.program.leaves
         if sum(self.case.values[i.name].size for i in leaves) > EACH:
             return None
+        alone = not self.case.context.independent
         for leaf in leaves:
             gradient, theirs = self.ours.get(leaf.name), self.theirs.get(leaf.name)
             if gradient is None:
                 continue
-            differs = theirs is not None and theirs.shape == gradient.shape
+            if theirs is None or theirs.shape != gradient.shape:
+                theirs = gradient
             for index in np.ndindex(gradient.shape):
                 opinion = self._entry(leaf.name, index)
-                value = np.array(np.real(gradient[index]))
+                value, other = (np.array(np.real(g[index])) for g in (gradient, theirs))
                 slack = self._slack(abs(float(value)))
                 place = {"leaf": self.case.alias(leaf.name), "index": list(index)}
-                numbers = shown(opinion) | place | {"engine": float(value)}
+                numbers = shown(opinion) | place
+                numbers |= {"engine": float(value), "reference": float(other)}
                 if opinion.kink is not None:
                     holds = opinion.kink.holds(value, slack)
                     if not holds and not self._among(
@@ -345,12 +393,11 @@ class _Judged:
                     ):
                         text = "engine wrong: at a kink its value is outside the one-sided slopes"
                         return numbers | {"verdict": text}
-                elif differs and theirs is not None:
-                    gap = abs(float(value) - float(np.real(theirs[index])))
-                    off = abs(float(value) - opinion.value)
-                    if gap > slack and off > opinion.bound + slack:
-                        text = f"engine wrong: beside kinks {opinion.oracle} gives another value"
-                        return numbers | {"verdict": text}
+                elif (alone or abs(float(value) - float(other)) > slack) and abs(
+                    float(value) - opinion.value
+                ) > opinion.bound + slack:
+                    text = f"engine wrong: beside kinks {opinion.oracle} gives another value"
+                    return numbers | {"verdict": text}
         return {}
 
     def _among(self, tangents: dict[str, Array], value: float, slack: float) -> bool:
@@ -430,9 +477,11 @@ class _Judged:
             "diagnosis": "reference" if case.context.independent else "wrong",
         }
         for leaf in case.program.leaves:
-            gradient = self.ours.get(leaf.name)
             value = case.values[leaf.name]
-            if gradient is None or value.dtype.kind == "c" or value.size > LOCALISED:
+            gradient = self.ours.get(leaf.name)
+            if gradient is None:
+                gradient = np.zeros_like(value)
+            if value.dtype.kind == "c" or value.size > LOCALISED:
                 continue
             place = (
                 self._each(leaf.name, gradient)

@@ -99,6 +99,9 @@ def curvature(
     function = getattr(engine.namespace, "func", None)
     if function is None or not hasattr(function, "jvp"):
         raise Unsupported(f"{engine.name} has no func.jvp to nest forward mode with")
+    if program.differentiates:
+        raise Unsupported("a gradient that is taken inside has no graph in func.jvp")
+    written = {ref.name for call in program.calls if call.in_place for ref in call.refs}
     with engine.failures():
         fixed = engine.inputs(program, values, grad=False)
         leaves = program.leaves
@@ -107,7 +110,8 @@ def curvature(
 
         def forward(*xs: Any) -> tuple[Any, ...]:
             named = {i.name: x for i, x in zip(leaves, xs, strict=True)}
-            outputs = engine.execute(program, {**fixed, **named})
+            own = {n: x.clone() for n, x in fixed.items() if n in written}  # made in the transform
+            outputs = engine.execute(program, {**fixed, **own, **named})
             differentiable[:] = [o.is_floating_point() or o.is_complex() for o in outputs]
             return tuple(o for o, yes in zip(outputs, differentiable, strict=True) if yes)
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch._library.custom_ops import CustomOpDef
+from torch._ops import OpOverload, OpOverloadPacket
 
 from conformance.engines.base import Capabilities
 from conformance.engines.namespace import NamespaceEngine
@@ -100,9 +102,14 @@ class TorchEngine(NamespaceEngine):
     ) -> tuple[Array | None, ...]:
         """Second order by forward over forward.
 
-        Nested, torch.func.jvp gives zeros for an autograd.Function, whatever its jvp is.
+        Nested, torch.func.jvp gives zeros for an autograd.Function, whatever its jvp is; for a
+        torch.library.custom_op it does so in any case.
         """
         for call in program.calls:
+            if isinstance(call.opaque, (CustomOpDef, OpOverload, OpOverloadPacket)):
+                raise Unsupported(
+                    f"torch.func has no forward mode of {call.target}: it gives zeros"
+                )
             owner: Any = getattr(call.opaque, "__self__", None)
             custom = isinstance(owner, type) and issubclass(owner, torch.autograd.Function)
             if custom and owner.jvp is not torch.autograd.Function.jvp:

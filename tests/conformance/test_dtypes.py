@@ -16,12 +16,13 @@ from conformance.engines.base import Engine
 from conformance.engines.refgrad import RefgradEngine
 from conformance.engines.torch import TorchEngine
 from conformance.oracles.directional import by_stencil
-from conformance.program import Array, Program, Ref, Values
+from conformance.program import Array, Input, Program, Ref, Values
 from conformance.results import Result
 from conformance.settings import Settings
 from conformance.sources import Skipped, load
 from conformance.sources.base import Sample
 from conformance.sources.captured import capture
+from tests.conformance.test_api import randn
 from tests.conformance.test_checks import sample
 from tests.fakes import engines as fakes
 
@@ -148,8 +149,7 @@ def _by_method(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 def test_what_runs_in_float32_on_the_way_loses_precision_and_is_not_wrong(
     function: Callable[..., torch.Tensor],
 ) -> None:
-    x = torch.from_numpy(RNG.standard_normal((3, 6))).requires_grad_()
-    weight = torch.from_numpy(RNG.standard_normal(6)).requires_grad_()
+    x, weight = randn(3, 6), randn(6)
     report = check_gradients(function, x, weight)
     assert report.ok, str(report)
     made = capture(function, (x, weight))
@@ -158,6 +158,15 @@ def test_what_runs_in_float32_on_the_way_loses_precision_and_is_not_wrong(
     wrong = judged(one, *FIRST, engine=fakes.MissingFactor())
     assert wrong["vjp"].outcome == "failed"
     assert wrong["numerical"].outcome == "failed"
+
+
+def test_a_float32_constant_beside_a_cast_is_no_float32_function() -> None:
+    made = capture(_root_mean_square, (randn(3, 6), randn(6)))
+    table = np.ones(6, np.float32)
+    inputs = (*made.program.inputs, Input.of("k0", table))
+    one = Sample("rms", replace(made.program, inputs=inputs), made.values | {"k0": table})
+    context = checks.context_for(Settings(standalone=0), RefgradEngine(), TorchEngine())
+    assert max(np.max(gap) for gap in context.case(one, "user").outputs_narrowed) > 1e-9
 
 
 def test_a_stencil_needs_no_leaf() -> None:
