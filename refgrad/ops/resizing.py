@@ -127,6 +127,8 @@ def interpolate(
         if n == out and (antialias or mode.endswith("linear")):
             continue  # as in PyTorch, whatever the factor
         if mode.startswith("nearest"):
+            if len(spatial) == 2 and mode == "nearest" and out in (n, 2 * n):
+                factor = None  # as in PyTorch, in two dimensions alone
             taps = _nearest(n, out, factor, mode == "nearest-exact")
         elif antialias:
             taps = _antialiased(n, out, factor, bool(align_corners), 1 if mode == "bilinear" else 2)
