@@ -60,6 +60,12 @@ def _conjugate(seen: Wrong) -> Diagnosis | None:
     for slug, text, made in forms:
         if seen.explained(made.astype(right.dtype)):
             return Diagnosis(slug, text)
+    cotangent = seen.gradients.get(COTANGENT)
+    if cotangent is None or cotangent.shape != right.shape or not cotangent.all():
+        return None
+    if seen.explained((cotangent * (right / cotangent).conj()).astype(right.dtype)):
+        text = "the cotangent is multiplied by the derivative, and should be by its conjugate"
+        return Diagnosis("conjugate", text)
     return None
 
 

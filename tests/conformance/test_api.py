@@ -617,3 +617,24 @@ def test_a_gradient_that_is_forgotten_is_named() -> None:
     assert report.failed
     assert "x1" in str(report)
     assert "zero everywhere" in str(report)
+
+
+@pytest.mark.parametrize("size", [3, 100])
+def test_a_missing_conjugate_is_named(size: int) -> None:
+    class Product(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+            ctx.save_for_backward(a, b)
+            return a * b
+
+        @staticmethod
+        def backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            a, b = ctx.saved_tensors
+            return g * b, g * a.conj()
+
+    a, b = (randn(size, dtype=torch.complex128) for _ in range(2))
+    report = check_gradients(Product.apply, a, b + 1)
+    assert report.failed
+    assert "x0" in str(report)
+    if size == 3:
+        assert "should be by its conjugate" in str(report)
