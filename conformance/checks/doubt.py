@@ -63,6 +63,11 @@ def second_look(
     return finding
 
 
+def blameless(case: Case, check: Check) -> bool:
+    """Whether several calls make up the case, and the check passes each alone."""
+    return _composed(case.program.live()) and _alone(case, check) is None
+
+
 def entry_of(array: Array, index: tuple[int, ...], other: Array) -> int:
     """The place, among real and imaginary parts, of the part of an entry that differs more."""
     place = int(np.ravel_multi_index(index, array.shape)) if array.shape else 0
