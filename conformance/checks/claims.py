@@ -29,7 +29,8 @@ class Claim:
 
     `terms` has the size of the terms that a leaf's gradient is the sum of, where that counts.
     `exact` asks for equal bits. Entries of `expected` that are not finite are not compared where
-    `finite` is set. `rounding` measures what rounding on the way does to `found`.
+    `finite` is set. `rounding` measures what rounding on the way does to `found`. Where the two are
+    `alike`, computed in one way, what rounding within a rule costs is no excuse.
     """
 
     found: Gradients
@@ -38,6 +39,7 @@ class Claim:
     terms: Mapping[str, float] = field(default_factory=dict)
     exact: bool = False
     finite: bool = False
+    alike: bool = False
     rounding: Callable[[], Mapping[str, Array]] | None = None
 
     @property
@@ -82,7 +84,8 @@ class Claim:
         allowed = case.rounding(name) * grown
         if np.size(allowed) not in (1, flat(found).size):  # of a gradient that was reduced
             allowed = float(np.max(allowed, initial=0.0))
-        allowed = allowed + SPREADS * grown * _parted(case, name)
+        if not self.alike:
+            allowed = allowed + SPREADS * grown * _parted(case, name)
         if self.rounding is not None:
             allowed = allowed + SPREADS * self.rounding().get(name, np.zeros(1))
         difference = compare(found, expected, relative=relative, floor=floor, absolute=allowed)
