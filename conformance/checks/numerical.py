@@ -7,7 +7,7 @@ reference's forward with its measured bound. A poor bound is `inconclusive`, nev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -19,12 +19,11 @@ from conformance.checks import blame, doubt
 from conformance.checks.base import USER, VANISHING, Case, Finding
 from conformance.checks.beside import AS_WELL, INSTEAD, beside
 from conformance.checks.compare import compare, plain
-from conformance.diagnosis import COTANGENT, MOST, diagnose, localise
+from conformance.checks.entrywise import EACH, Entrywise
 from conformance.errors import EngineError, Unsupported
 from conformance.oracles import cancellation
 from conformance.oracles.directional import Opinion, by_complex_step, by_stencil, moved
 from conformance.oracles.pairs import direction, flat, hermitian, inner
-from conformance.oracles.stencil import Claim
 from conformance.oracles.torch_autograd import SPREADS, scale
 from conformance.program import Array, Input, Program, Values
 
@@ -36,7 +35,6 @@ _CONVENTION = "a switch is met exactly where it switches; the reference's conven
 _NOTHING = "no numerical derivative is finite"
 _TOO_MANY = "several kinks meet here, and there are too many entries to look at each"
 POOR = 1e-5  # a bound above this part of the terms' sum decides nothing,
-DIGIT = 10.0  # slacks: a bound of so many settles that a gradient is right
 COARSE = 4.0  # nor one above so many tolerances, where these are more
 FINE = 1e-4  # tolerances above it are of 16 bits
 BLIND = 0.45  # of a derivative: allowed so much, one that is twice as large would pass
@@ -44,8 +42,6 @@ FEW, MOST_LOST = 4, 16  # entries that are not finite, of a leaf and of all
 _WHOLE = "the gradient is that of the whole function, through what it computes without gradient"
 _BLAMELESS = "no gradient is finite where the function is smooth, and each call alone is right"
 _HERMITIAN = "judged along Hermitian directions, as the function takes its matrix for Hermitian"
-EACH = 64  # entries that are looked at one by one
-LOCALISED = 4096  # leaves of more entries are not searched
 
 
 class NumericalCheck:
@@ -112,6 +108,7 @@ class _Judged:
             for a, b in zip(self.cotangents, case.cotangents, strict=True)
         )
         self.steady = same
+        self.entrywise = Entrywise(case, self.smooth, self.cotangents)
         program, values = case.program, case.values
         if same:
             self.ours = case.engine_vjp.gradients
@@ -129,9 +126,8 @@ class _Judged:
         ours, size = inner(self.ours, tangents)
         if not np.isfinite(ours):
             return False
-        claim = Claim(ours, self._slack(size), DIGIT * self._slack(size), only=True)
-        given = (self.case.reference, *self.smooth, self.cotangents, tangents)
-        return by_stencil(*given, claim=claim).decides(size, POOR)
+        claim = self.entrywise.claim(ours, size, only=True)
+        return self.entrywise.along(tangents, claim).decides(size, POOR)
 
     def lost(self) -> Finding | None:
         """The first entry that is not finite where the function has a derivative.
@@ -153,7 +149,7 @@ class _Judged:
             for place in np.flatnonzero(neither)[: min(FEW, MOST_LOST - tried)]:
                 tried += 1
                 index = tuple(int(n) for n in np.unravel_index(place, leaf.shape))
-                opinion = self._entry(leaf.name, index)
+                opinion = self.entrywise.at(leaf.name, index)
                 if self._finite(opinion):
                     smooth.append((leaf, index, opinion))
         if not smooth or not self._finite(self._along_all(smooth)):
@@ -198,7 +194,7 @@ class _Judged:
                 if other.shape == leaf.shape and gradient is not None:
                     lost = not np.isfinite(gradient[index])
                     tangents[other.name][index] = 1.0 if lost or other is leaf else 0.0
-        return by_stencil(self.case.reference, *self.smooth, self.cotangents, tangents)
+        return self.entrywise.along(tangents)
 
     def along(self, rng: np.random.Generator) -> Finding:
         """Judge along one direction."""
@@ -224,7 +220,7 @@ class _Judged:
         evidence: dict[str, Any] = {"engine": ours, "reference": theirs, "compared": 1}
         if case.program.takes_hermitian and any(map(hermitian, tangents.values())):
             evidence["note"] = _HERMITIAN
-        slack = self._slack(size)
+        slack = self.entrywise.slack(size)
         reason = ""
         exact = None
         try:
@@ -237,8 +233,7 @@ class _Judged:
             if case.context.independent and abs(ours - theirs) <= slack:  # that piece's derivative
                 note = {"diagnosis": "kink", "verdict": _CONVENTION, "ties": exact.ties}
                 return Finding("passed", evidence | shown(exact) | note)
-        claim = Claim(ours, slack, DIGIT * slack)
-        opinion = by_stencil(case.reference, *self.smooth, self.cotangents, tangents, claim=claim)
+        opinion = self.entrywise.along(tangents, self.entrywise.claim(ours, size))
         if reason:
             evidence["fallback_reason"] = reason
         return self._against(opinion, exact, ours, theirs, size, tangents, evidence)
@@ -254,7 +249,7 @@ class _Judged:
         evidence: dict[str, Any],
     ) -> Finding:
         case = self.case
-        slack = self._slack(size)
+        slack = self.entrywise.slack(size)
         evidence = evidence | shown(opinion)
         agrees = abs(ours - theirs) <= slack
         if opinion.kink is not None:
@@ -383,16 +378,16 @@ class _Judged:
             if theirs is None or theirs.shape != gradient.shape:
                 theirs = gradient
             for index in np.ndindex(gradient.shape):
-                opinion = self._entry(leaf.name, index)
+                opinion = self.entrywise.at(leaf.name, index)
                 value, other = (np.array(np.real(g[index])) for g in (gradient, theirs))
-                slack = self._slack(abs(float(value)))
+                slack = self.entrywise.slack(abs(float(value)))
                 place = {"leaf": self.case.alias(leaf.name), "index": list(index)}
                 numbers = shown(opinion) | place
                 numbers |= {"engine": float(value), "reference": float(other)}
                 if opinion.kink is not None:
                     holds = opinion.kink.holds(value, slack)
                     if not holds and not self._among(
-                        self._unit(leaf.name, index), float(value), slack
+                        self.entrywise.unit(leaf.name, index), float(value), slack
                     ):
                         text = "engine wrong: at a kink its value is outside the one-sided slopes"
                         return numbers | {"verdict": text}
@@ -461,25 +456,6 @@ class _Judged:
         )
         return total if max(map(abs, values)) <= total else 0.0
 
-    def _unit(self, leaf: str, index: tuple[int, ...], part: complex = 1.0) -> dict[str, Array]:
-        tangents = {
-            i.name: np.zeros(i.shape, complex if np.dtype(i.dtype).kind == "c" else float)
-            for i in self.smooth[0].leaves
-        }
-        tangents[leaf][index] = part
-        return tangents
-
-    def _entry(
-        self,
-        leaf: str,
-        index: tuple[int, ...],
-        claim: Claim | None = None,
-        part: complex = 1.0,
-    ) -> Opinion:
-        """The derivative with respect to one entry, or a part of it, by the stencil."""
-        tangents = self._unit(leaf, index, part)
-        return by_stencil(self.case.reference, *self.smooth, self.cotangents, tangents, claim=claim)
-
     def _both_wrong(self, opinion: Opinion) -> dict[str, Any]:
         """Engine and reference agree and are wrong: which leaf, which entries, and how."""
         case = self.case
@@ -489,73 +465,13 @@ class _Judged:
             "diagnosis": "reference" if case.context.independent else "wrong",
         }
         for leaf in case.program.leaves:
-            value = case.values[leaf.name]
             gradient = self.ours.get(leaf.name)
             if gradient is None:
-                gradient = np.zeros_like(value)
-            if value.size > LOCALISED:
-                continue
-            place = (
-                self._each(leaf.name, gradient)
-                if value.size <= EACH
-                else self._searched(leaf.name, gradient)
-            )
+                gradient = np.zeros_like(case.values[leaf.name])
+            place = self.entrywise.wrong(leaf.name, gradient)
             if place:
                 return found | place | {"leaf": case.alias(leaf.name)}
         return found
-
-    def _each(self, leaf: str, gradient: Array) -> dict[str, Any]:
-        """The wrong entries of a small leaf, and what they have in common."""
-        return self._wrong(leaf, gradient, list(range(gradient.size)))
-
-    def _searched(self, leaf: str, gradient: Array) -> dict[str, Any]:
-        """The wrong entries of a larger leaf, by bisection."""
-        cuts = gradient.dtype.kind != "c"  # of complex numbers no half is searched
-        places = entries(self.case, leaf, gradient, self.cotangents, self._slack) if cuts else []
-        if cuts and len(places) < MOST:
-            return self._wrong(leaf, gradient, places)
-        # which entries are right is not known: a few of all tell what the wrong share
-        places = [int(n) for n in self.case.rng("sampled", leaf).permutation(gradient.size)[:EACH]]
-        return self._wrong(leaf, gradient, places, sampled=True)
-
-    def _wrong(
-        self, leaf: str, gradient: Array, places: list[int], *, sampled: bool = False
-    ) -> dict[str, Any]:
-        """What the stencil says of the entries at these flat places; {} if it confirms them all.
-
-        The right gradient is the stencil's where the two differ, and else the engine's.
-        """
-        slack = self._slack(scale(gradient))
-        right = gradient.copy()
-        bounds: dict[tuple[int, ...], tuple[float, float, float]] = {}  # of the part that is off
-        parts: tuple[complex, ...] = (1.0, 1j) if gradient.dtype.kind == "c" else (1.0,)
-        for place in places:
-            index = tuple(int(n) for n in np.unravel_index(place, gradient.shape))
-            for part in parts:
-                ours = float(np.real(np.conj(part) * gradient[index]))
-                opinion = self._entry(leaf, index, Claim(ours, slack, DIGIT * slack), part)
-                if not abs(ours - opinion.value) <= opinion.bound + slack:
-                    right[index] += part * (opinion.value - ours)
-                    bounds[index] = ours, opinion.value, opinion.bound
-        if not bounds:
-            return {}
-        worst = max(bounds, key=lambda i: abs(bounds[i][0] - bounds[i][1]))
-        values = self.case.values
-        if sampled:
-            alike = {n: v.reshape(-1)[places] for n, v in values.items() if v.shape == right.shape}
-            some, theirs = gradient.reshape(-1)[places], right.reshape(-1)[places]
-            said = diagnose(some, theirs, some.shape, alike, leaf=leaf)
-            text = f"of {len(places)} entries that were looked at: {said.sentence}"
-        else:
-            outputs = self.cotangents
-            cotangent = {COTANGENT: outputs[0]} if len(outputs) == 1 else {}
-            said = diagnose(gradient, right, gradient.shape, values, leaf=leaf, gradients=cotangent)
-            text = said.sentence
-        found: dict[str, Any] = {"index": list(worst), "wrong_entries": len(bounds)}
-        ours, numerical, bound = bounds[worst]
-        found |= {"engine": ours, "numerical": numerical, "reference": ours, "bound": bound}
-        found["description"] = text
-        return found | ({} if self.case.context.independent else {"diagnosis": said.slug})
 
     def _aligned(self, name: str, tangent: Array) -> Array:
         """The direction with the signs of a leaf's gradient, where it is real and has such."""
@@ -580,9 +496,6 @@ class _Judged:
         """The terms of a gradient that is lost below the normal numbers of the dtype."""
         entries = sum(self.case.values[i.name].size for i in self.case.program.leaves)
         return entries * float(np.finfo(np.dtype(self.case.coarsest)).tiny)
-
-    def _slack(self, size: float) -> float:
-        return 10 * self.case.relative(self.case.coarsest) * size
 
     def _within_spread(self, excess: float, tangents: dict[str, Array]) -> bool:
         """Whether rounding at the inputs alone moves the reference's gradient as far."""
@@ -611,33 +524,3 @@ def _settles(opinion: Opinion, ours: float, slack: float, size: float) -> bool:
 
 def _contradict(a: Opinion, b: Opinion, slack: float) -> bool:
     return abs(a.value - b.value) > a.bound + b.bound + slack
-
-
-def entries(
-    case: Case,
-    leaf: str,
-    gradient: Array,
-    cotangents: list[Array | None],
-    slack: Callable[[float], float],
-) -> list[int]:
-    """The flat entries of one leaf at which a gradient contradicts the stencil, by bisection.
-
-    `slack` of a size is what is allowed to a sum of terms of that size, beside the bound.
-    """
-    shape = case.values[leaf].shape
-    rest = {i.name: np.zeros(i.shape) for i in case.program.leaves}
-    largest = scale(gradient)
-
-    def disagreement(coordinates: Array) -> bool:
-        tangents = rest | {leaf: coordinates.reshape(shape)}
-        opinion = by_stencil(case.reference, *case.numerical, cotangents, tangents)
-        terms = flat(gradient) * coordinates
-        size = max(
-            float(np.abs(terms).sum()), largest * float(np.abs(coordinates).max(initial=0.0))
-        )
-        return abs(float(terms.sum()) - opinion.value) > opinion.bound + slack(size)
-
-    size = int(np.prod(shape))
-    if size > LOCALISED or np.iscomplexobj(case.values[leaf]):
-        return []
-    return localise(disagreement, size, case.rng("localise", leaf))

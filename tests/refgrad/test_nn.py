@@ -195,6 +195,15 @@ def test_nearest_goes_back_where_it_came_from() -> None:
     assert g.tolist() == [[[3, 3, 0]]]
 
 
+@pytest.mark.parametrize("factor", [1.04, 1.3, 1.5, 2.04, 2.3, 2.6, 0.7])
+def test_nearest_in_two_dimensions_keeps_or_doubles_a_size(factor: float) -> None:
+    # as PyTorch does there alone, whatever the factor is to the digit
+    def forward(m: Any, x: Any) -> Any:
+        return m.nn.functional.interpolate(x, scale_factor=factor)
+
+    assert_same(forward, normal(1, 2, 3, 2))
+
+
 def test_antialias_to_width_one() -> None:
     # PyTorch repeats the first row in every one
     x = normal(1, 1, 7, 6)
