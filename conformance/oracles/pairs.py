@@ -58,11 +58,13 @@ def gaussian(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Ar
     return np.asarray(made).astype(dtype)
 
 
-def direction(rng: np.random.Generator, program: Program, values: Values) -> dict[str, Array]:
+def direction(
+    rng: np.random.Generator, program: Program, values: Values, *, within: bool = False
+) -> dict[str, Array]:
     """A Gaussian direction for each leaf, in proportion to its values; 0 where one is not finite.
 
     The dtypes are float64 and complex128 whatever the leaf's. A Hermitian leaf stays one where a
-    call takes its matrix for such.
+    call takes its matrix for such, or with `within`.
     """
     made = {}
     for leaf in program.leaves:
@@ -71,7 +73,7 @@ def direction(rng: np.random.Generator, program: Program, values: Values) -> dic
         finite = np.isfinite(value)
         size = np.abs(value[finite], dtype=np.float64) if finite.any() else np.zeros(1)
         along = np.where(finite, gaussian(rng, value.shape, wide) * _change(size), 0)
-        if program.takes_hermitian and hermitian(value):
+        if (within or program.takes_hermitian) and hermitian(value):
             along = (along + along.mT.conj()) / 2
         made[leaf.name] = along
     return made

@@ -499,6 +499,33 @@ def test_a_wrong_gradient_of_a_hermitian_leaf_is_found() -> None:
     assert check_gradients(lambda x: torch.linalg.cholesky(Wrong.apply(x)), a).failed
 
 
+class Factor(torch.autograd.Function):
+    """cholesky, with torch's own gradient, or half of it."""
+
+    @staticmethod
+    def forward(ctx: Any, a: torch.Tensor, factor: float) -> torch.Tensor:
+        ctx.save_for_backward(a)
+        ctx.factor = factor
+        return torch.linalg.cholesky(a)
+
+    @staticmethod
+    def backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor, None]:
+        with torch.enable_grad():
+            a = ctx.saved_tensors[0].detach().requires_grad_()
+            (found,) = torch.autograd.grad(torch.linalg.cholesky(a), a, g)
+        return ctx.factor * found, None
+
+
+def test_a_function_that_reads_one_triangle_is_told_what_to_do() -> None:
+    a = randn(3, 3).detach()
+    a = (a @ a.mT + 3 * torch.eye(3)).requires_grad_()
+    report = check_gradients(lambda x: Factor.apply(x, 1.0), a)
+    assert "give it (a + a.mH) / 2" in report.verdict
+    assert not report.failed
+    assert check_gradients(lambda x: Factor.apply((x + x.mH) / 2, 1.0), a).ok
+    assert check_gradients(lambda x: Factor.apply(x, 0.5), a).failed
+
+
 def test_a_module_s_buffers_lie_as_it_made_them() -> None:
     """torch reads a weight or a variance that is not contiguous as if it were."""
     torch.manual_seed(0)
