@@ -85,9 +85,7 @@ class NumericalCheck:
             if all(f.outcome == "passed" for f in again):
                 worst = Finding("passed", again[0].evidence | {"note": _WHOLE})
         if worst.outcome == "failed" and self._one_triangle(case, judged):
-            verdict = f"inconclusive: {_TRIANGLE}"
-            worst = Finding("inconclusive", {"reason": _TRIANGLE, "verdict": verdict})
-            yield worst
+            yield Finding("inconclusive", {"reason": _TRIANGLE})
             return
         yield self._nearby(case, worst)
 
