@@ -167,7 +167,7 @@ def test_no_wrong_claim_is_confirmed() -> None:
     """Off by 3e-9, where the bounds that are asked for are of 1e-10."""
     tried = 0
     for known in BATTERY:
-        for x in known.points(5, 6):
+        for x in known.points(5, 3):
             truth = float(np.real(known.truth(x)))
             for off in (3e-9, -1e-6, 1.0) if truth else ():
                 value, size = truth * (1 + off), abs(truth)
@@ -176,4 +176,4 @@ def test_no_wrong_claim_is_confirmed() -> None:
                 settled = found.bound[0] <= 1e-10 * size
                 assert not settled or abs(found.value[0] - value) > found.bound[0] + 1e-11 * size
                 tried += 1
-    assert tried > 800
+    assert tried > 400
