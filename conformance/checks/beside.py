@@ -36,10 +36,10 @@ def beside(case: Case, check: Check) -> Finding | None:
         near = case.context.case(replace(case.sample, values=values), case.source)
         near.beside = True
         found = _found(near, check)
-        if found is None or found.outcome == "passed":
-            if found is not None and found.evidence.get("diagnosis") != "kink":
-                return found
+        if found is None:
             continue
+        if found.outcome == "passed" and found.evidence.get("diagnosis") != "kink":
+            return found
         if found.outcome == "failed":
             where = "at values that are moved by a tenth, beside a kink"
             said = {"description": f"{found.evidence.get('description', 'wrong')}, {where}"}

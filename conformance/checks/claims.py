@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from conformance.checks.base import Case
-from conformance.checks.compare import TOLERANCE, Difference, compare
+from conformance.checks.compare import TOLERANCE, Difference, compare, little
 from conformance.engines.base import ALL, Vjp
 from conformance.oracles.pairs import flat, gaussian
 from conformance.oracles.torch_autograd import SPREADS, scale
@@ -18,9 +18,6 @@ Gradients = Mapping[str, Array | None]
 
 # What NumPy holds in a wider dtype, so that no result shows it.
 _WIDENED = {"bfloat16": "bfloat16", "chalf": "float16", "complex32": "float16"}
-
-
-LITTLE = 0.375  # the power of epsilon: 1.3e-6 in float64, 2.5e-3 in float32
 
 
 @dataclass(frozen=True)
@@ -104,7 +101,7 @@ def _parted(case: Case, leaf: str) -> float:
         return 0.0
     with np.errstate(invalid="ignore"):
         gap = scale(ours - theirs)
-    return gap if gap <= float(np.finfo(ours.dtype).eps) ** LITTLE * scale(theirs) else 0.0
+    return gap if gap <= little(ours.dtype) * scale(theirs) else 0.0
 
 
 def narrowest(case: Case) -> float:

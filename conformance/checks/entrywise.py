@@ -11,7 +11,7 @@ import numpy as np
 from conformance.diagnosis import COTANGENT, MOST, diagnose, localise
 from conformance.oracles.directional import Opinion, by_stencil
 from conformance.oracles.pairs import flat
-from conformance.oracles.stencil import Claim
+from conformance.oracles.stencil import Candidate
 from conformance.oracles.torch_autograd import scale
 from conformance.program import Array, Program, Values
 
@@ -35,15 +35,15 @@ class Entrywise:
         """What is allowed to a sum of terms of that size, beside the bound."""
         return 10 * self.case.relative(self.case.coarsest) * size
 
-    def claim(self, value: float, size: float, *, only: bool = False) -> Claim:
-        """That a derivative is this, the sum of terms of that size; see `Claim`."""
+    def candidate(self, value: float, size: float, *, only: bool = False) -> Candidate:
+        """That a derivative is this, the sum of terms of that size; see `Candidate`."""
         slack = self.slack(size)
-        return Claim(value, slack, DIGIT * slack, only)
+        return Candidate(value, slack, DIGIT * slack, only)
 
-    def along(self, tangents: Mapping[str, Array], claim: Claim | None = None) -> Opinion:
+    def along(self, tangents: Mapping[str, Array], candidate: Candidate | None = None) -> Opinion:
         """The derivative along a direction."""
         return by_stencil(
-            self.case.reference, *self.function, self.cotangents, tangents, claim=claim
+            self.case.reference, *self.function, self.cotangents, tangents, candidate=candidate
         )
 
     def unit(self, leaf: str, index: tuple[int, ...], part: complex = 1.0) -> dict[str, Array]:
@@ -106,7 +106,7 @@ class Entrywise:
             index = tuple(int(n) for n in np.unravel_index(place, gradient.shape))
             for part in parts:
                 ours = float(np.real(np.conj(part) * gradient[index]))
-                opinion = self.along(self.unit(leaf, index, part), self.claim(ours, size))
+                opinion = self.along(self.unit(leaf, index, part), self.candidate(ours, size))
                 if not abs(ours - opinion.value) <= opinion.bound + slack:
                     right[index] += part * (opinion.value - ours)
                     bounds[index] = ours, opinion.value, opinion.bound

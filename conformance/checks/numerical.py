@@ -18,7 +18,7 @@ from conformance.arbitration import shown
 from conformance.checks import blame, doubt
 from conformance.checks.base import USER, VANISHING, Case, Finding
 from conformance.checks.beside import AS_WELL, INSTEAD, beside
-from conformance.checks.compare import compare, plain
+from conformance.checks.compare import compare, little, plain
 from conformance.checks.entrywise import EACH, Entrywise
 from conformance.errors import EngineError, Unsupported
 from conformance.oracles import cancellation
@@ -29,7 +29,6 @@ from conformance.program import Array, Input, Program, Values
 
 NEIGHBOURS = 24  # points about a kink whose slopes are taken
 NEARBY = 1e-7  # of the values: how far they are
-LITTLE = 0.375  # the power of epsilon: 1.3e-6 in float64, 2.5e-3 in float32
 SMOOTH = 1e-5  # of a slope: what it changes by so near where there is no kink
 _CONVENTION = "a switch is met exactly where it switches; the reference's convention is kept"
 _NOTHING = "no numerical derivative is finite"
@@ -142,8 +141,8 @@ class _Judged:
         ours, size = inner(self.ours, tangents)
         if not np.isfinite(ours):
             return False
-        claim = self.entrywise.claim(ours, size, only=True)
-        return self.entrywise.along(tangents, claim).decides(size, POOR)
+        candidate = self.entrywise.candidate(ours, size, only=True)
+        return self.entrywise.along(tangents, candidate).decides(size, POOR)
 
     def lost(self) -> Finding | None:
         """The first entry that is not finite where the function has a derivative.
@@ -249,7 +248,7 @@ class _Judged:
             if case.context.independent and abs(ours - theirs) <= slack:  # that piece's derivative
                 note = {"diagnosis": "kink", "verdict": _CONVENTION, "ties": exact.ties}
                 return Finding("passed", evidence | shown(exact) | note)
-        opinion = self.entrywise.along(tangents, self.entrywise.claim(ours, size))
+        opinion = self.entrywise.along(tangents, self.entrywise.candidate(ours, size))
         if reason:
             evidence["fallback_reason"] = reason
         return self._against(opinion, exact, ours, theirs, size, tangents, evidence)
@@ -445,9 +444,9 @@ class _Judged:
         except (EngineError, Unsupported):
             return False
         theirs, _ = inner(found, tangents)
-        little = float(np.finfo(case.dtype).eps) ** LITTLE * abs(truth)
+        most = little(case.dtype) * abs(truth)
         errors = sorted((abs(ours - truth), abs(theirs - truth)))
-        return bool(errors[1] <= min(little, arbitration.ALIKE * errors[0]))
+        return bool(errors[1] <= min(most, arbitration.ALIKE * errors[0]))
 
     def _narrowed(self, tangents: dict[str, Array]) -> float:
         """What a dtype narrower than float64 costs two engines, also of terms within one call."""

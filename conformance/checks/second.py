@@ -15,7 +15,7 @@ from conformance.errors import EngineError, Unsupported
 from conformance.oracles import complex_step
 from conformance.oracles.directional import EXACT, Opinion, of_gradient
 from conformance.oracles.pairs import direction, flat, inner
-from conformance.oracles.stencil import Claim
+from conformance.oracles.stencil import Candidate
 from conformance.oracles.torch_autograd import scale, spread
 from conformance.program import Array, Values
 
@@ -169,7 +169,7 @@ class SecondOrder:
         self,
         onto: Mapping[str, Array],
         engine: Engine | None = None,
-        claim: Claim | None = None,
+        candidate: Candidate | None = None,
     ) -> Opinion:
         """<onto, H t> by differences of an engine's gradient, by default of one that is right."""
         case = self.case
@@ -179,7 +179,7 @@ class SecondOrder:
             return Opinion(float("nan"), float("inf"), "none", text)
         try:
             given = (*case.numerical, self.cotangents, self.wide, onto)
-            return of_gradient(engine, *given, claim=claim)
+            return of_gradient(engine, *given, candidate=candidate)
         except (Unsupported, EngineError):
             return Opinion(float("nan"), float("inf"), "none", _FAILED)
 

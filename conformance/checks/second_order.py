@@ -27,7 +27,7 @@ from conformance.oracles.directional import Opinion
 from conformance.oracles.frozen import forward_goes_on
 from conformance.oracles.noise import Ask
 from conformance.oracles.pairs import contracted, flat, inner
-from conformance.oracles.stencil import Claim
+from conformance.oracles.stencil import Candidate
 from conformance.oracles.torch_autograd import SPREADS
 from conformance.program import Array
 
@@ -154,8 +154,8 @@ class SecondOrderCheck:
         ours, size = inner(found, onto)
         size = max(size, second.floor)
         slack = 100 * case.relative(case.coarsest) * size
-        claim = Claim(ours, slack, slack)
-        opinion = second.stencil(onto, case.engine, claim)  # first order, which vjp has judged
+        candidate = Candidate(ours, slack, slack)
+        opinion = second.stencil(onto, case.engine, candidate)  # first order, which vjp has judged
         evidence |= {"engine": ours, "reference": inner(second.expected, onto)[0]}
         evidence |= shown(opinion)
         if not np.isfinite(opinion.value):

@@ -101,7 +101,7 @@ def curvature(
         raise Unsupported(f"{engine.name} has no func.jvp to nest forward mode with")
     if program.differentiates:
         raise Unsupported("a gradient that is taken inside has no graph in func.jvp")
-    written = {ref.name for call in program.calls if call.in_place for ref in call.refs}
+    writes = any(call.in_place for call in program.calls)
     with engine.failures():
         fixed = engine.inputs(program, values, grad=False)
         leaves = program.leaves
@@ -110,7 +110,8 @@ def curvature(
 
         def forward(*xs: Any) -> tuple[Any, ...]:
             named = {i.name: x for i, x in zip(leaves, xs, strict=True)}
-            own = {n: x.clone() for n, x in fixed.items() if n in written}  # made in the transform
+            alone = [i.name for i in program.inputs if writes and i.storage is None]
+            own = {n: fixed[n].clone() for n in alone}  # the transform's, to be written
             outputs = engine.execute(program, {**fixed, **own, **named})
             differentiable[:] = [o.is_floating_point() or o.is_complex() for o in outputs]
             return tuple(o for o, yes in zip(outputs, differentiable, strict=True) if yes)

@@ -13,7 +13,7 @@ from conformance.errors import EngineError, ProgramError, Unsupported
 from conformance.oracles import complex_step
 from conformance.oracles.estimate import Estimate, Kink
 from conformance.oracles.pairs import contracted, flat
-from conformance.oracles.stencil import EPS, Claim, Ladder, derivative
+from conformance.oracles.stencil import EPS, Candidate, Ladder, derivative
 from conformance.program import (
     Array,
     Input,
@@ -99,7 +99,7 @@ def by_stencil(
     cotangents: Sequence[Array | None],
     tangents: Mapping[str, Array],
     ladder: Ladder | None = None,
-    claim: Claim | None = None,
+    candidate: Candidate | None = None,
 ) -> Opinion:
     """By differences of an engine's forward, in float64 where the Program runs in it."""
     program, values = _widest(engine, program, values)
@@ -118,7 +118,9 @@ def by_stencil(
         return joined if len(joined) == len(weights) else np.full(len(weights), np.nan)
 
     eps = _coarsest(program)
-    estimate = derivative(along, SCALE, weights=weights[None], ladder=ladder, eps=eps, claim=claim)
+    estimate = derivative(
+        along, SCALE, weights=weights[None], ladder=ladder, eps=eps, candidate=candidate
+    )
     return opinion(estimate, f"stencil on {engine.name}")
 
 
@@ -130,7 +132,7 @@ def of_gradient(
     tangents: Mapping[str, Array],
     onto: Mapping[str, Array],
     ladder: Ladder | None = None,
-    claim: Claim | None = None,
+    candidate: Candidate | None = None,
 ) -> Opinion:
     """The derivative along `tangents` of the inner product of an engine's gradient with `onto`.
 
@@ -154,7 +156,9 @@ def of_gradient(
         return np.concatenate(parts)
 
     eps = _coarsest(program)
-    estimate = derivative(along, SCALE, weights=weights[None], ladder=ladder, eps=eps, claim=claim)
+    estimate = derivative(
+        along, SCALE, weights=weights[None], ladder=ladder, eps=eps, candidate=candidate
+    )
     return opinion(estimate, f"stencil on {engine.name}'s gradient")
 
 

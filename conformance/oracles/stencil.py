@@ -5,9 +5,9 @@ by their 4th to 6th differences, the noise of the function itself (what a smooth
 explain). Three consecutive steps that agree, within that noise, are an estimate; the best triple
 wins, and ten times its disagreement and noise is the bound. Truncation and rounding are never
 assumed, only seen. Where the two-sided estimate is poor, one-sided ones tell a kink, a jump or the
-edge of the domain from a function that is merely hard. A derivative that is claimed may be
-confirmed by a few steps of medium length, where these say enough; a claim that they do not confirm
-has the whole ladder against it.
+edge of the domain from a function that is merely hard. A candidate for the derivative may be
+confirmed by a few steps of medium length, where these say enough; what they do not confirm has the
+whole ladder against it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SUDDEN = 1e4  # times as much noise at the step before: jumps, not the 4th power
 CLEAN = 5  # steps that must agree, from near, to outweigh noise that was seen from farther
 COARSE = 0.03  # differences above this part of the values: the step is too long to see the function
 FLAT = 5.0  # noise is seen where three steps differ by no more than this
-BRIEF = slice(4, 12)  # steps of the ladder that may confirm a claim: the smooth is seen best there
+BRIEF = slice(4, 12)  # steps that may confirm a candidate: what is smooth is seen best there
 QUIET = 1e-11  # noise below this part of the largest value is rounding: smaller steps cannot help
 
 
@@ -45,8 +45,8 @@ class Ladder:
 
 
 @dataclass(frozen=True)
-class Claim:
-    """What a derivative is said to be, to within `slack`; with a bound of `enough` it is settled.
+class Candidate:
+    """What a derivative may be, to within `slack`; with a bound of `enough` it is settled.
 
     Both are absolute. `only` asks no more than whether it is confirmed.
     """
@@ -105,7 +105,7 @@ def derivative(
     weights: Array | None = None,
     ladder: Ladder | None = None,
     eps: float = EPS,
-    claim: Claim | None = None,
+    candidate: Candidate | None = None,
 ) -> Estimate:
     """The derivative of f: R -> R^m at `at`, with a bound on its error.
 
@@ -114,16 +114,17 @@ def derivative(
     k numbers: differences are taken of the vector and contracted afterwards, so that the noise is
     that of each value and not of their sum. value and bound have shape (m,), or (k,). `eps` is that
     of the dtype to which f rounds its argument and its values: from nearer f would seem constant.
-    With a `claim` of the one derivative that is asked for, few steps are taken if they confirm it.
+    With a `candidate` for the one derivative that is asked for, few steps are taken if they confirm
+    it.
     """
     scan = _Scan(f, scale, at, weights, ladder or Ladder(), eps)
     if not scan.finite_at_center:
         return scan.undecided("the function is not finite at the point itself")
-    if claim is not None:
-        confirmed = scan.confirm(claim)
+    if candidate is not None:
+        confirmed = scan.confirm(candidate)
         if confirmed is not None:
             return confirmed
-        if claim.only:
+        if candidate.only:
             return scan.undecided("a few steps do not confirm it")
     best = scan.run(CENTRAL)
     if not scan.good(best):
@@ -276,8 +277,8 @@ class _Scan:
                 return
             yield h
 
-    def confirm(self, claim: Claim) -> Estimate | None:
-        """An estimate by two steps that confirms the claim; None where a few do not.
+    def confirm(self, candidate: Candidate) -> Estimate | None:
+        """An estimate by two steps that confirms the candidate; None where a few do not.
 
         Where the steps agree with what is claimed, a third that agrees with them says no more.
         """
@@ -294,10 +295,10 @@ class _Scan:
                 self.size = np.where(self.center_size > 0, self.center_size, sizes[0])
                 error = spread + CENTRAL.amplification / hs[-1] * noise
                 bound = np.fmax(FACTOR * error, self._finest)
-                off = np.abs(slopes[0] - claim.value)
-                still = (claim.value == 0) & (spread == 0) & (noise <= self.rounding * sizes[0])
-                enough = (bound <= claim.enough) | still  # it is constant, to the last bit
-                if (enough & (off <= bound + claim.slack)).all():
+                off = np.abs(slopes[0] - candidate.value)
+                still = (candidate.value == 0) & (spread == 0) & (noise <= self.rounding * sizes[0])
+                enough = (bound <= candidate.enough) | still  # it is constant, to the last bit
+                if (enough & (off <= bound + candidate.slack)).all():
                     return Estimate(slopes[0], bound, self.evaluations, size=self.size)
         self.size = self.center_size
         return None

@@ -183,7 +183,7 @@ def test_what_is_inconclusive_for_another_reason_has_a_sentence_too(
         raise Unsupported("no complex loop")
 
     monkeypatch.setattr("conformance.checks.numerical.by_complex_step", lacks)
-    monkeypatch.setattr("conformance.checks.entrywise.by_stencil", lambda *args, **claim: poor)
+    monkeypatch.setattr("conformance.checks.entrywise.by_stencil", lambda *args, **candidate: poor)
     found = results(EXP, "numerical")["numerical"]
     assert found.outcome == "inconclusive"
     assert found.evidence["verdict"] == "inconclusive: the function is noisy"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from conformance.oracles.estimate import Estimate
-from conformance.oracles.stencil import Claim, Ladder, derivative, one_sided
+from conformance.oracles.stencil import Candidate, Ladder, derivative, one_sided
 from conformance.selftest.battery import BATTERY
 from conformance.selftest.measured import Measured
 from conformance.selftest.oracles import elementwise
@@ -145,21 +145,23 @@ def test_one_sided_slopes_and_a_short_ladder() -> None:
     assert left.evaluations < 12 * 7
 
 
-def _claimed(f: Callable[[float], float], at: float, value: float, size: float) -> Estimate:
-    claim = Claim(value, 1e-11 * size, 1e-10 * size)
-    return derivative(lambda t: np.array([f(t)]), 1.0, at=at, weights=np.ones((1, 1)), claim=claim)
+def _asked(f: Callable[[float], float], at: float, value: float, size: float) -> Estimate:
+    candidate = Candidate(value, 1e-11 * size, 1e-10 * size)
+    return derivative(
+        lambda t: np.array([f(t)]), 1.0, at=at, weights=np.ones((1, 1)), candidate=candidate
+    )
 
 
 def test_a_right_claim_is_confirmed_by_a_few_steps() -> None:
-    found = _claimed(np.sin, 0.7, np.cos(0.7), 1.0)
+    found = _asked(np.sin, 0.7, np.cos(0.7), 1.0)
     assert abs(found.value[0] - np.cos(0.7)) <= found.bound[0] <= 1e-10
     assert found.evaluations <= 25
     assert found.evaluations < derivative(lambda t: np.array([np.sin(t)]), 1.0, at=0.7).evaluations
 
 
 def test_a_constant_confirms_zero_and_a_kink_does_not() -> None:
-    assert _claimed(lambda t: np.float64(3.0), 0.5, 0.0, 0.0).evaluations <= 13
-    found = _claimed(abs, 0.0, 0.0, 1.0)
+    assert _asked(lambda t: np.float64(3.0), 0.5, 0.0, 0.0).evaluations <= 13
+    found = _asked(abs, 0.0, 0.0, 1.0)
     assert found.kink is not None
 
 
@@ -172,7 +174,7 @@ def test_no_wrong_claim_is_confirmed() -> None:
             for off in (3e-9, -1e-6, 1.0) if truth else ():
                 value, size = truth * (1 + off), abs(truth)
                 with np.errstate(all="ignore"):
-                    found = _claimed(known, x, value, size)
+                    found = _asked(known, x, value, size)
                 settled = found.bound[0] <= 1e-10 * size
                 assert not settled or abs(found.value[0] - value) > found.bound[0] + 1e-11 * size
                 tried += 1
