@@ -9,7 +9,7 @@ import pytest
 
 import refgrad
 from tests.refgrad.both import both, both_raise
-from tests.refgrad.test_function import cube, exponential, function, leaf
+from tests.refgrad.test_function import cube, doubling, exponential, function, leaf
 
 
 def saves(*values: Any) -> Callable[[Any], Any]:
