@@ -10,7 +10,7 @@ import scipy.linalg
 
 from refgrad.errors import LinAlgError
 from refgrad.libraries import beside, cuda, on_device, on_host
-from refgrad.ops.matrices import adjoint, check_matrix, cofactors
+from refgrad.ops.matrices import adjoint, check_matrix, cofactors, lapack
 from refgrad.ops.op import composite, op
 from refgrad.ops.placing import constant
 from refgrad.tensor import wrap
@@ -87,7 +87,7 @@ unchecked_inverse.vjp(A=lambda g, out: _inverse_back(g, out))
 @on_host
 def zero_pivots(A: Any) -> Any:
     """For each matrix the place, from 1, of the first zero pivot of its LU factorisation; 0 if none."""
-    (getrf,) = scipy.linalg.get_lapack_funcs(("getrf",), (A,))
+    getrf = lapack("getrf", A)
     info = np.zeros(A.shape[:-2], dtype=np.int32)
     if A.shape[-1]:
         for i in np.ndindex(info.shape):
@@ -113,23 +113,76 @@ def inverse(input: Any) -> Any:
 
 
 @op(name="linalg.solve", method=False, node_name="LinalgSolveExBackward0")
-def _solve(A: Any, B: Any, checked: Any = True) -> Any:
-    """The X with A X = B."""
+def _solve(A: Any, B: Any, checked: Any = True) -> tuple[Any, Any, Any]:
+    """The X with A X = B; and what its vjp substitutes into, the LU factors of A^T and the pivots.
+
+    Many small matrices are solved in one call, which keeps no factors: then they are empty.
+    """
+    none = A[..., :0]
     try:
-        return np.linalg.solve(A, B)
+        if type(A) is np.ndarray is type(B) and (A.ndim == 2 or A.shape[-1] >= _FACTORED):
+            factors, pivots = _factored(A)
+            return _substituted(factors, pivots, B, True), factors, pivots
+        return np.linalg.solve(A, B), none, none
     except np.linalg.LinAlgError:
         if checked:
             raise LinAlgError(
                 "linalg.solve: The solver failed because the input matrix is singular."
             ) from None
-        return np.matmul(unchecked_inverse(A), B)
+        return np.matmul(unchecked_inverse(A), B), none, none
 
 
-# A dX = dB - dA X
-_solve.vjp(
-    A=lambda g, out, A, checked: -np.matmul(_solve(A.mT, g, checked), out.mT),
-    B=lambda g, A, checked: _solve(A.mT, g, checked),
-)
+_FACTORED = 32  # rows: from there on 100 matrices take no longer one by one
+
+
+def _factored(A: Any) -> tuple[Any, Any]:
+    """LAPACK's getrf of A^T, which is how rows lie in memory.
+
+    Raises:
+        LinAlgError: a pivot is zero.
+    """
+    getrf = lapack("getrf", A)
+    if A.ndim == 2:
+        factors, pivots, info = getrf(A.T) if A.size else (A, A[:0], 0)
+        if info > 0:
+            raise np.linalg.LinAlgError("singular")
+        return factors, pivots
+    parts = [_factored(M) for M in np.reshape(A, (-1, *A.shape[-2:]))]
+    return (
+        np.reshape([f.T for f, _ in parts], A.shape).mT,
+        np.reshape([p for _, p in parts], A.shape[:-1]),
+    )
+
+
+def _substituted(factors: Any, pivots: Any, B: Any, transposed: bool) -> Any:
+    """LAPACK's getrs: the X with M X = B, or M^T X = B if `transposed`, from the factors of M."""
+    getrs = lapack("getrs", factors, B)
+    if factors.ndim == 2 == B.ndim:
+        return getrs(factors, pivots, B, trans=int(transposed))[0] if B.size else np.copy(B)
+    batch = np.broadcast_shapes(factors.shape[:-2], B.shape[:-2])
+    factors = np.broadcast_to(factors, batch + factors.shape[-2:])
+    pivots = np.broadcast_to(pivots, batch + pivots.shape[-1:])
+    B = np.broadcast_to(B, batch + B.shape[-2:])
+    X = np.empty_like(B, order="C")
+    for i in np.ndindex(batch):
+        X[i] = _substituted(factors[i], pivots[i], B[i], transposed)
+    return X
+
+
+def _solve_back(g: Any, out: Any, A: Any, checked: Any) -> Any:
+    """A^-T g."""
+    _, factors, pivots = out
+    if type(g) is np.ndarray and factors.size:  # 512 rows: 0.6 ms in place of 6.7
+        return _substituted(factors, pivots, g, False)
+    return _solve(A.mT, g, checked)[0]
+
+
+def _solve_back_matrix(g: Any, out: Any, A: Any, checked: Any) -> Any:
+    # A dX = dB - dA X
+    return -np.matmul(_solve_back(g, out, A, checked), out[0].mT)
+
+
+_solve.vjp(A=_solve_back_matrix, B=_solve_back)
 
 
 def is_vector(A: Any, B: Any) -> bool:
@@ -170,9 +223,9 @@ def _solve_either(name: str, A: Any, B: Any, left: bool, checked: bool) -> Any:
             )
         B = B[..., None]
         _check_system(name, A, B, True)
-        return _solve(A, B, checked)[..., 0]
+        return _solve(A, B, checked)[0][..., 0]
     _check_system(name, A, B, left)
-    return _solve(A, B, checked) if left else _solve(A.mT, B.mT, checked).mT
+    return _solve(A, B, checked)[0] if left else _solve(A.mT, B.mT, checked)[0].mT
 
 
 @composite(method=False)
@@ -193,14 +246,28 @@ def _solve_triangular(A: Any, B: Any, upper: Any, unitriangular: Any) -> Any:
     if type(A) is not np.ndarray or type(B) is not np.ndarray:  # trsm does not dispatch
         side = (np.triu if upper else np.tril)(A, (1 if upper else -1) * bool(unitriangular))
         return np.linalg.solve(side + beside(np.eye(A.shape[-1]), A) if unitriangular else side, B)
-    (trsm,) = scipy.linalg.get_blas_funcs(("trsm",), (A, B))
     batch = np.broadcast_shapes(A.shape[:-2], B.shape[:-2])
+    if not batch and B.size:
+        return _substitute(A, B, upper, unitriangular)
     X = np.empty(batch + B.shape[-2:], dtype=B.dtype)
     if X.size:
         A, B = np.broadcast_to(A, batch + A.shape[-2:]), np.broadcast_to(B, X.shape)
         for i in np.ndindex(batch):
-            X[i] = trsm(1.0, A[i], B[i], lower=not upper, diag=unitriangular)
+            X[i] = _substitute(A[i], B[i], upper, unitriangular)
     return X
+
+
+def _substitute(A: Any, B: Any, upper: Any, unitriangular: Any) -> Any:
+    """BLAS's trsm, which reads columns: of A or A^T, with A X = B as X^T A^T = B^T where B has rows.
+
+    So nothing is copied but B: 256 rows and right-hand sides take 1.5 ms in place of 7.2.
+    """
+    (trsm,) = scipy.linalg.get_blas_funcs(("trsm",), (A, B))
+    turned = not A.flags.f_contiguous
+    matrix, lower = (A.T, upper) if turned else (A, not upper)
+    if B.flags.f_contiguous:
+        return trsm(1.0, matrix, B, 0, lower, turned, unitriangular)
+    return trsm(1.0, matrix, B.T, 1, lower, not turned, unitriangular).T
 
 
 def _solve_triangular_there(A: Any, B: Any, upper: Any, unitriangular: Any) -> Any:

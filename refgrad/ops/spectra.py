@@ -106,7 +106,7 @@ def _eig_back(g: Any, out: Any) -> Any:
     check_invariant("linalg_eig_backward", phases.imag)
     along = np.matmul(H, V) * phases.real[..., None, :]
     inner = ratio(off_diagonal(turned - along), conj(differences(L))) + on_diagonal(conj(gL))
-    return conj(_solve(H, np.matmul(inner, H)))
+    return conj(_solve(H, np.matmul(inner, H))[0])
 
 
 _eig.vjp(A=lambda g, out: _eig_back(g, out))

@@ -261,9 +261,9 @@ LAID: dict[str, Any] = _named(
     (transformed, "_c2c _c2r _r2c"),
     (
         columns,
-        "linalg.cholesky linalg.inv linalg.qr linalg.solve linalg.solve_triangular "
-        "unchecked_inverse",
+        "linalg.cholesky linalg.inv linalg.qr linalg.solve_triangular unchecked_inverse",
     ),
+    ((columns, as_made, as_made), "linalg.solve"),
     ((columns, rows), "geqrf"),
     ((columns, rows, rows), "ldl_factor_ex linalg.lstsq"),
     ((columns, rows, rows, rows), "linalg.lu"),

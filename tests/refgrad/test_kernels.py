@@ -97,7 +97,7 @@ def test_expit(n: int, dtype: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128, np.int64, np.float16])
-@pytest.mark.parametrize("shape", [(40, 3), (40, 200), (5, 7, 31), (0, 4), (30, 0)])
+@pytest.mark.parametrize("shape", [(40, 3), (40, 200), (300, 200), (5, 7, 31), (0, 4), (30, 0)])
 def test_rows_are_added_in_order(shape: tuple[int, ...], dtype: Any) -> None:
     rows = (drawn(shape, np.float64) * 8).astype(dtype)
     index = GENERATOR.integers(-6, 6, len(rows))

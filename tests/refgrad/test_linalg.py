@@ -148,7 +148,8 @@ def test_one_triangle_is_read(triangle: Any) -> None:
 @pytest.mark.parametrize(
     ("a", "b", "left"),
     [((3, 3), (3,), True), ((2, 3, 3), (2, 3), True), ((2, 3, 3), (3,), True),
-     ((2, 3, 3), (4, 3), False), ((5, 1, 3, 3), (2, 3, 1), True)],
+     ((2, 3, 3), (4, 3), False), ((5, 1, 3, 3), (2, 3, 1), True), ((0, 0), (0, 2), True),
+     ((3, 3), (3, 0), True), ((2, 1, 33, 33), (3, 33, 2), True), ((2, 33, 33), (4, 33), False)],
 )  # fmt: skip
 def test_solve_broadcasts(a: Any, b: Any, left: bool) -> None:
     A, B = rng.standard_normal(a), rng.standard_normal(b)
@@ -161,6 +162,23 @@ def test_solve_broadcasts(a: Any, b: Any, left: bool) -> None:
 def test_solve_triangular_broadcasts(options: Any) -> None:
     A, B = rng.standard_normal((4, 1, 3, 3)), rng.standard_normal((2, 3, 3))
     both(gradient(lambda m, a, b: m.linalg.solve_triangular(a, b, **options), A, B))
+
+
+@pytest.mark.parametrize("of_rows", [True, False])
+@pytest.mark.parametrize("columns", [True, False])
+@pytest.mark.parametrize("upper", [True, False])
+@pytest.mark.parametrize("unitriangular", [True, False])
+def test_substitution_reads_each_layout(
+    of_rows: bool, columns: bool, upper: bool, unitriangular: bool
+) -> None:
+    A, B = rng.standard_normal((2, 4, 4)) + 2j * np.eye(4), rng.standard_normal((4, 3)) + 1j
+
+    def f(m: Any, a: Any, b: Any) -> Any:
+        a = a[0] if of_rows else a[1].mT
+        b = b.mT.contiguous().mT if columns else b
+        return m.linalg.solve_triangular(a, b, upper=upper, unitriangular=unitriangular)
+
+    both(gradient(f, A, B))
 
 
 def test_a_zero_pivot_gives_inf() -> None:

@@ -39,7 +39,7 @@ def _solve(size: int) -> Made:
 def _solve_cost(size: int) -> Cost:
     """LU 2n^3/3 (Golub and Van Loan 3.2.10) and 2 n^2 k for k right-hand sides.
 
-    Back: the factors again, in PyTorch they are kept, and an outer product 2 n^2 k (Giles 2008).
+    Back: a substitution into the same factors, and an outer product 2 n^2 k (Giles 2008).
     """
     matrix, sides = 8 * size**2, 8 * size * _SIDES
     substitution = 2 * size**2 * _SIDES
