@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MARKER = "gradients"
 _KEYS = ("order", "samples", "directions", "seed")
+_MARKED = (*_KEYS, "rtol")
 _POLICIES = ("fail", "warn", "pass")
 _STATE = pytest.StashKey[Counter[str]]()
 
@@ -43,7 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the marker, and hold the ini options to what they can be."""
-    keywords = ", ".join(f"{key}=..." for key in _KEYS)
+    keywords = ", ".join(f"{key}=..." for key in _MARKED)
     config.addinivalue_line(
         "markers", f"{MARKER}({keywords}): how check_gradients checks in this test."
     )
@@ -64,7 +65,7 @@ def check_gradients(request: pytest.FixtureRequest) -> Callable[..., Report]:
     wins), then from the call. It returns the Report. What could not be decided fails the test,
     warns or passes, as the option `gradients_inconclusive` says, or `inconclusive=` of the marker.
     """
-    options = {key: _number(request.config, key) for key in _KEYS}
+    options: dict[str, Any] = {key: _number(request.config, key) for key in _KEYS}
     policy = request.config.getini("gradients_inconclusive")
     for marker in reversed(list(request.node.iter_markers(MARKER))):
         policy = _marked(marker, options) or policy
@@ -106,13 +107,13 @@ def pytest_terminal_summary(
     terminalreporter.write_line(text + undecided)
 
 
-def _marked(marker: pytest.Mark, options: dict[str, int]) -> str | None:
+def _marked(marker: pytest.Mark, options: dict[str, Any]) -> str | None:
     """Take a marker's keywords into the options; its policy, where it has one."""
     given = dict(marker.kwargs)
     policy: str | None = given.pop("inconclusive", None)
-    unknown = [key for key in given if key not in _KEYS]
+    unknown = [key for key in given if key not in _MARKED]
     if marker.args or unknown or policy not in (None, *_POLICIES):
-        known = ", ".join((*_KEYS, "inconclusive"))
+        known = ", ".join((*_MARKED, "inconclusive"))
         raise pytest.UsageError(f"the marker {MARKER} takes the keywords {known}")
     options |= given
     return policy

@@ -151,7 +151,7 @@ class Case:
     def relative(self, dtype: Any) -> float:
         """The tolerance beside a leaf's scale."""
         unseen = [tolerance_for(c.through) for c in self.program.calls if c.through]
-        return max(tolerance_for(dtype, loose=self.loose), *unseen, 0.0)
+        return max(tolerance_for(dtype, loose=self.loose), *unseen, self.settings.rtol)
 
     def rng(self, *labels: str) -> np.random.Generator:
         """Random numbers that depend on the case, the seed and the labels alone."""

@@ -29,6 +29,12 @@ _WHAT = {
 )
 @click.option("--order", type=click.IntRange(1, 2), default=1, show_default=True)
 @click.option("--half", is_flag=True, help="Judge it in float16 and bfloat16 too.")
+@click.option(
+    "--rtol",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.0,
+    help="Of a gradient's scale: what a rule that is approximate by design may be off.",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
     "--input",

@@ -347,12 +347,15 @@ class NamespaceEngine:
         ]
         if not pairs or not leaves:
             return [None] * len(leaves)
+        heads, seeds = map(list, zip(*pairs, strict=True))
+        return self.pulled_back(heads, list(leaves), seeds, create_graph=create_graph)
+
+    def pulled_back(
+        self, outputs: list[Any], leaves: list[Any], seeds: list[Any], **options: Any
+    ) -> Sequence[Any]:
+        """autograd.grad, with its `options`; None for a leaf that it does not reach."""
         gradients: Sequence[Any] = self.namespace.autograd.grad(
-            [output for output, _ in pairs],
-            list(leaves),
-            [cotangent for _, cotangent in pairs],
-            create_graph=create_graph,
-            allow_unused=True,
+            outputs, leaves, seeds, allow_unused=True, **options
         )
         return gradients
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -12,15 +12,17 @@ import torch
 from torch._library.custom_ops import CustomOpDef
 from torch._ops import OpOverload, OpOverloadPacket
 
-from conformance.engines.base import Capabilities
+from conformance.engines.base import Capabilities, Vjp
 from conformance.engines.namespace import NamespaceEngine
 from conformance.errors import DeviceLost, EngineError, Unsupported
 from conformance.program import Array, Call, Program, Values, layout
 
 _MISSING = re.compile(  # a derivative, or a kernel of a device
     r"derivative for aten::\w+ is not implemented|is not supported on CUDA|to be on cpu, but"
-    r"|Nested forward mode AD is not supported|incompatible with \.grad\(\)"
+    r"|Nested forward mode AD is not supported"
+    r"|in torch\._foreach_norm: Trying to set a forward gradient that has a different size"
 )
+_BACKWARD_ALONE = re.compile(r"(in|not )compatible(\*\*)? with \.grad\(\)")
 _WIDER = {torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
 
 
@@ -32,6 +34,8 @@ class TorchEngine(NamespaceEngine):
 
     def __init__(self, device: str = "cpu") -> None:
         super().__init__(torch)
+        self.accumulates = False  # whether gradients are read where backward() leaves them
+        self.accumulated = False  # whether any were
         self.device = device
         if device != "cpu":
             self.name = f"torch on {device}"  # torch on the CPU is another engine
@@ -93,6 +97,42 @@ class TorchEngine(NamespaceEngine):
         with nullcontext() if self.device == "cpu" else torch.device(self.device):
             return super().execute(program, tensors, keeper, grad=grad)
 
+    def vjp(
+        self,
+        program: Program,
+        values: Values,
+        cotangents: Sequence[Array | None],
+        *,
+        keep: Collection[str] = (),
+    ) -> Vjp:
+        """As of any engine; by backward() where that alone gives all gradients."""
+        try:
+            return super().vjp(program, values, cotangents, keep=keep)
+        except Unsupported as error:
+            if not _BACKWARD_ALONE.search(str(error)):
+                raise
+        self.accumulates = self.accumulated = True
+        try:
+            return super().vjp(program, values, cotangents, keep=keep)
+        finally:
+            self.accumulates = False
+
+    def pulled_back(
+        self, outputs: list[Any], leaves: list[Any], seeds: list[Any], **options: Any
+    ) -> Sequence[Any]:
+        """autograd.grad; Unsupported where a pass within the pass leaves gradients in `.grad`."""
+        if self.accumulates:
+            for leaf in leaves:
+                leaf.retain_grad()
+            torch.autograd.backward(outputs, seeds, **options)
+            return [leaf.grad for leaf in leaves]
+        before = [_written(leaf.grad) for leaf in leaves if leaf.is_leaf]
+        found = super().pulled_back(outputs, leaves, seeds, **options)
+        if before != [_written(leaf.grad) for leaf in leaves if leaf.is_leaf]:
+            text = "a backward pass within leaves gradients in .grad"
+            raise Unsupported(f"{text}: it is not compatible with .grad()")
+        return found
+
     def curvature(
         self,
         program: Program,
@@ -128,11 +168,16 @@ class TorchEngine(NamespaceEngine):
             with super().failures():
                 yield
         except EngineError as error:
-            if _MISSING.search(str(error)):
+            if _MISSING.search(str(error)) or _BACKWARD_ALONE.search(str(error)):
                 raise Unsupported(str(error)) from error
             if isinstance(error.__cause__, torch.AcceleratorError):
                 raise DeviceLost(str(error), call=error.call) from error
             raise
+
+
+def _written(gradient: torch.Tensor | None) -> tuple[int, int] | None:
+    """What changes where something is added to a gradient."""
+    return None if gradient is None else (id(gradient), gradient._version)
 
 
 def _placed(

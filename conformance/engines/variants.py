@@ -102,13 +102,8 @@ class Recording:
             return dict.fromkeys(names)
         with self.failures(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch tells that a batching rule is missing
-            found = self.engine.namespace.autograd.grad(
-                [output for output, _ in pairs],
-                [leaves[n] for n in names],
-                [cotangent for _, cotangent in pairs],
-                allow_unused=True,
-                **options,
-            )
+            heads, seeds = map(list, zip(*pairs, strict=True))
+            found = self.engine.pulled_back(heads, [leaves[n] for n in names], seeds, **options)
         return dict(zip(names, found, strict=True))
 
     def backward(self, pairs: Pairs) -> None:

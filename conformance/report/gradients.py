@@ -8,11 +8,14 @@ from typing import Any
 
 from conformance.results import FAILING, Result
 
-# The check that tells most comes first: an entry-by-entry comparison names the leaf and the entry.
+# The check that tells most comes first: the cause of what others see, then an entry-by-entry
+# comparison, which names the leaf and the entry.
 _TELLING = (
+    *("invariants.deterministic", "invariants.unmodified"),
     *("vjp", "numerical", "rr", "narrow", "half", "half2", "reentrant", "jvp", "value"),
-    *("invariants.unmodified", "invariants.mask"),  # the cause of what other invariants see
+    "invariants.mask",
 )
+_LONG, _HEAD, _TAIL = 60, 40, 10  # lines of a Program: how many are too many, and what is shown
 _DETAILS = ("leaf", "index", "engine", "reference", "numerical", "bound", "absolute", "relative")
 _WORDS = ("diagnosis", "description", "first_call", "error")
 # A function may refuse float32 or a layout, and have no forward mode.
@@ -141,5 +144,13 @@ def _details(worst: Result) -> list[str]:
     lines += [f"{_NAMES.get(k, k):>15}: {evidence[k]}" for k in _DETAILS if k in evidence]
     lines += [f"{key.replace('_', ' '):>15}: {evidence[key]}" for key in _WORDS if key in evidence]
     if worst.repro is not None:
-        lines += ["", *("    " + line for line in worst.repro["program"].splitlines())]
+        lines += ["", *("    " + line for line in _cut(worst.repro["program"].splitlines()))]
     return lines
+
+
+def _cut(lines: list[str]) -> list[str]:
+    """The beginning and the end of a long Program."""
+    if len(lines) <= _LONG:
+        return lines
+    left_out = f'... {len(lines) - _HEAD - _TAIL:,} lines; all: report.worst.repro["program"]'
+    return [*lines[:_HEAD], left_out, *lines[-_TAIL:]]

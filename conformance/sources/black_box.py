@@ -1,8 +1,9 @@
 """A function as one opaque call of the tensors that it depends on: for what cannot be captured.
 
 The tensors are replaced where they stand: among the arguments, in modules, and where the function
-holds them (closures, globals, the arguments of a partial). Each call starts from the same buffers
-and the same random numbers.
+holds them (closures, globals, the arguments of a partial); until the next call, since a backward
+pass may run a module again. Each call starts from the same state of the modules and the same random
+numbers.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from __future__ import annotations
 import functools
 import inspect
 import random
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from types import CodeType
 from typing import Any
 from unittest import mock
 
@@ -21,11 +24,15 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
-from conformance.errors import CaptureError, UsageError
+from conformance.errors import CaptureError, Unsupported, UsageError
 from conformance.program import OPAQUE, Call, Input, Program, Ref, Values
 from conformance.sources.captured import module_of
 from conformance.sources.stops import Stops
 
+_IMPLICIT = (
+    "the gradient of a draw of a gamma or Dirichlet distribution is implicit, that of the "
+    "distribution's quantile: no derivative of the numbers that a sampler returns"
+)
 DRAWS = "it draws random numbers: each call was given the same ones"
 _HOOKED = "{names}: what hooks make of a gradient is judged as part of it"
 _UNSEEN = (
@@ -35,7 +42,7 @@ _UNSEEN = (
 
 
 class BlackBox:
-    """`fn(*args, **kwargs)`, as a function of its tensors.
+    """`fn(*args, **kwargs)`, as a function of its tensors; to be called within `undisturbed`.
 
     Raises UsageError for a tensor that NumPy cannot hold, and whatever `fn` raises.
     """
@@ -67,17 +74,14 @@ class BlackBox:
             for holder in self.holders
             if any(id(t) in self._names for t in _tensors(_leaves(holder.value)))
         ]
-        kept: dict[int, torch.Tensor] = {}
-        self.buffers = [
-            (owner, name, kept.setdefault(id(buffer), buffer.detach().clone()))
-            for module in self.modules
-            for owner in module.modules()
-            for name, buffer in owner._buffers.items()
-            if buffer is not None
-        ]
+        self.state = list(_state(self.modules))
+        self.put: Callable[[Any], Any] | None = None  # what stands in place of what, by now
+        self.standing_in = ExitStack()  # undoes it
         self.stops = Stops()
         self.autocasts = False  # whether it is autocast that makes it compute in 16 bits
-        self.unseen: list[tuple[torch.Tensor, torch.Tensor | None]] = []  # leaves, out of reach
+        self.draws_implicitly = False
+        self.unseen: list[torch.Tensor] = []  # leaves that are out of reach
+        self.gradients: list[tuple[torch.Tensor, torch.Tensor | None]] = []  # the caller's
         self.randomness = _Randomness(_generators((self.arguments[0], self.holders)))
 
     def _declare(self, tensor: torch.Tensor, kind: str, aliases: tuple[str, ...] = ()) -> None:
@@ -105,26 +109,56 @@ class BlackBox:
 
         leaves, structure = self.arguments
         args, kwargs = tree_unflatten([replaced(leaf) for leaf in leaves], structure)
+        self._put(replaced)
+        with self.randomness.again():
+            outputs = self.fn(*args, **kwargs)
+        for output in _tensors(tree_leaves(outputs)):
+            if output.requires_grad:  # its backward pass finds what its forward pass found
+                output.register_hook(lambda _: self._put(replaced))
+        return outputs
+
+    def _put(self, replaced: Callable[[Any], Any]) -> None:
+        """Put what `replaced` says where the tensors stand outside the arguments."""
+        if self.put is replaced:
+            return
+        self.standing_in.close()
         with ExitStack() as stack:
             for module in self.modules:
                 stack.enter_context(_with_parameters(module, replaced))
-            stack.enter_context(_with_buffers(self.buffers))
+            stack.enter_context(_with_state(self.state))
             for holder in self.standing:
                 stack.enter_context(holder.holding(tree_map(replaced, holder.value)))
-            with self.randomness.again():
-                return self.fn(*args, **kwargs)
+            self.put, self.standing_in = replaced, stack.pop_all()
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
-        """Buffers, random numbers and gradients of leaves out of reach are afterwards as before."""
-        with _with_buffers(self.buffers), self.randomness.again():
-            yield
-        for tensor, gradient in self.unseen:
-            tensor.grad = gradient
+        """Parameters, buffers, random numbers and gradients are afterwards as before."""
+        for tensor in self.tensors.values():
+            if tensor.is_leaf:
+                self._set_aside(tensor)
+        try:
+            with _with_state(self.state), self.randomness.again():
+                try:
+                    yield
+                finally:
+                    self.standing_in.close()
+        finally:
+            for tensor, gradient in self.gradients:
+                tensor.grad = gradient
+
+    def _set_aside(self, leaf: torch.Tensor) -> None:
+        """Take a gradient away that a backward pass would add to, where it is."""
+        self.gradients.append((leaf, leaf.grad))
+        leaf.grad = None
 
     @property
     def steady(self) -> Callable[..., Any] | None:
-        """The same with what it computes without gradient held constant; None without such."""
+        """The same with what it computes without gradient held constant; None without such.
+
+        Raises Unsupported where its gradient is by design no derivative of what it computes.
+        """
+        if self.draws_implicitly:
+            raise Unsupported(_IMPLICIT)
         return _Steady(self) if self.stops or self.autocasts else None
 
     @property
@@ -150,10 +184,13 @@ class BlackBox:
                 outputs = self(*given)
         except Exception:  # what cannot be watched (compiled code); or it raises for itself again
             self.stops = Stops()
+            if "torch._dynamo" in sys.modules:  # it keeps what it made of torch.cond under a mode
+                torch._dynamo.reset()
             outputs = self(*given)
         if any(t.is_nested for t in _tensors(tree_leaves(outputs))):
             raise UsageError("the function returns a nested tensor; return its values()")
         notes = []
+        self.draws_implicitly = met.implicit
         through = met.narrower({t.dtype for t in given})
         if through in ("bfloat16", "float16"):
             plainly = _Met()
@@ -167,19 +204,33 @@ class BlackBox:
         hooked = [n for n, t in self.tensors.items() if t.requires_grad and _hooks(t)]
         if hooked:
             notes.append(_HOOKED.format(names=", ".join(hooked)))
-        own = {id(t) for t in given}
-        self.unseen = [(t, t.grad) for t in _accumulated(outputs) if id(t) not in own]
+        self.unseen = self._out_of_reach(given, outputs)
+        for leaf in self.unseen:
+            self._set_aside(leaf)
         if self.unseen:
             notes.append(_UNSEEN.format(count=len(self.unseen)))
         refs = tuple(Ref(i.name) for i in inputs)
         box = Call("v0", OPAQUE + name, refs, opaque=self, through=through)
         return Program(tuple(inputs), (box,), _references(outputs, ())), values, tuple(notes)
 
+    def _out_of_reach(self, given: Sequence[torch.Tensor], outputs: Any) -> list[torch.Tensor]:
+        """Leaves of the graph that are none of the given ones, nor made by the call itself."""
+        own = {id(t) for t in given}
+        found = [t for t in _accumulated(outputs) if id(t) not in own]
+        if not found:
+            return []
+        again = {id(t) for t in _accumulated(self(*given))}
+        return [t for t in found if id(t) in again]
+
     def _array(self, number: int, name: str, tensor: torch.Tensor) -> np.ndarray[Any, Any]:
         try:
             return tensor.detach().clone().resolve_conj().resolve_neg().numpy()
         except (TypeError, RuntimeError):
             what = f"input {number}" if name.startswith("x") else self.aliases[name][0]
+            if tensor.layout is not torch.strided:
+                raise UsageError(
+                    f"{what} is {tensor.layout}: give its values(), and make it in the function"
+                ) from None
             raise UsageError(
                 f"{what} is {tensor.dtype}, {tensor.layout} on {tensor.device}, and NumPy holds no "
                 "such values; give float32 on the CPU, and convert it in the function"
@@ -273,13 +324,21 @@ def _holders(fn: Any, seen: set[int] | None = None) -> Iterator[_Holder]:
     space = fn.__globals__
     found += [
         _Holder(name, space[name], functools.partial(space.__setitem__, name))
-        for name in fn.__code__.co_names
+        for name in dict.fromkeys(_names(fn.__code__))
         if name in space
     ]
     for holder in found:
         yield holder
         if getattr(holder.value, "__module__", None) == fn.__module__:  # no library's insides
             yield from _holders(holder.value, seen)
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    """The names that a function's code looks up, and that of the functions defined in it."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
 
 
 def _modules(fn: Any, held: Sequence[Any]) -> list[torch.nn.Module]:
@@ -310,17 +369,33 @@ def _with_parameters(module: torch.nn.Module, replaced: Callable[[Any], Any]) ->
             owner._parameters.update(own)
 
 
+_State = tuple[dict[str, Any], str, Any]  # where a module holds a value, its name, the value
+
+
+def _state(modules: Sequence[torch.nn.Module]) -> Iterator[_State]:
+    """What a call may leave behind in modules: buffers, and tensors and numbers held plainly."""
+    kept: dict[int, torch.Tensor] = {}  # one for those that share one
+    for owner in (part for module in modules for part in module.modules()):
+        for space in (owner._buffers, vars(owner)):
+            for name, value in space.items():
+                if isinstance(value, torch.Tensor) and not value.requires_grad:
+                    yield space, name, kept.setdefault(id(value), value.detach().clone())
+                elif isinstance(value, int | float):
+                    yield space, name, value
+
+
 @contextmanager
-def _with_buffers(buffers: list[tuple[torch.nn.Module, str, torch.Tensor]]) -> Iterator[None]:
-    before = [owner._buffers[name] for owner, name, _ in buffers]
+def _with_state(state: list[_State]) -> Iterator[None]:
+    before = [space[name] for space, name, _ in state]
     try:
-        fresh: dict[int, torch.Tensor] = {}  # one for those that share one
-        for owner, name, value in buffers:
-            owner._buffers[name] = fresh.setdefault(id(value), value.clone())
+        fresh: dict[int, torch.Tensor] = {}
+        for space, name, value in state:
+            tensor = isinstance(value, torch.Tensor)
+            space[name] = fresh.setdefault(id(value), value.clone()) if tensor else value
         yield
     finally:
-        for (owner, name, _), buffer in zip(buffers, before, strict=True):
-            owner._buffers[name] = buffer
+        for (space, name, _), value in zip(state, before, strict=True):
+            space[name] = value
 
 
 class _Randomness:
@@ -402,16 +477,18 @@ def _accumulated(outputs: Any) -> Iterator[torch.Tensor]:
 
 
 class _Met(TorchDispatchMode):
-    """The floating dtypes to which something more precise is rounded within."""
+    """The floating dtypes to which something more precise is rounded within; and implicit draws."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.dtypes: set[torch.dtype] = set()
+        self.implicit = False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
+        self.implicit = self.implicit or func in _IMPLICITLY
         given = [_eps(t.dtype) for t in _floating((args, kwargs))]
         if given:
             self.dtypes |= {t.dtype for t in _floating(result) if _eps(t.dtype) > min(given)}
@@ -424,6 +501,9 @@ class _Met(TorchDispatchMode):
         if least is None or _eps(least) <= max(map(_eps, floating), default=0.0):
             return ""
         return str(least).removeprefix("torch.")
+
+
+_IMPLICITLY = (torch.ops.aten._standard_gamma.default, torch.ops.aten._sample_dirichlet.default)
 
 
 def _eps(dtype: torch.dtype) -> float:

@@ -21,6 +21,7 @@ _DETACH = torch.ops.aten.detach.default
 _RENORM = torch.ops.aten.embedding_renorm_.default  # an embedding's weight, by max_norm
 _OF_DATA = (torch.Tensor.detach_, torch.Tensor.data.__get__)  # type: ignore[attr-defined]
 _LEAVING = (torch.Tensor.numpy, torch.Tensor.__array__, torch.Tensor.tolist, torch.Tensor.item)
+_STRAIGHT_THROUGH = (torch.nn.functional.gumbel_softmax,)  # they detach by intention inside
 _BACKWARD = (torch.autograd.grad, torch.autograd.backward, torch.Tensor.backward)
 
 
@@ -72,10 +73,10 @@ class _Watching(TorchDispatchMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         written = args[0] if args and _writes(func) and isinstance(args[0], torch.Tensor) else None
-        counts = not self.depth[0] and (self.stopped or func is _RENORM)
+        detaches = func is _DETACH and self.detaches
+        counts = not self.depth[0] and (self.stopped or detaches or func is _RENORM)
         before = written.clone() if written is not None and counts else None
         result = func(*args, **(kwargs or {}))
-        detaches = func is _DETACH and self.detaches
         if not counts:
             return result
         if not detaches and _is_view(func):  # what is computed of it counts
@@ -147,9 +148,10 @@ class _Calls(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         watching = self.watching
-        watching.detaches = func in (torch.Tensor.detach, torch.detach)
+        detach = func in (torch.Tensor.detach, torch.detach)
+        watching.detaches = detach or func in _STRAIGHT_THROUGH
         backward = func in _BACKWARD and not kwargs.get("create_graph")
-        watching.stopped = watching.detaches or backward or not torch.is_grad_enabled()
+        watching.stopped = detach or backward or not torch.is_grad_enabled()
         recorded = watching.stops.recorded
         if func in _LEAVING and args and id(args[0]) in self.detached:
             recorded[self.detached[id(args[0])][0]] = None
