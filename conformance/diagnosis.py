@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from conformance.oracles.pairs import hermitian
 from conformance.patterns import COTANGENT, PATTERNS, digits
 from conformance.program import Array
 from conformance.wrongness import CLOSE, Diagnosis, Wrong, conditions
@@ -58,6 +59,9 @@ def diagnose(
         return Diagnosis("not finite", text)
     if seen.size and not engine.any():
         return Diagnosis("zero", "the gradient is zero everywhere, as that of a detached tensor")
+    if _of_a_triangle(seen):
+        text = f"the gradient is right where {leaf} stays Hermitian, and the right one is that of a"
+        return Diagnosis("one triangle", f"{text} function that reads one triangle")
     for pattern in PATTERNS:
         found = pattern(seen)
         if found is not None:
@@ -71,6 +75,21 @@ def diagnose(
         text = f"its one entry is {by} times the right one"
         return Diagnosis("wrong", text)
     return Diagnosis("wrong", "no known pattern relates the gradient to the right one")
+
+
+def _of_a_triangle(seen: Wrong) -> bool:
+    """Whether the right gradient of a Hermitian leaf has one triangle, and the same Hermitian part.
+
+    Such pairs of equal entries are no ties.
+    """
+    value = seen.values.get(seen.leaf)
+    if value is None or value.shape != seen.shape or not hermitian(value):
+        return False
+    right, made = seen.reference, seen.engine
+    near = CLOSE * seen.size
+    half = any(np.abs(part(right, k)).max() <= near for part, k in ((np.triu, 1), (np.tril, -1)))
+    gap = (made + made.mT.conj()) - (right + right.mT.conj())
+    return bool(half and np.abs(gap).max() <= near)
 
 
 def _not_finite(seen: Wrong, odd: Array) -> Diagnosis:
@@ -104,13 +123,17 @@ def _shape(engine: Array, reference: Array, shape: tuple[int, ...]) -> Diagnosis
 
 
 def localise(
-    disagreement: Callable[[Array], bool], size: int, rng: np.random.Generator, most: int = MOST
+    disagreement: Callable[[Array], bool],
+    size: int,
+    rng: np.random.Generator,
+    most: int = MOST,
+    weary: Callable[[], bool] = lambda: False,
 ) -> list[int]:
     """The coordinates at which a linear functional disagrees, by bisection over subsets.
 
     `disagreement(direction)` says whether a direction (of `size` entries) shows the fault. Each
     subset is tried with a fresh Gaussian draw, and again where no half shows what the whole did. At
-    most `most` coordinates are returned.
+    most `most` coordinates are returned; once it is `weary`, all of the subsets that are left.
     """
 
     def shows(part: Array) -> bool:
@@ -122,6 +145,8 @@ def localise(
     whole = np.arange(size)
     pending = [whole] if any(shows(whole) for _ in range(TRIES)) else []
     while pending and len(found) < most:
+        if weary():
+            return sorted([*found, *(int(n) for part in pending for n in part)])
         part = pending.pop()
         if len(part) == 1:
             found.append(int(part[0]))

@@ -6,13 +6,13 @@ has a part in. Where they differ, the complex step through refgrad's forward, or
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from conformance import arbitration, diagnosis
-from conformance.checks import blame
+from conformance.checks import blame, doubt
 from conformance.checks.base import VANISHING, Case, Finding
 from conformance.checks.claims import narrowest
 from conformance.checks.compare import Difference, compare, measures
@@ -21,7 +21,7 @@ from conformance.oracles import cancellation
 from conformance.oracles.frozen import forward_goes_on
 from conformance.oracles.pairs import contracted, direction, flat, inner
 from conformance.oracles.torch_autograd import SPREADS, scale, spread
-from conformance.program import Array, Values
+from conformance.program import Array, Program, Values
 
 GOES_ON = "forward mode goes on under no_grad, where the backward pass stops: by design they differ"
 ADJOINT = 100.0  # times the tolerance, of the sum of absolute terms: two passes are compared
@@ -50,7 +50,8 @@ class ForwardCheck:
             worst = self._worst(case, tangents, found, expected, vanishing)
             if worst is not None:
                 said = self._described(case, wide, found, expected, *worst)
-                yield Finding(arbitration.outcome(said["verdict"]), evidence | said)
+                finding = Finding(arbitration.outcome(said["verdict"]), evidence | said)
+                yield self._looked_at(case, tangents, finding, found, expected, *worst)
                 return
         adjoint = self._adjoint(case, wide, tangents, found, evidence)
         if adjoint.outcome == "failed" and forward_goes_on(case.program):
@@ -156,6 +157,26 @@ class ForwardCheck:
         narrow = {n: t.astype(case.values[n].dtype) for n, t in wide.items()}
         return evidence | blame.of_tangents(case, narrow)
 
+    def _looked_at(
+        self,
+        case: Case,
+        tangents: dict[str, Array],
+        finding: Finding,
+        found: tuple[Array, ...],
+        expected: tuple[Array, ...],
+        number: int,
+        difference: Difference,
+    ) -> Finding:
+        """The finding, or what a second look at that entry makes of it."""
+        if difference.kind != "value" or difference.index is None:
+            return finding
+
+        def ask(program: Program, values: Values) -> dict[str, Array | None]:
+            return {str(number): case.reference.jvp(program, values, tangents)[number]}
+
+        entry = doubt.entry_of(found[number], difference.index, expected[number])
+        return doubt.second_look(case, self, finding, ask, str(number), entry, difference.error)
+
     def _adjoint(
         self,
         case: Case,
@@ -171,17 +192,9 @@ class ForwardCheck:
         total = max(size, terms, sum(case.natural.values()))
         if not np.isfinite(forward) or not np.isfinite(backward):
             return Finding("passed", evidence)  # vjp and the comparison above judge each entry
-        slack = ADJOINT * case.relative(case.coarsest) * total
-        moved, _ = inner(
-            {n: SPREADS * s for n, s in case.spread.items()}
-            if abs(forward - backward) > slack
-            else {},
-            {n: np.abs(flat(t)) for n, t in tangents.items()},
-        )
         gap = abs(forward - backward)
-        if gap > slack + moved:  # an op on the way may round to a narrower dtype
-            slack = max(slack, ADJOINT * narrowest(case) * total)
-        if gap <= slack + moved:
+        allowed = allowance(case, tangents, gap, total)
+        if gap <= allowed:
             return Finding("passed", evidence)
         opinions = arbitration.opinions_on(case, case.steady_cotangents, wide)
         ruling = arbitration.decide(forward, backward, opinions, "the backward pass")
@@ -189,12 +202,12 @@ class ForwardCheck:
             "engine": forward,
             "reference": backward,
             "absolute": gap,
-            "tolerance": slack,
+            "tolerance": allowed,
         }
         said |= {"diagnosis": "adjoint", "relative": gap / abs(backward or 1.0)}
         text = "forward mode and the backward pass of the engine contradict each other"
         verdict = arbitration.of_two_modes(ruling.verdict)
-        return Finding(
+        finding = Finding(
             arbitration.outcome(verdict),
             evidence
             | ruling.evidence()
@@ -202,3 +215,26 @@ class ForwardCheck:
             | {"description": text, "verdict": verdict}
             | (blame.of_tangents(case, tangents) or blame.of_gradient(case)),
         )
+
+        def ask(program: Program, values: Values) -> dict[str, Array | None]:
+            moves = case.reference.jvp(program, values, tangents)
+            return {"adjoint": np.array([contracted(case.cotangents, moves)[0]])}
+
+        return doubt.second_look(case, self, finding, ask, "adjoint", 0, gap)
+
+
+def allowance(case: Case, tangents: Mapping[str, Array], gap: float, total: float) -> float:
+    """What two right passes of an engine may differ by in <c, J t>, of absolute terms `total`.
+
+    What rounding at the inputs does is measured where the `gap` is above the plain tolerance.
+    """
+    slack = ADJOINT * case.relative(case.coarsest) * total
+    if gap <= slack:
+        return slack
+    moved, _ = inner(
+        {n: SPREADS * s for n, s in case.spread.items()},
+        {n: np.abs(flat(t)) for n, t in tangents.items()},
+    )
+    if gap <= slack + moved:
+        return slack + moved
+    return max(slack, ADJOINT * narrowest(case) * total) + moved  # an op on the way may round more

@@ -14,7 +14,12 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 
 from conformance import diagnosis
-from conformance.checks import invariants_graph, invariants_script, invariants_vjp
+from conformance.checks import (
+    invariants_graph,
+    invariants_lazy,
+    invariants_script,
+    invariants_vjp,
+)
 from conformance.checks.base import USER, Case, Check, Context, Finding, ReferenceFailed
 from conformance.checks.claims import Claim, Fault, Invariant
 from conformance.checks.compare import Difference, measures
@@ -28,7 +33,12 @@ EACH = 2  # invariants that a sample meets where not all are asked for
 _VIEWS = ("view", "view_as", "view_as_complex", "view_as_real", "as_strided")
 
 INVARIANTS: dict[str, Invariant] = {
-    row.name: row for row in (*invariants_graph.INVARIANTS, *invariants_vjp.INVARIANTS)
+    row.name: row
+    for row in (
+        *invariants_graph.INVARIANTS,
+        *invariants_vjp.INVARIANTS,
+        *invariants_lazy.INVARIANTS,
+    )
 }
 
 

@@ -24,10 +24,18 @@ Relaid = Callable[[np.random.Generator, Array], Array]
 
 
 def create_graph(case: Case) -> Iterator[Claim]:
-    """create_graph on and off."""
+    """create_graph on and off; and on with cotangents that require grad, as a loss sends them."""
+    expected = case.engine_vjp.gradients
     graph = _recorded(case)
     found = graph.arrays(graph.grad(graph.weighed(case.cotangents), create_graph=True))
-    yield Claim(found, case.engine_vjp.gradients, "under create_graph=True")
+    yield Claim(found, expected, "under create_graph=True")
+    graph = _recorded(case)
+    pairs = graph.weighed(case.cotangents)
+    with graph.failures():
+        for _, cotangent in pairs:
+            cotangent.requires_grad_()
+    found = graph.arrays(graph.grad(pairs, create_graph=True))
+    yield Claim(found, expected, "under create_graph=True, with cotangents that require grad")
 
 
 def retain_graph(case: Case) -> Iterator[Claim]:

@@ -19,8 +19,15 @@ _LAID = {
                    ".permute(back(t))"],
     "strided": ["laid = lambda t: torch.stack([t.detach(), t.detach()], -1)[..., 0]"],
 }  # fmt: skip
+_LAZY = {  # in place: the memory keeps its layout
+    "negated": "lazy = lambda t: torch._neg_view(t.detach().neg_())",
+    "conjugated": "lazy = lambda t: t.detach().conj_physical_().conj()",
+}
 _SNIPPETS: dict[str, list[str]] = {
-    "create_graph": [_AGAIN.format("create_graph=True")],
+    "create_graph": [
+        "[w.requires_grad_() for w in weights]",
+        _AGAIN.format("create_graph=True"),
+    ],
     "retain_graph": [
         "outputs = run(*leaves)",
         "first = grad(outputs, retain_graph=True)",
@@ -88,8 +95,11 @@ _SNIPPETS: dict[str, list[str]] = {
         "found = [x.grad for x in leaves]",
     ],
     "linear": [
-        "found = grad(run(*leaves), [3 * w for w in weights])",
-        "expected = [g if g is None else 3 * g for g in expected]",
+        "single = lambda w: (torch.arange(w.numel()).reshape(w.shape) == 0).to(w.dtype)",
+        "ones, e = [torch.ones_like(w) for w in weights], [single(w) for w in weights]",
+        "found = grad(run(*leaves), [3 * w + 1 + k for w, k in zip(weights, e)])",
+        "each = zip(expected, grad(run(*leaves), ones), grad(run(*leaves), e))",
+        "expected = [None if g is None else 3 * g + h + k for g, h, k in each]",
     ],
     "undefined": [
         "found, expected = [], []",
@@ -136,6 +146,17 @@ _SNIPPETS: dict[str, list[str]] = {
         "copies = [x.detach().clone().requires_grad_() for x in wide]",
         "expected, found = grad(run(*copies), of=copies), grad(run(*wide), of=wide)",
     ],
+    **{
+        f"{bit}_cotangents": [lazy, "found = grad(run(*leaves), [lazy(w) for w in weights])"]
+        for bit, lazy in _LAZY.items()
+    },
+    **{
+        f"{bit}_inputs": [
+            lazy, "other = [lazy(x).requires_grad_() for x in leaves]",
+            "found = grad(run(*other), of=other)",
+        ]
+        for bit, lazy in _LAZY.items()
+    },
     "deterministic": ["found = grad(run(*leaves))"],
     "recording": [
         "expected = run(*leaves)",

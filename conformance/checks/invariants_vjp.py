@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
+from conformance.checks import rounding
 from conformance.checks.base import USER, Case
 from conformance.checks.claims import (
     Claim,
     Fault,
     Invariant,
     narrowest,
-    other_cotangents,
     outputs_of,
 )
 from conformance.engines.base import Vjp
 from conformance.errors import EngineError, ProgramError, Unsupported
-from conformance.oracles.pairs import flat, gaussian
-from conformance.oracles.torch_autograd import DRAWS, perturbed, scale
+from conformance.oracles.torch_autograd import perturbed, scale
 from conformance.program import Array, Input, Program, Ref, Values, contiguous, map_refs
 
 FAR = 20  # the power of two by which cotangents are scaled,
@@ -33,57 +32,42 @@ OUTPUTS = 4  # a Program of more outputs is not taken apart
 
 
 def linear(case: Case) -> Iterator[Claim]:
-    """vjp(a c + b d) = a vjp(c) + b vjp(d)."""
-    first, a, b = case.cotangents, 0.75, -1.375
-    second = other_cotangents(case, "linear")
+    """vjp(a c + b 1 + e) = a vjp(c) + b vjp(1) + vjp(e), with e of one entry alone.
+
+    Ones and one entry are what .sum() and y[i] send, and what a rule may have a shortcut for.
+    """
+    a, b, rng = 0.75, -1.375, case.rng("linear")
+    ones = [None if c is None else np.ones_like(c) for c in case.cotangents]
+    single = [None if c is None else _single(rng, c) for c in case.cotangents]
     joint = [
-        None if c is None or d is None else (a * c + b * d).astype(c.dtype)
-        for c, d in zip(first, second, strict=True)
+        None if c is None or e is None else (a * c + b + e).astype(c.dtype)
+        for c, e in zip(case.cotangents, single, strict=True)
     ]
-    one = case.engine_vjp.gradients
-    two = case.engine.vjp(case.program, case.values, second).gradients
+    parts = (
+        case.engine_vjp.gradients,
+        case.engine.vjp(case.program, case.values, ones).gradients,
+        case.engine.vjp(case.program, case.values, single).gradients,
+    )
     found = case.engine.vjp(case.program, case.values, joint).gradients
     expected: dict[str, Array | None] = {}
     terms: dict[str, float] = {}
-    for name, g in one.items():
-        h = two.get(name)
-        if g is not None and h is not None and g.shape == h.shape:
+    for name in found:
+        each = [g for part in parts if (g := part.get(name)) is not None]
+        if len(each) == len(parts) and len({g.shape for g in each}) == 1:
             with np.errstate(all="ignore"):
-                expected[name] = (a * g + b * h).astype(g.dtype)
-            terms[name] = scale(g) + scale(h)
-    said = f"with the cotangent {a} c {b:+} d in place of c and d"
-    rounding = functools.partial(_moved, case, joint, found)
-    yield Claim(found, expected, said, terms, finite=True, rounding=rounding)
+                expected[name] = (a * each[0] + b * each[1] + each[2]).astype(each[0].dtype)
+            terms[name] = sum(map(scale, each))
+    said = f"with the cotangent {a} c {b:+} + e in place of c, of ones and of e, one entry alone"
+    moves = partial(rounding.moves, case, case.program, case.values, joint, found)
+    yield Claim(found, expected, said, terms, finite=True, rounding=moves)
 
 
-def _moved(
-    case: Case, cotangents: list[Array | None], gradients: Mapping[str, Array | None]
-) -> dict[str, Array]:
-    """How far an epsilon at the cotangents moves each entry of these gradients.
-
-    The sum of two cotangents is rounded, which counts where gradients cancel.
-    """
-    rng = case.rng("rounded cotangents")
-    largest = {n: np.zeros(flat(g).shape) for n, g in gradients.items() if g is not None}
-    for _ in range(DRAWS):
-        other = [
-            None
-            if c is None
-            else (c * (1 + gaussian(rng, c.shape, c.dtype) * _eps(c))).astype(c.dtype)
-            for c in cotangents
-        ]
-        found = case.engine.vjp(case.program, case.values, other).gradients
-        for name, most in largest.items():
-            base, g = gradients[name], found.get(name)
-            if base is not None and g is not None and g.shape == base.shape:
-                with np.errstate(all="ignore"):
-                    change = np.abs(flat(g) - flat(base))
-                np.maximum(most, np.where(np.isfinite(change), change, 0.0), out=most)
-    return {n: np.maximum(m, np.median(m)) if m.size else m for n, m in largest.items()}
-
-
-def _eps(array: Array) -> float:
-    return float(np.finfo(array.dtype).eps)
+def _single(rng: np.random.Generator, cotangent: Array) -> Array:
+    """1 at one entry, 0 at the others."""
+    made = np.zeros_like(cotangent)
+    if made.size:
+        made.flat[int(rng.integers(made.size))] = 1
+    return made
 
 
 def undefined(case: Case) -> Iterator[Claim]:
@@ -215,11 +199,13 @@ def same_tensor(case: Case) -> Iterator[Claim]:
     parts = [g for n in (first, second) if (g := two.gradients[n]) is not None]
     with np.errstate(all="ignore"):
         expected[first] = sum(parts[1:], parts[0]) if parts else None
-    found = case.engine.vjp(one, {i.name: values[i.name] for i in inputs}, case.cotangents)
+    given = {i.name: values[i.name] for i in inputs}
+    found = case.engine.vjp(one, given, case.cotangents).gradients
     terms = {n: scale(g) for n, g in expected.items() if g is not None}
     terms[first] = sum(map(scale, parts))
     said = f"with {first} in the place of {second} too, against the sum of the two gradients"
-    yield Claim(found.gradients, expected, said, terms, finite=True)
+    moves = partial(rounding.moves, case, one, given, case.cotangents, found)
+    yield Claim(found, expected, said, terms, finite=True, rounding=moves)
 
 
 def transposed_inputs(case: Case) -> Iterator[Claim]:
@@ -338,7 +324,7 @@ def _laid(
 
     Where the outputs differ, the function is one of the layout, and nothing is claimed.
     """
-    made = {i.name: strides(i.shape) for i in _movable(case.program)}
+    made = {i.name: strides(i.shape) for i in movable(case.program)}
     program = _restrided(case.program, made)
     if all(a.strides == b.strides for a, b in zip(program.inputs, case.program.inputs)):
         return
@@ -386,7 +372,7 @@ def ordered(shape: tuple[int, ...], rng: np.random.Generator) -> tuple[int, ...]
     return tuple(steps)
 
 
-def _movable(program: Program) -> list[Input]:
+def movable(program: Program) -> list[Input]:
     """The inputs whose memory may lie otherwise: no other shares it, and nothing is written.
 
     A module's parameters and buffers lie as the module made them.
@@ -440,7 +426,7 @@ def has_axes(case: Case) -> bool:
 
 
 def _two_axes(case: Case) -> bool:
-    return any(sum(n > 1 for n in i.shape) > 1 for i in _movable(case.program))
+    return any(sum(n > 1 for n in i.shape) > 1 for i in movable(case.program))
 
 
 INVARIANTS = (

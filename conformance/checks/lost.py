@@ -1,11 +1,14 @@
 """What rounding in float32 costs a gradient: the second look of the check narrow.
 
-Three things make a right gradient in float32 another than the one in float64. Rounding on the way
+Four things make a right gradient in float32 another than the one in float64. Rounding on the way
 moves it as far: each use of a tensor is moved by float32's epsilon, and so are inputs and
-cotangents (Monte Carlo arithmetic). At a kink much less than that moves it as far. And terms cancel
-within one call, of which nothing can be moved: they are as large as the steepest secant near the
-point, and what is left of them is off by epsilons of that. What a constant that float32 cannot
-hold, or a step that it swallows, does to a rule is more.
+cotangents (Monte Carlo arithmetic). Rounding within the rules adds up over many calls, as at the
+fixed point of a loop, where each step rounds alike: then gradients in float32 scatter about those
+in float64 as the inputs move by an epsilon, where a wrong rule leaves all of them as far off. At a
+kink much less than that moves it as far. And terms cancel within one call, of which nothing can be
+moved: they are as large as the steepest secant near the point, and what is left of them is off by
+epsilons of that. What a constant that float32 cannot hold, or a step that it swallows, does to a
+rule is more.
 """
 
 from __future__ import annotations
@@ -65,6 +68,18 @@ class Rounding:
     def lost(self, leaf: str) -> Array:
         """How far rounding on the way may move each entry, of real and imaginary parts."""
         return LARGEST * self._largest(self._moves, leaf)
+
+    def adds_up(self, leaf: str) -> Array:
+        """How far float32's gradients scatter about float64's as inputs move by an epsilon.
+
+        Nothing where there is but one call, or a rule of the user's: its scatter is its own fault.
+        """
+        right = self.truth[leaf]
+        assert right is not None
+        gaps = [draw[leaf] for draw in self._scatter if leaf in draw]
+        if not gaps:
+            return np.zeros(flat(right).size)
+        return np.asarray(LARGEST * np.abs(gaps - np.mean(gaps, axis=0)).max(axis=0))
 
     def jumps(self, leaf: str, entry: int) -> bool:
         """Whether much less noise moves an entry about as far: an operand is at a kink."""
@@ -150,6 +165,21 @@ class Rounding:
             made = noise.moved(self.case.engine, program, near, rng, epsilons)
             cotangents = [_moved(_wide(c), rng, epsilons) for c in self.cotangents]
             return _gaps(self.case.engine.vjp(*made, cotangents).gradients, self.truth)
+
+        return _drawn(draw)
+
+    @cached_property
+    def _scatter(self) -> list[Mapping[str, Array]]:
+        """Of each draw of inputs an epsilon away, float32's gradients less float64's there."""
+        program, values = self.narrow
+        if len(program.calls) < 2 or any(call.opaque is not None for call in program.calls):
+            return []
+        rng = self.case.rng("scatter")
+
+        def draw() -> Mapping[str, Array]:
+            near = perturbed(program, values, rng)
+            found = self.case.engine.vjp(program, near, self.cotangents).gradients
+            return _gaps(found, self._in_float64(near, self.cotangents))
 
         return _drawn(draw)
 

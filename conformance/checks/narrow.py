@@ -155,6 +155,9 @@ def _excused(
         if rounding.jumps(leaf.name, entry):
             return Finding("unsupported", {"reason": KINK})
         return _precision(LOST.format(lost[entry], difference.error))
+    allowed = np.maximum(allowed, lost + rounding.adds_up(leaf.name))
+    if compare(ours, right, relative=relative, absolute=allowed) is None:
+        return _precision(LOST.format(allowed[entry], difference.error))
     beyond = np.abs(flat(ours) - flat(right)) / np.maximum(allowed, relative * scale(right))
     (entries,) = np.nonzero(beyond > 1)
     entries = entries[np.argsort(-beyond[entries])]

@@ -16,25 +16,22 @@ import numpy as np
 from conformance import arbitration
 from conformance.arbitration import shown
 from conformance.checks import blame, doubt
-from conformance.checks.base import USER, VANISHING, Case, Finding
-from conformance.checks.beside import AS_WELL, INSTEAD, beside
+from conformance.checks.base import USER, VANISHING, Case, Finding, ReferenceFailed
+from conformance.checks.beside import AS_WELL, INSTEAD, beside, may_read_a_triangle
 from conformance.checks.compare import compare, little, plain
-from conformance.checks.entrywise import EACH, Entrywise
-from conformance.errors import EngineError, Unsupported
+from conformance.checks.entrywise import POOR, Entrywise, own_rule
+from conformance.checks.parting import before, separate
+from conformance.errors import EngineError, ProgramError, Unsupported
 from conformance.oracles import cancellation
-from conformance.oracles.directional import Opinion, by_complex_step, by_stencil, moved
+from conformance.oracles.directional import Opinion, by_complex_step
 from conformance.oracles.pairs import direction, flat, hermitian, inner
 from conformance.oracles.torch_autograd import SPREADS, scale
 from conformance.program import Array, Input, Program, Values
 
-NEIGHBOURS = 24  # points about a kink whose slopes are taken
-NEARBY = 1e-7  # of the values: how far they are
-SMOOTH = 1e-5  # of a slope: what it changes by so near where there is no kink
 _CONVENTION = "a switch is met exactly where it switches; the reference's convention is kept"
 _NOTHING = "no numerical derivative is finite"
 _TOO_MANY = "several kinks meet here, and there are too many entries to look at each"
-POOR = 1e-5  # a bound above this part of the terms' sum decides nothing,
-COARSE = 4.0  # nor one above so many tolerances, where these are more
+COARSE = 4.0  # tolerances: a bound above so many decides nothing either, where these are more
 FINE = 1e-4  # tolerances above it are of 16 bits
 BLIND = 0.45  # of a derivative: allowed so much, one that is twice as large would pass
 FEW, MOST_LOST = 4, 16  # entries that are not finite, of a leaf and of all
@@ -83,19 +80,43 @@ class NumericalCheck:
             again = [whole.along(case.rng("whole", str(n))) for n in range(max(2, len(findings)))]
             if all(f.outcome == "passed" for f in again):
                 worst = Finding("passed", again[0].evidence | {"note": _WHOLE})
-        if worst.outcome == "failed" and self._one_triangle(case, judged):
+        triangle = worst.outcome == "failed" and may_read_a_triangle(case)
+        if triangle and judged.confirmed("triangle", within=True):
             yield Finding("inconclusive", {"reason": _TRIANGLE})
             return
-        yield self._nearby(case, worst)
+        kinked = worst.outcome != "failed" and worst.evidence.get("diagnosis") == "kink"
+        yield (self._tied(case) if kinked else None) or self._nearby(judged, worst)
 
-    def _one_triangle(self, case: Case, judged: _Judged) -> bool:
-        """Whether it holds along Hermitian directions alone, of a function that is not known."""
-        unknown = any(call.opaque is not None for call in case.program.calls)
-        matrices = any(hermitian(case.values[i.name]) for i in case.program.leaves)
-        return unknown and matrices and judged.confirmed("triangle", within=True)
+    def _tied(self, case: Case) -> Finding | None:
+        """What is wrong of a call alone where entries tie, if its gradient is by one rule.
 
-    def _nearby(self, case: Case, finding: Finding) -> Finding:
+        That of a composition follows from conventions of its calls, and need be no generalised
+        gradient: relu(x) - relu(-x) has 0 at 0, where it is smooth with slope 1.
+        """
+        calls = () if case.context.independent else case.program.live().calls
+        for call in calls:
+            if not (own_rule(call) or (len(calls) == 1 and call.opaque is None)):
+                continue
+            try:
+                program, values = case.program.isolate(
+                    call.name, before(case, case.reference, call)
+                )
+                program, values = separate(program, values)
+                sample = replace(case.sample, program=program, values=values)
+                alone = case.context.case(sample, case.source)
+                judged = _Judged(alone, *alone.numerical)
+                found = {} if alone.rounds else judged.entrywise.together(judged.ours)
+            except (EngineError, Unsupported, ProgramError, ReferenceFailed):
+                continue  # it cannot be cut out
+            if found:
+                text = f"{call.name} = {call.target}: it is the same alone"
+                found |= {"culprit": call.target} | ({"first_call": text} if calls[1:] else {})
+                return Finding("failed", found, alone.repro(found))
+        return None
+
+    def _nearby(self, judged: _Judged, finding: Finding) -> Finding:
         """The finding, or at a kink and where nothing is decided what is found beside it."""
+        case = judged.case
         kinked = finding.outcome != "inconclusive" and finding.evidence.get("diagnosis") == "kink"
         undecided = finding.outcome == "inconclusive" and "bound" in finding.evidence
         near = beside(case, self) if kinked or undecided else None
@@ -103,7 +124,8 @@ class NumericalCheck:
             return finding if near is None else near
         if kinked:
             return replace(finding, evidence={"note": AS_WELL} | finding.evidence)
-        note = INSTEAD.format(reason=finding.evidence["reason"])
+        steep = judged.entrywise.steep(judged.ours)
+        note = "; ".join(filter(None, (INSTEAD.format(reason=finding.evidence["reason"]), steep)))
         kept = {k: v for k, v in near.evidence.items() if k != "reason"}
         return Finding("passed", kept | {"note": note, "diagnosis": "kink"})
 
@@ -141,8 +163,8 @@ class _Judged:
         ours, size = inner(self.ours, tangents)
         if not np.isfinite(ours):
             return False
-        candidate = self.entrywise.candidate(ours, size, only=True)
-        return self.entrywise.along(tangents, candidate).decides(size, POOR)
+        opinion = self.entrywise.along(tangents, self.entrywise.candidate(ours, size))
+        return opinion.kink is None and _settles(opinion, ours, self.entrywise.slack(size), size)
 
     def lost(self) -> Finding | None:
         """The first entry that is not finite where the function has a derivative.
@@ -274,7 +296,7 @@ class _Judged:
             kinked = {"diagnosis": "kink"} | ruling.evidence()
             if opinion.kink.holds(np.array([ours, theirs]), slack):
                 return Finding("passed", evidence | kinked)  # which of the two, vjp judges
-            outside = self._outside()
+            outside = self.entrywise.outside(self.ours, self.theirs)
             if outside is None:
                 return Finding(
                     "inconclusive", evidence | {"diagnosis": "kink", "reason": _TOO_MANY}
@@ -323,7 +345,7 @@ class _Judged:
             if self._lossy(ours, opinion.value, tangents):
                 text = "precision: in this dtype another engine's rules lose as much accuracy here"
                 return Finding("precision", evidence | {"verdict": text})
-            if self._among(tangents, ours, slack):
+            if self.entrywise.among(tangents, ours, slack):
                 text = "several pieces meet here; the gradient lies among those of their slopes"
                 return Finding("passed", evidence | {"diagnosis": "kink", "verdict": text})
         ruling = arbitration.decide(ours, theirs, [opinion], case.reference.name)
@@ -368,71 +390,17 @@ class _Judged:
         passed = Finding("passed", evidence | {"diagnosis": "kink", "verdict": text})
         if self.case.context.independent or opinion.kink.holds(np.array(ours), slack):
             return passed
-        outside = {} if self._among(tangents, ours, slack) else self._outside()
+        outside = (
+            {}
+            if self.entrywise.among(tangents, ours, slack)
+            else self.entrywise.outside(self.ours, self.theirs)
+        )
         if outside is None:
             return Finding("inconclusive", evidence | {"diagnosis": "kink", "reason": _TOO_MANY})
         if not outside:
             return passed
         said = {"diagnosis": "kink"} | outside | blame.of_gradient(self.case)
         return Finding("failed", evidence | said)
-
-    def _outside(self) -> dict[str, Any] | None:
-        """The first entry that is wrong by itself; {} if none is, None where they are too many.
-
-        At a kink that is a value outside the slopes on its two sides; elsewhere one that differs
-        from the reference's and from the derivative.
-        """
-        leaves = self.case.program.leaves
-        if sum(self.case.values[i.name].size for i in leaves) > EACH:
-            return None
-        alone = not self.case.context.independent
-        for leaf in leaves:
-            gradient, theirs = self.ours.get(leaf.name), self.theirs.get(leaf.name)
-            if gradient is None:
-                continue
-            if theirs is None or theirs.shape != gradient.shape:
-                theirs = gradient
-            for index in np.ndindex(gradient.shape):
-                opinion = self.entrywise.at(leaf.name, index)
-                value, other = (np.array(np.real(g[index])) for g in (gradient, theirs))
-                slack = self.entrywise.slack(abs(float(value)))
-                place = {"leaf": self.case.alias(leaf.name), "index": list(index)}
-                numbers = shown(opinion) | place
-                numbers |= {"engine": float(value), "reference": float(other)}
-                if opinion.kink is not None:
-                    holds = opinion.kink.holds(value, slack)
-                    if not holds and not self._among(
-                        self.entrywise.unit(leaf.name, index), float(value), slack
-                    ):
-                        text = "engine wrong: at a kink its value is outside the one-sided slopes"
-                        return numbers | {"verdict": text}
-                elif (alone or abs(float(value) - float(other)) > slack) and abs(
-                    float(value) - opinion.value
-                ) > opinion.bound + slack:
-                    text = f"engine wrong: beside kinks {opinion.oracle} gives another value"
-                    return numbers | {"verdict": text}
-        return {}
-
-    def _among(self, tangents: dict[str, Array], value: float, slack: float) -> bool:
-        """Whether a value lies among different slopes at points nearby, where nothing is tied.
-
-        Where three or more pieces meet (the middle one of three equal numbers that are sorted) a
-        generalised gradient has values beyond the slopes from the two sides (Clarke 1983).
-        """
-        program, values = self.smooth
-        rng = self.case.rng("neighbours")
-        slopes = []
-        for _ in range(NEIGHBOURS):
-            near = moved(program, values, direction(rng, program, values), NEARBY)
-            try:
-                found = by_complex_step(program, near, self.cotangents, tangents)
-            except (Unsupported, EngineError):
-                found = by_stencil(self.case.reference, program, near, self.cotangents, tangents)
-            if np.isfinite(found.value):
-                slopes.append(found.value)
-        low, high = min(slopes, default=np.inf), max(slopes, default=-np.inf)
-        slack += SMOOTH * max(abs(low), abs(high))
-        return bool(high - low > slack and low - slack <= value <= high + slack)
 
     def _lossy(self, ours: float, truth: float, tangents: dict[str, Array]) -> bool:
         """Whether the witness's gradient is off by as much as the engine's, and both by little."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from conformance import arbitration, diagnosis
 from conformance.arbitration import shown
-from conformance.checks import blame, doubt
+from conformance.checks import blame, cotangent, doubt
 from conformance.checks.base import USER, Case, Finding
 from conformance.checks.beside import beside
 from conformance.checks.compare import Difference, compare, measures, plain
@@ -56,14 +56,17 @@ class SecondOrderCheck:
         self.name = route
 
     def run(self, case: Case) -> Iterator[Finding]:
-        """One finding: for rr also against the numerical derivative of the gradient."""
+        """One finding: for rr also against the numerical derivative of the gradient.
+
+        And by rr the gradient is differentiated in the cotangent too.
+        """
         if not case.program.leaves or all(c is None for c in case.cotangents):
             return
         second = case.second
         for finding in self._judged(case, second):
             if finding.outcome == "failed" and self.name != "rr" and forward_goes_on(case.program):
                 finding = Finding("unsupported", {"reason": GOES_ON})
-            yield finding
+            yield cotangent.judged(case, self, finding) if self.name == "rr" else finding
 
     def _judged(self, case: Case, second: SecondOrder) -> Iterator[Finding]:
         if self.name == "ff":

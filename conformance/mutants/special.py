@@ -182,6 +182,13 @@ MUTANTS: tuple[Mutant, ...] = (
     *(rule(f"{op} half detached", "second order only", op, "input", _half_detached,
            reading="graph")
       for op in ("square", "sigmoid")),
+    rule("sin by a detached cotangent", "detached cotangent", "sin", "input",
+         lambda right, g, input: g.detach() * np.cos(input), reading="graph"),
+    rule("exp by a detached cotangent", "detached cotangent", "exp", "input",
+         lambda right, g, out: g.detach() * out, reading="graph"),
+    *(rule(f"{op} by a detached cotangent", "detached cotangent", op, "input", _detached,
+           reading="graph")
+      for op in ("sum", "cumsum", "neg")),
     *(rule(f"{op} off when recorded", "create_graph", op, "input",
            lambda right, g: right * (1 + 1e-9), reading="graph")
       for op in ("sin", "cumsum", "prod")),

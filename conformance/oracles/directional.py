@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +14,7 @@ from conformance.errors import EngineError, ProgramError, Unsupported
 from conformance.oracles import complex_step
 from conformance.oracles.estimate import Estimate, Kink
 from conformance.oracles.pairs import contracted, flat
-from conformance.oracles.stencil import EPS, Candidate, Ladder, derivative
+from conformance.oracles.stencil import EPS, Candidate, Function, Ladder, derivative
 from conformance.program import (
     Array,
     Input,
@@ -28,6 +29,8 @@ from conformance.program import (
 
 SCALE = 1.0  # a direction is in proportion to the values, so its parameter's scale is 1
 NOTHING = 1e-9  # a bound below this part of the function itself is that of a zero derivative
+SECANTS = (1e-4, 1e-8, 1e-12)  # steps whose secants show an infinite slope,
+STEEPER = 10.0  # each so many times as steep as the one before
 EXACT = 1e-13  # the complex step's error beside the sum of its absolute terms
 WIDE = {
     "float32": "float64",
@@ -50,6 +53,7 @@ class Opinion:
     """A derivative with a bound, and whose it is.
 
     `ties` counts switches met on the way; `typical` is the size of the contracted function itself.
+    `evaluations` says how often the function was asked for.
     """
 
     value: float
@@ -59,6 +63,7 @@ class Opinion:
     kink: Kink | None = None
     ties: int = 0
     typical: float = 0.0
+    evaluations: int = 0
 
     def sure(self, poor: float) -> bool:
         """Whether there is a derivative, and it is known."""
@@ -103,6 +108,46 @@ def by_stencil(
 ) -> Opinion:
     """By differences of an engine's forward, in float64 where the Program runs in it."""
     program, values = _widest(engine, program, values)
+    along, weights = _outputs(engine, program, values, cotangents, tangents)
+    eps = _coarsest(program)
+    estimate = derivative(
+        along, SCALE, weights=weights[None], ladder=ladder, eps=eps, candidate=candidate
+    )
+    return opinion(estimate, f"stencil on {engine.name}")
+
+
+def steepens(
+    engine: Engine,
+    program: Program,
+    values: Values,
+    cotangents: Sequence[Array | None],
+    tangents: Mapping[str, Array],
+) -> bool:
+    """Whether an engine's forward has an infinite slope along a direction, as sqrt has at 0.
+
+    Its secants on one side grow without end as they shorten.
+    """
+    program, values = _widest(engine, program, values)
+    along, weights = _outputs(engine, program, values, cotangents, tangents)
+    center = along(0.0)
+    rounding = 64 * _coarsest(program) * float(np.abs(center) @ np.abs(weights))
+    for side in (1.0, -1.0):
+        changes = [abs(float((along(side * h) - center) @ weights)) for h in SECANTS]
+        rates = [c / h for c, h in zip(changes, SECANTS, strict=True)]
+        grows = all(b > STEEPER * a for a, b in itertools.pairwise(rates))
+        if grows and rates[0] > 0 and changes[-1] > rounding:
+            return True
+    return False
+
+
+def _outputs(
+    engine: Engine,
+    program: Program,
+    values: Values,
+    cotangents: Sequence[Array | None],
+    tangents: Mapping[str, Array],
+) -> tuple[Function, Array]:
+    """The outputs that have a cotangent, flat, by the way along a direction; and their weights."""
     weights = np.concatenate([flat(c) for c in cotangents if c is not None] or [np.zeros(0)])
 
     def along(t: float) -> Array:
@@ -117,11 +162,7 @@ def by_stencil(
         joined = np.concatenate(flats) if flats else np.zeros(0)
         return joined if len(joined) == len(weights) else np.full(len(weights), np.nan)
 
-    eps = _coarsest(program)
-    estimate = derivative(
-        along, SCALE, weights=weights[None], ladder=ladder, eps=eps, candidate=candidate
-    )
-    return opinion(estimate, f"stencil on {engine.name}")
+    return along, weights
 
 
 def of_gradient(
@@ -167,7 +208,9 @@ def opinion(estimate: Estimate, oracle: str) -> Opinion:
     value, bound = float(estimate.value[0]), float(estimate.bound[0])
     kink, reason = estimate.kink, estimate.reason
     typical = 0.0 if estimate.size is None else float(estimate.size[0])
-    return Opinion(value, bound, oracle, reason, kink, typical=typical)
+    return Opinion(
+        value, bound, oracle, reason, kink, typical=typical, evaluations=estimate.evaluations
+    )
 
 
 def moved(program: Program, values: Values, tangents: Mapping[str, Array], t: float) -> Values:

@@ -48,13 +48,12 @@ class Ladder:
 class Candidate:
     """What a derivative may be, to within `slack`; with a bound of `enough` it is settled.
 
-    Both are absolute. `only` asks no more than whether it is confirmed.
+    Both are absolute.
     """
 
     value: float
     slack: float
     enough: float
-    only: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,8 +123,6 @@ def derivative(
         confirmed = scan.confirm(candidate)
         if confirmed is not None:
             return confirmed
-        if candidate.only:
-            return scan.undecided("a few steps do not confirm it")
     best = scan.run(CENTRAL)
     if not scan.good(best):
         best = _look_from_both_sides(scan, best)

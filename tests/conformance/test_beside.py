@@ -60,6 +60,35 @@ class Squared(torch.autograd.Function):
         return g * (slope.detach() if ctx.detached else slope), None
 
 
+class Heaviside(torch.autograd.Function):
+    """A step, with the slope 1 where it is 1."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        out = (x > 0).double()
+        ctx.save_for_backward(out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, g: torch.Tensor) -> torch.Tensor:
+        (out,) = ctx.saved_tensors
+        return g * out
+
+
+class Root(torch.autograd.Function):
+    """sqrt, with the gradient 0 at 0."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        return x.sqrt()
+
+    @staticmethod
+    def backward(ctx: Any, g: torch.Tensor) -> torch.Tensor:
+        (x,) = ctx.saved_tensors
+        return torch.where(x > 0, g / (2 * x.sqrt()), 0.0)
+
+
 class Norm(torch.autograd.Function):
     """The norms of rows; at a row of zeros 0 / 0."""
 
@@ -80,6 +109,20 @@ def test_one_zero_hides_no_factor(seed: int) -> None:
     assert report.failed
     assert "3 times the right one" in str(report)
     assert "moved by a tenth" in str(report)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("function", [lambda x: Relu.apply(x, 2.0), Heaviside.apply])
+def test_both_sides_of_a_kink_are_judged(function: Any, seed: int) -> None:
+    assert check_gradients(function, leaf(0.0, 0.0), seed=seed).failed
+    assert check_gradients(function, leaf(0.0), seed=seed).failed
+
+
+def test_an_infinite_slope_is_told() -> None:
+    report = check_gradients(Root.apply, leaf(0.0, 1.0, 2.0))
+    assert report.ok, str(report)
+    (found,) = (r for r in report.results if r.check == "numerical")
+    assert "gradient of x0 at [0] is 0, and the slope is infinite" in found.evidence["note"]
 
 
 def test_one_threshold_hides_no_branch() -> None:

@@ -243,6 +243,20 @@ def test_wrong_entries_of_4096_are_found_by_bisection(count: int, most: int) -> 
         assert len(asked) <= most
 
 
+def test_a_weary_bisection_gives_what_is_left() -> None:
+    wrong = np.zeros(64)
+    wrong[[3, 40]] = 1.0
+    asked: list[int] = []
+
+    def disagreement(direction: Array) -> bool:
+        asked.append(1)
+        return bool(abs(wrong @ direction) > 1e-12)
+
+    rng = np.random.default_rng(0)
+    found = localise(disagreement, 64, rng, weary=lambda: len(asked) > 6)
+    assert {3, 40} < set(found) < set(range(64))
+
+
 def test_comparison_takes_nan_and_inf_as_values() -> None:
     a = np.array([1.0, np.nan, np.inf])
     assert compare(a, a.copy(), relative=1e-12) is None

@@ -6,6 +6,7 @@ None imports torch here. `BREAKS` names the invariant that each is to break.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -153,6 +154,56 @@ class ExpandedCotangents(_ByCotangent):
     name, kind = "expanded-cotangents", "expanded"
 
 
+class _ByBit(_Faulty):
+    """Wrong for tensors that have a bit set, though no number of refgrad's is lazy."""
+
+    bit = ""
+    of_cotangents = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lazy: list[Any] = []
+        setters = {"_neg_view": refgrad.neg, "conj": refgrad.conj}
+        self.namespace.__dict__.update({n: partial(self.seen, n, f) for n, f in setters.items()})
+
+    def seen(self, bit: str, setter: Any, tensor: Any) -> Any:
+        """The tensor with its bit set."""
+        made = setter(tensor)
+        if bit == self.bit:
+            self.lazy.append(made)
+        return made
+
+    def taken(self, outputs: Any, inputs: Any, cotangents: Any, **options: Any) -> Any:
+        found = super().taken(outputs, inputs, cotangents, **options)
+        given = cotangents if self.of_cotangents else inputs
+        met = any(tensor is lazy for tensor in given for lazy in self.lazy)
+        return _doubled(found) if met else found
+
+
+class NegatedCotangents(_ByBit):
+    """A kernel reads the memory of a cotangent, and not its negative bit."""
+
+    name, bit = "negated-cotangents", "_neg_view"
+
+
+class ConjugatedCotangents(_ByBit):
+    """A kernel reads the memory of a cotangent, and not its conjugate bit."""
+
+    name, bit = "conjugated-cotangents", "conj"
+
+
+class NegatedInputs(_ByBit):
+    """A kernel reads the memory of a leaf, and not its negative bit."""
+
+    name, bit, of_cotangents = "negated-inputs", "_neg_view", False
+
+
+class ConjugatedInputs(_ByBit):
+    """A kernel reads the memory of a leaf, and not its conjugate bit."""
+
+    name, bit, of_cotangents = "conjugated-inputs", "conj", False
+
+
 class Unmodified(_Faulty):
     """The backward pass uses the cotangent's memory as scratch."""
 
@@ -162,7 +213,7 @@ class Unmodified(_Faulty):
         found = super().taken(outputs, inputs, cotangents, **options)
         copies = tuple(None if g is None else g.clone() for g in found)
         if not options.get("retain_graph") and cotangents[0].is_contiguous():
-            cotangents[0].fill_(0.5)
+            cotangents[0].detach().fill_(0.5)
         return copies
 
 
@@ -437,6 +488,6 @@ BREAKS: dict[str, type[_Faulty]] = {
         *(TransposedCotangents, StridedCotangents, ExpandedCotangents, Unmodified, Form),
         *(Accumulated, PresetGrad, OwnMemory, Batched, Hooks, Linear, Scaled, Undefined, Apart),
         *(Zero, Mask, SameTensor, TransposedInputs, StridedInputs, ExpandedInputs, Deterministic),
-        Recording,
+        *(Recording, NegatedCotangents, ConjugatedCotangents, NegatedInputs, ConjugatedInputs),
     )
 }

@@ -1,0 +1,200 @@
+"""rr in the cotangent: what the second derivative of a rule makes of grad_output.
+
+The gradient is linear in the cotangent c. So the derivative of Re <vjp(c), t> along d is Re
+<vjp(d), t>, which first order has judged: nothing is differentiated numerically. H t does not show
+it, since there c is a constant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from conformance import arbitration
+from conformance.checks import doubt
+from conformance.checks.claims import other_cotangents
+from conformance.checks.forward import allowance
+from conformance.checks.parting import before
+from conformance.engines.variants import Pairs, Recording
+from conformance.errors import EngineError, ProgramError, Unsupported
+from conformance.oracles.pairs import contracted, inner
+from conformance.program import Array, Program, Values
+
+if TYPE_CHECKING:
+    from conformance.checks.base import Case, Check, Finding
+
+ORACLE = "linearity in the cotangent"
+_SAID = "with respect to the cotangent (grad_output) the gradient's derivative is {ours:.10g}, and "
+_DUE = "should be {due:.10g}"
+
+
+@dataclass(frozen=True)
+class Slope:
+    """The derivative of Re <vjp(c), t> along d by reverse over reverse, and Re <vjp(d), t>.
+
+    `size` is the sum of absolute terms, the larger of the two that are finite.
+    """
+
+    found: float
+    due: float
+    size: float
+    cotangents: Sequence[Array | None]
+    tangents: Mapping[str, Array]
+
+    @property
+    def gap(self) -> float:
+        """How far the two are apart."""
+        return float(np.nan_to_num(abs(self.found - self.due), nan=np.inf))
+
+
+def judged(case: Case, check: Check, finding: Finding) -> Finding:
+    """What `check` found of H t; or that the derivative in the cotangent is wrong, where it is."""
+    try:
+        slope = _slope(case)
+        allowed = allowance(case, slope.tangents, slope.gap, slope.size)
+    except Unsupported as error:
+        note = f"not judged in the cotangent: {error.reason.partition(chr(10))[0]}"
+        return replace(finding, evidence={"note": note, **finding.evidence})
+    except EngineError as error:
+        return _refused(case, error)
+    if slope.gap <= allowed:
+        return finding
+    refusal = _refusal(case, slope)
+    if refusal is not None:
+        return _refused(case, refusal)
+    if _first_order_wrong(case, slope):
+        return finding
+    wrong = _wrong(case, slope, allowed)
+
+    def ask(program: Program, values: Values) -> dict[str, Array | None]:
+        gradients = case.reference.vjp(program, values, slope.cotangents).gradients
+        return {ORACLE: np.array([inner(gradients, slope.tangents)[0]])}
+
+    looked = doubt.second_look(case, check, wrong, ask, ORACLE, 0, slope.gap)
+    return finding if looked.outcome == "precision" else looked
+
+
+def _slope(case: Case) -> Slope:
+    """Along one random direction; 0 in it where outputs or gradients are not finite."""
+    second, drawn = case.second, other_cotangents(case, "along")
+    along = [
+        None if c is None or d is None else np.where(c == 0, 0, d).astype(d.dtype)
+        for c, d in zip(second.cotangents, drawn, strict=True)
+    ]
+    first = case.engine.vjp(case.program, case.values, along).gradients
+    tangents = {n: _where_finite(first.get(n), t) for n, t in second.tangents.items()}
+    graph, gradients, seeds = _recorded(case, tangents)
+    with graph.failures():
+        made = graph.engine.grad(
+            [g for g, _ in gradients], seeds, [t for _, t in gradients], create_graph=False
+        )
+        slopes = iter(None if s is None else graph.engine.to_numpy(s) for s in made)
+    found = [next(slopes) if weighed else None for weighed in _weighed(case, graph)]
+    if any((tangents[n] != t).any() for n, t in second.tangents.items()):  # 0 times inf is nan
+        along = [
+            None if d is None else _where_finite(s, d) for d, s in zip(along, found, strict=True)
+        ]
+        first = case.engine.vjp(case.program, case.values, along).gradients
+    with np.errstate(invalid="ignore"):
+        ours, terms = contracted(along, found)
+        due, size = inner(first, tangents)
+    sizes = [x for x in (terms, size) if np.isfinite(x)]
+    return Slope(ours, due, max(sizes, default=0.0), along, tangents)
+
+
+def _where_finite(judge: Array | None, array: Array) -> Array:
+    """The array, but 0 where `judge` is not finite."""
+    if judge is None or judge.shape != array.shape:
+        return array
+    return np.where(np.isfinite(judge), array, 0).astype(array.dtype)
+
+
+def _recorded(case: Case, tangents: Mapping[str, Array]) -> tuple[Recording, Pairs, list[Any]]:
+    """The graph, each gradient beside its tangent, and the cotangents, which require grad."""
+    graph = Recording(case.engine, case.program, case.values)
+    pairs = graph.weighed(case.second.cotangents)
+    with graph.failures():
+        seeds = [cotangent.requires_grad_() for _, cotangent in pairs]
+    gradients = graph.grad(pairs, create_graph=True)
+    return graph, [(g, tangents[n]) for n, g in gradients.items() if g is not None], seeds
+
+
+def _weighed(case: Case, graph: Recording) -> list[bool]:
+    """Which outputs have a cotangent that reaches them."""
+    pairs = zip(graph.outputs, case.second.cotangents, strict=True)
+    return [cotangent is not None and output.requires_grad for output, cotangent in pairs]
+
+
+def _first_order_wrong(case: Case, slope: Slope) -> bool:
+    """Whether it is the gradient that is wrong, which `vjp` or `numerical` tells."""
+    wide = {
+        n: t.astype(np.complex128 if t.dtype.kind == "c" else np.float64)
+        for n, t in slope.tangents.items()
+    }
+    opinions = arbitration.opinions_on(case, list(slope.cotangents), wide)
+    ruling = arbitration.decide(slope.found, slope.due, opinions, "first order")
+    return ruling.verdict.startswith("reference wrong")
+
+
+def _refusal(case: Case, slope: Slope) -> EngineError | None:
+    """What backward() raises where autograd.grad leaves a derivative out without a word."""
+    graph, gradients, _ = _recorded(case, slope.tangents)
+    with graph.failures():
+        pairs = [(g, graph.engine.seed(t.copy(), g)) for g, t in gradients if g.requires_grad]
+    try:
+        graph.backward(pairs)
+    except EngineError as error:
+        return error
+    except Unsupported:  # a derivative that is not on the way to the cotangent
+        pass
+    return None
+
+
+def _refused(case: Case, error: EngineError) -> Finding:
+    from conformance.checks.base import Finding
+
+    said = f"its backward pass cannot be differentiated: {str(error).partition(chr(10))[0]}"
+    about = {"diagnosis": "refused", "description": said, "verdict": f"engine wrong: {said}"}
+    return Finding("failed", about | _blamed(case))
+
+
+def _wrong(case: Case, slope: Slope, allowed: float) -> Finding:
+    from conformance.checks.base import Finding
+
+    said = (_SAID + _DUE).format(ours=slope.found, due=slope.due)
+    if slope.found == 0:
+        said += ", as of a detached grad_output"
+    evidence = {
+        "engine": slope.found, "numerical": slope.due, "bound": allowed, "oracle": ORACLE,
+        "diagnosis": "cotangent",
+        "description": f"reverse over reverse: {said}", "verdict": f"engine wrong: {said}",
+    }  # fmt: skip
+    if np.isfinite(slope.gap):
+        evidence |= {"absolute": slope.gap, "relative": slope.gap / abs(slope.due or 1.0)}
+    return Finding("failed", evidence | _blamed(case))
+
+
+def _blamed(case: Case) -> dict[str, str]:
+    """The first call that is wrong in its cotangent alone."""
+    calls = case.program.live().calls
+    if len(calls) == 1:
+        return {"culprit": calls[0].target}
+    for call in () if case.loose else calls:
+        try:
+            values = before(case, case.reference, call)
+            program, inputs = case.program.isolate(call.name, values)
+            sample = replace(case.sample, program=program, values=inputs)
+            alone = case.context.case(sample, case.source)
+            if not program.leaves:
+                continue
+            slope = _slope(alone)
+            if slope.gap <= allowance(alone, slope.tangents, slope.gap, slope.size):
+                continue
+        except (Unsupported, EngineError, ProgramError):
+            continue
+        text = f"{call.name} = {call.target}: alone it is wrong in its cotangent"
+        return {"first_call": text, "culprit": call.target}
+    return {}
