@@ -500,10 +500,11 @@ class Tensor(Described):
             self._retained = retain(self)
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        from refgrad.ops.indexing import setitem
+        from refgrad.ops.indexing import as_index, setitem
+        from refgrad.ops.op import as_number
 
         self.check_writable()
-        self.become(setitem(self.snapshot(value), index, value))
+        self.become(setitem(self.snapshot(value), as_number(as_index(index)), value))
 
     # --- NumPy's protocols: a rule, run on Tensors, is recorded ----------------------------------
 

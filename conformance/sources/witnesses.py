@@ -215,6 +215,18 @@ _TABLE: tuple[tuple[Any, ...], ...] = (
      "forward mode forgets to transpose the tangent",
      lambda b, a: torch.triangular_solve(b, a.triu(), transpose=True)[0],
      [[1.0], [2.0]], [[2.0, 1.0], [0.0, 4.0]]),
+    ("matrix-exp-large-cotangent", "matrix_exp",
+     "the cotangent, as a block of a larger matrix, decides on the squarings",
+     lambda x: torch.matrix_exp(x) * 2.0**20, [[1.0, 0.5], [0.25, -1.0]]),
+    ("ctc-loss-raw", "nn.functional.ctc_loss", "log-probabilities that no log_softmax made",
+     lambda x, t, n, m: F.ctc_loss(x, t, n, m, reduction="sum"),
+     [[[0.5, -1.0, 0.25]], [[-0.75, 0.5, 1.0]], [[1.0, 0.0, -0.5]]], [[1, 2]], [3], [2]),
+    ("embedding-bag-by-frequency", "nn.functional.embedding_bag",
+     "a row is divided by how often another is used, though it is used once",
+     lambda i, w, o: F.embedding_bag(
+         i, w, o, mode="sum", scale_grad_by_freq=True, padding_idx=0
+     ),
+     [0, 0, 1], [[1.0, 2.0], [3.0, 4.0]], [0, 1]),
 )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ __all__ = ["embedding", "embedding_bag"]
 
 
 @op(method=False, name="embedding")
-def rows_of(weight: Any, indices: Any, padding_idx: Any, scale_grad_by_freq: Any) -> Any:
+def rows_of(weight: Any, indices: Any, padding_idx: Any) -> Any:
     """The rows of `weight`, (V, *), at `indices`."""
     if indices.dtype.kind not in "iu":
         raise RuntimeError(
@@ -36,23 +36,42 @@ def add_rows(input: Any, index: Any, size: Any) -> Any:
     return out
 
 
-add_rows.vjp(input=lambda g, index: rows_of(g, index, None, False))
+add_rows.vjp(input=lambda g, index: rows_of(g, index, None))
 
 
-def _rows_back(g: Any, shape: Any, indices: Any, padding_idx: Any, scale_grad_by_freq: Any) -> Any:
+def _rows_back(g: Any, shape: Any, indices: Any, padding_idx: Any) -> Any:
     # each row gets the sum of the gradients at its places; the padding's row none
     index = np.reshape(indices, (-1,))
     g = np.reshape(g, (index.size, *shape[1:]))
     if padding_idx is not None:
         kept = np.flatnonzero(index != padding_idx)
         index, g = index[kept], g[kept]
-    if scale_grad_by_freq:
-        counts = np.bincount(index, minlength=1)[index]
-        g = g / np.reshape(counts, (-1, *(1,) * (g.ndim - 1)))
     return add_rows(g, index, shape[0])
 
 
 rows_of.vjp(weight=_rows_back)
+
+
+@op(method=False, node_name="EmbeddingBackward0")
+def by_frequency(input: Any, indices: Any) -> Any:
+    """The rows `input` at `indices`; the gradient of each is divided by how often its index occurs.
+
+    By design that is the gradient of no function: in forward mode nothing is divided.
+    """
+    return np.copy(input, order="C")
+
+
+def _divided(g: Any, indices: Any) -> Any:
+    counts = np.bincount(np.reshape(indices, (-1,)), minlength=1)[indices]
+    return g / np.reshape(counts, (*indices.shape, *(1,) * (g.ndim - indices.ndim)))
+
+
+by_frequency.vjp(input=_divided).linear("input")
+
+
+def _rows(weight: Any, indices: Any, padding_idx: Any, scale_grad_by_freq: Any) -> Any:
+    rows = rows_of(weight, indices, padding_idx)
+    return by_frequency(rows, indices) if scale_grad_by_freq else rows
 
 
 def _padding(padding_idx: Any, rows: int) -> int | None:
@@ -87,7 +106,7 @@ def functional_embedding(
     """
     if max_norm is not None:
         _renormalise(weight, input, max_norm, norm_type)
-    return rows_of(weight, input, _padding(padding_idx, weight.shape[0]), scale_grad_by_freq)
+    return _rows(weight, input, _padding(padding_idx, weight.shape[0]), scale_grad_by_freq)
 
 
 def embedding(
@@ -95,7 +114,7 @@ def embedding(
     sparse: bool = False,
 ) -> Any:  # fmt: skip
     """nn.functional.embedding with the weight first; `padding_idx` -1 means none."""
-    return rows_of(weight, indices, padding_idx if padding_idx >= 0 else None, scale_grad_by_freq)
+    return _rows(weight, indices, padding_idx if padding_idx >= 0 else None, scale_grad_by_freq)
 
 
 def _bags(
@@ -161,7 +180,7 @@ def functional_embedding_bag(
         weights = None if weights is None else weights[kept]
     if mode == "max":
         return _bag_maxima(weight, index._array, bag, n)
-    rows = rows_of(weight, index, None, scale_grad_by_freq)
+    rows = _rows(weight, index, None, scale_grad_by_freq)
     if weights is not None:
         rows = rows * weights[: len(bag)].unsqueeze(1)
     sums = add_rows(rows, bag, n)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,12 @@ __all__ = [
 ]  # fmt: skip
 
 Index = Any
+
+LONGEST = 32  # a sequence of so many parts is one index, whatever they are
+SEQUENCE = (
+    "Using a non-tuple sequence for multidimensional indexing is deprecated: write x[tuple(seq)] "
+    "instead of x[seq], or x[torch.tensor(seq)] for one index."
+)
 
 
 def normalize(index: Index, ndim: int) -> tuple[Index, tuple[Any, ...] | None]:
@@ -160,22 +168,21 @@ setitem.vjp(
 )  # fmt: skip
 
 
-def _getitem_method(self: Tensor, index: Any) -> Any:
-    if isinstance(index, list):
-        index = np.asarray([i.item() if isinstance(i, Tensor) else i for i in index])
-    elif isinstance(index, tuple):
-        index = tuple(map(_number, index))
-    return getitem(self, _number(index))
+def as_index(index: Index) -> Index:
+    """What stands in brackets: a sequence with more than numbers in it is a tuple, as PyTorch has it."""
+    if isinstance(index, tuple) or not isinstance(index, Sequence):
+        return index
+    if len(index) >= LONGEST or not any(map(_selects, index)):
+        return list(index)
+    warnings.warn(SEQUENCE, stacklevel=3)
+    return tuple(index)
 
 
-def _number(part: Any) -> Any:
-    """A 0-d integer tensor as the integer that it stands for: what it selects is a view."""
-    if isinstance(part, Tensor) and not part.ndim and part._array.dtype.kind == "i":
-        return part.item()
-    return part
+def _selects(part: Any) -> bool:
+    return part is None or part is Ellipsis or isinstance(part, (Tensor, Sequence, slice, np.ndarray))
 
 
-setattr(Tensor, "__getitem__", _getitem_method)  # noqa: B010
+setattr(Tensor, "__getitem__", lambda self, index: getitem(self, as_index(index)))  # noqa: B010
 
 
 # --- along a dimension ---------------------------------------------------------------------------

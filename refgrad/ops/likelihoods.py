@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 
 from refgrad.ops.activations import logsigmoid
-from refgrad.ops.losses import check_reduction, legacy, raised, reduced, scaled, squared_error
+from refgrad.ops.losses import (
+    check_reduction,
+    legacy,
+    raised,
+    reduced,
+    scaled,
+    squared_error,
+    written_over,
+)
 from refgrad.ops.op import composite, op
 from refgrad.ops.special_functions import xlogy
 from refgrad.tensor import Tensor, wrap
@@ -70,7 +78,8 @@ def binary_cross_entropy(
     x = input._array
     if x.size and ((x < 0) | (x > 1)).any():
         raise RuntimeError("all elements of input should be between 0 and 1")
-    return reduced(scaled(_binary_cross_entropy(input, target), weight), reduction)
+    loss = _binary_cross_entropy(input, target)
+    return reduced(written_over(scaled(loss, weight), loss), reduction)
 
 
 @composite(method=False)
@@ -90,8 +99,9 @@ def binary_cross_entropy_with_logits(
         )
     log_x = logsigmoid(input)
     if pos_weight is not None:
-        log_x = log_x * ((pos_weight - 1) * target + 1)
-    return reduced(scaled((1 - target) * input - log_x, weight), reduction)
+        log_x = written_over(log_x * ((pos_weight - 1) * target + 1), log_x)
+    loss = scaled((1 - target) * input - log_x, weight)
+    return reduced(written_over(loss, target), reduction)
 
 
 @composite(method=False)

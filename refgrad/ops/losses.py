@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from refgrad.dtypes import can_cast
 from refgrad.ops.op import composite, op
+from refgrad.ops.shaping import broadcast_tensors
 from refgrad.tensor import wrap
 
 __all__: list[str] = []
@@ -46,14 +48,30 @@ def reduced(loss: Any, reduction: Any) -> Any:
     return loss.mean() if reduction == "mean" else loss.sum() if reduction == "sum" else loss
 
 
-def _warn_sizes(name: str, input: Any, target: Any) -> None:
-    if input.shape != target.shape:
-        warnings.warn(
-            f"{name}: using a target size ({target.shape}) that is different to the input size "
-            f"({input.shape}). This will likely lead to incorrect results due to broadcasting. Please "
-            "ensure they have the same size.",
-            stacklevel=4,
+def _of_one_size(name: str, input: Any, target: Any) -> Any:
+    """Both in the shape that they broadcast to, with a warning where theirs are not one."""
+    if input.shape == target.shape:
+        return input, target
+    warnings.warn(
+        f"{name}: using a target size ({target.shape}) that is different to the input size "
+        f"({input.shape}). This will likely lead to incorrect results due to broadcasting. Please "
+        "ensure they have the same size.",
+        stacklevel=4,
+    )
+    return broadcast_tensors(input, target)
+
+
+def written_over(loss: Any, like: Any) -> Any:
+    """`loss` in the dtype of `like`, in whose memory PyTorch computes it.
+
+    Raises:
+        RuntimeError: that is an integer one.
+    """
+    if not can_cast(loss.dtype, like.dtype):
+        raise RuntimeError(
+            f"result type {loss.dtype!r} can't be cast to the desired output type {like.dtype!r}"
         )
+    return loss.to(like.dtype)
 
 
 @op(method=False)
@@ -107,7 +125,7 @@ def mse_loss(
 ) -> Any:  # fmt: skip
     """(input - target)^2, weighted, reduced by 'mean' (over the weights), 'sum' or 'none'."""
     reduction = legacy(reduction, size_average, reduce)
-    _warn_sizes("mse_loss", input, target)
+    input, target = _of_one_size("mse_loss", input, target)
     loss = squared_error(input, target)
     if weight is None:
         return reduced(loss, reduction)
@@ -128,7 +146,7 @@ def l1_loss(
 ) -> Any:  # fmt: skip
     """|input - target|, weighted and reduced."""
     reduction = legacy(reduction, size_average, reduce)
-    _warn_sizes("l1_loss", input, target)
+    input, target = _of_one_size("l1_loss", input, target)
     loss = (input - target).abs()
     if weight is None:
         return reduced(loss, reduction)
@@ -146,7 +164,7 @@ def smooth_l1_loss(
         RuntimeError: `beta` is negative.
     """
     reduction = legacy(reduction, size_average, reduce)
-    _warn_sizes("smooth_l1_loss", input, target)
+    input, target = _of_one_size("smooth_l1_loss", input, target)
     if beta < 0:
         raise RuntimeError("smooth_l1_loss does not support negative values for beta.")
     d = input - target
@@ -162,10 +180,11 @@ def huber_loss(
     Raises:
         RuntimeError: `delta` is not positive.
     """
-    _warn_sizes("huber_loss", input, target)
+    input, target = _of_one_size("huber_loss", input, target)
     if delta <= 0:
         raise RuntimeError("huber_loss does not support non-positive values for delta.")
-    return reduced(scaled(huber(input - target, delta), weight), reduction)
+    loss = written_over(huber(input - target, delta), input)
+    return reduced(scaled(loss, weight), reduction)
 
 
 # --- margins -------------------------------------------------------------------------------------
@@ -177,7 +196,7 @@ def soft_margin_loss(
 ) -> Any:
     """log(1 + e^(-t x)); by logaddexp, since e^(-t x) overflows where the loss does not."""
     reduction = legacy(reduction, size_average, reduce)
-    z = -target * input
+    z = -target.to(input.dtype) * input
     return reduced(np.logaddexp(z, wrap(np.zeros_like(z._array))), reduction)
 
 

@@ -12,6 +12,7 @@ from refgrad.ops.extrema import evenly
 from refgrad.ops.extremes import clamp, where
 from refgrad.ops.op import INPLACE, composite, op
 from refgrad.ops.pointwise import sub
+from refgrad.ops.promotion import promote
 from refgrad.ops.reductions import dims_of, sum
 from refgrad.ops.shaping import broadcast_tensors
 
@@ -111,7 +112,7 @@ INPLACE["renorm"] = renorm
 
 def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-08) -> Any:
     """The cosine of the angle between x1 and x2 along `dim`; norms count as at least `eps`."""
-    x1, x2 = broadcast_tensors(x1, x2)
+    x1, x2 = promote(broadcast_tensors(x1, x2))
     a, b = vector_norm(x1, 2, dim, True), vector_norm(x2, 2, dim, True)
     return sum((x1 / clamp(a, eps)) * (x2 / clamp(b, eps)), dim)
 

@@ -40,6 +40,7 @@ from refgrad.views import make_view
 
 _MISSING: Any = object()
 _BOOL = np.dtype(bool)
+_INTS = {int}
 _ALIASES = {
     "exponent": "other",
     "axis": "dim",
@@ -160,6 +161,8 @@ class Op:
         values = self.bind(args, kwargs)
         if Loaded.cuda is not None:
             together(self, values)
+        if self.view:  # it is taken again later, when a tensor that gave a size may be another
+            values[1:] = map(as_number, values[1:])
         tensors = False
         for v in values:
             if isinstance(v, Tensor) or (
@@ -483,6 +486,18 @@ def explain(error: Exception, raws: Sequence[Any]) -> str:
 def _record(result: Tensor, node: Any) -> None:
     result._node = node
     result._requires_grad = True
+
+
+def as_number(value: Any) -> Any:
+    """An argument with the 0-d integer tensors in it as the integers that they stand for."""
+    kind = type(value)
+    if kind is tuple or kind is list:
+        return value if {*map(type, value)} == _INTS else kind(map(as_number, value))
+    if kind is slice:
+        return slice(*map(as_number, (value.start, value.stop, value.step)))
+    if isinstance(value, Tensor) and not value.ndim and value._array.dtype.kind == "i":
+        return value.item()
+    return value
 
 
 def _raw(value: Any) -> Any:

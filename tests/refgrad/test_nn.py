@@ -385,6 +385,19 @@ def test_embedding(options: Any) -> None:
                 normal(4, 2))  # fmt: skip
 
 
+def test_forward_mode_of_an_embedding_divides_by_no_frequency() -> None:
+    def code(t: Any) -> Any:
+        w = t.arange(8.0, dtype=t.float64).reshape(4, 2)
+
+        def rows(w: Any) -> Any:
+            i = t.tensor([[0, 1], [1, 1]])
+            return t.nn.functional.embedding(i, w, scale_grad_by_freq=True)
+
+        return t.func.jvp(rows, (w,), (w + 1,)), t.func.vjp(rows, w)[1](rows(w))
+
+    both(code)
+
+
 def test_embedding_with_max_norm_shortens_the_table() -> None:
     table = normal(4, 3)
 

@@ -412,6 +412,30 @@ class TestMemory:
 
         both(code)
 
+    @pytest.mark.parametrize(
+        "view",
+        [
+            lambda y, n: y.view(n, 2, 2),
+            lambda y, n: y.reshape((1, n, 2, 2)),
+            lambda y, n: y.expand(n, 4).reshape(n, 4)[:, n:],
+            lambda y, n: y[n - 1 : n],
+            lambda y, n: y.narrow(0, n, 2),
+            lambda y, n: y.as_strided((n, 2), (n, 1)),
+        ],
+    )
+    def test_a_size_that_is_a_tensor_is_what_it_was_when_the_view_was_made(self, view: Any) -> None:
+        def code(t: Any) -> Any:
+            x = t.arange(4.0, dtype=t.float64, requires_grad=True)
+            y, n = x * 2, t.tensor(1)
+            z = view(y, n)
+            z[0] = 7.0
+            n.add_(5)
+            again = z * x.sum()
+            (first,) = t.autograd.grad((again * z).sum() + (y * y).sum(), x, create_graph=True)
+            return again, first, t.autograd.grad((first * first).sum(), x)
+
+        both(code)
+
     def test_a_view_beyond_its_tensor_sends_its_gradient_there(self) -> None:
         x = refgrad.arange(6.0, dtype=refgrad.float64).reshape(2, 3).requires_grad_()
         (x * 1)[0].as_strided((2,), (1,), 3).sum().backward()  # PyTorch: zeros

@@ -1,0 +1,96 @@
+"""What stands in brackets: lists as PyTorch reads them, and indices that are tensors."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.refgrad.both import both, both_raise
+
+LISTS = {
+    "of lists": lambda t: [[0, 1], [2, 2]],
+    "of one list": lambda t: [[0, 1]],
+    "of one list of one": lambda t: [[[0, 1]]],
+    "of nested lists": lambda t: [[[0, 1], [1, 2]], [[0, 0], [1, 1]]],
+    "of tensors": lambda t: [t.tensor([0, 1]), t.tensor([2, 2])],
+    "of a mask": lambda t: [t.tensor([True, False, True, False])],
+    "of masks as lists": lambda t: [[True, False, True, False], [0, 1]],
+    "of a tensor and a list": lambda t: [t.tensor([0, 1]), [2, 2]],
+    "of 0-d tensors": lambda t: [t.tensor(0), t.tensor(1)],
+    "of a 0-d tensor and a number": lambda t: [t.tensor(3), 1],
+    "of lists of 0-d tensors": lambda t: [[t.tensor(0), t.tensor(1)], [t.tensor(2), 1]],
+    "of tuples": lambda t: [(0, 1), (2, 2)],
+    "of ranges": lambda t: [range(2), range(2)],
+    "of arrays": lambda t: [np.array([0, 1]), np.array([2, 2])],
+    "of a number and a list": lambda t: [0, [1, 2]],
+    "of a slice": lambda t: [slice(0, 2), 0],
+    "of an ellipsis": lambda t: [..., 0],
+    "of None": lambda t: [None, 0],
+    "of nothing": lambda t: [],
+    "of an empty list": lambda t: [[]],
+    "of numbers": lambda t: [0, 3, 3],
+    "of a mask's numbers": lambda t: [True, False, True, False],
+    "of 31 numbers and a list": lambda t: [[0, 3]] * 32,
+    "that is a range": lambda t: range(2),
+    "in a tuple": lambda t: ([[0, 1], [2, 2]],),
+    "of 0-d tensors in a tuple": lambda t: ([t.tensor(0), t.tensor(1)],),
+}
+
+
+def with_warnings(code: Any) -> Any:
+    """What `code` returns, and how often it warned of a sequence that is no tuple."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        made = code()
+    return made, sum("non-tuple sequence" in str(w.message) for w in caught)
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_list_that_is_read(name: str) -> None:
+    def code(t: Any) -> Any:
+        x = t.arange(24.0, dtype=t.float64).reshape(4, 3, 2).requires_grad_()
+        y, warned = with_warnings(lambda: x[LISTS[name](t)])
+        (first,) = t.autograd.grad((y**3).sum(), x, create_graph=True)
+        return y, warned, first, t.autograd.grad((first**2).sum(), x)
+
+    both(code)
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_list_that_is_written_to(name: str) -> None:
+    def code(t: Any) -> Any:
+        x = t.arange(24.0, dtype=t.float64).reshape(4, 3, 2).requires_grad_()
+        y = x * 1
+        _, warned = with_warnings(lambda: y.__setitem__(LISTS[name](t), x[0, 0, 1] * 5))
+        return y, warned, t.autograd.grad((y**2).sum(), x)
+
+    both(code)
+
+
+def test_too_many_parts_of_a_list() -> None:
+    both_raise(
+        lambda t: with_warnings(lambda: t.zeros(3)[[[0], [0]]]), match=re.escape("too many indices")
+    )
+
+
+@pytest.mark.parametrize(
+    "index",
+    [lambda n: n, lambda n: (slice(None), n), lambda n: slice(n, None), lambda n: slice(None, n)],
+)
+@pytest.mark.parametrize("write", [False, True])
+def test_an_index_is_what_it_was_when_it_was_read(index: Any, write: bool) -> None:
+    def code(t: Any) -> Any:
+        x = t.arange(9.0, dtype=t.float64).reshape(3, 3).requires_grad_()
+        y, n = x * 1, t.tensor(1)
+        if write:
+            y[index(n)] = x[0, 0]
+        else:
+            y = y[index(n)]
+        n.add_(1)
+        return y, t.autograd.grad((y * y).sum(), x)
+
+    both(code)
