@@ -177,10 +177,11 @@ def decide(ours: float, theirs: float, opinions: list[Opinion], reference: str) 
     sharp = [o for o in plain if _decisive(ours, theirs, o)]
     verdicts = {_side(ours, theirs, o): o for o in reversed(sharp)}
     names = [v for v in verdicts if v]
-    if len(names) == 1:
-        opinion = verdicts[names[0]]
-        return Ruling(_SENTENCES[names[0]].format(reference=reference, o=opinion), opinion)
-    if len(names) > 1:
+    sharpest = min(names, key=lambda v: verdicts[v].bound, default="")
+    if sharpest and all(_agree(verdicts[v], verdicts[sharpest]) for v in names):
+        opinion = verdicts[sharpest]
+        return Ruling(_SENTENCES[sharpest].format(reference=reference, o=opinion), opinion)
+    if names:
         text = "inconclusive: the numerical oracles contradict each other"
         both = {o.oracle: o.value for o in sharp}
         return Ruling(text, sharp[0], {"oracles": both, "reason": _said(text)})
@@ -203,6 +204,11 @@ _SENTENCES = {
     "(bound {o.bound:.1e})",
     "both": "engine and reference wrong: {o.oracle} gives {o.value:.10g} (bound {o.bound:.1e})",
 }
+
+
+def _agree(one: Opinion, other: Opinion) -> bool:
+    """Whether two values are one within their bounds."""
+    return abs(one.value - other.value) <= one.bound + other.bound
 
 
 def _decisive(ours: float, theirs: float, opinion: Opinion) -> bool:

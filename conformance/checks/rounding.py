@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from conformance.checks.base import Case
-from conformance.checks.doubt import AMPLIFIED, PROPORTIONAL
+from conformance.checks.doubt import AMPLIFIED, PROPORTIONAL, faint
 from conformance.errors import EngineError, ProgramError, Unsupported
 from conformance.oracles import noise
 from conformance.oracles.pairs import flat, gaussian
@@ -34,6 +34,7 @@ def moves(
     found = {}
     for name, changed in little.items():
         smooth = np.median(much[name], 0) >= PROPORTIONAL * np.median(changed, 0)
+        smooth |= changed.max(0) <= faint(case.coarsest, gradients)
         most = np.where(smooth, changed.max(0), 0.0)
         found[name] = np.maximum(most, np.median(most)) if most.size else most
     return found

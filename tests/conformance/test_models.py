@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
+from conformance import check_gradients
 from conformance.engines.torch import TorchEngine
 from conformance.program import Program
 from conformance.settings import MODELS, Settings
@@ -63,3 +65,19 @@ def test_an_unknown_model_or_no_transformers_is_skipped(monkeypatch: pytest.Monk
     (found,) = source.samples(Item("captured", "gpt2", "model.gpt2"), Settings())
     assert isinstance(found, Skipped)
     assert "pip install" in found.reason
+
+
+def test_a_gradient_of_zero_in_a_model_is_rounding() -> None:
+    """That of a key's bias, beside gradients of 1: the windows of a Swin amplify its rounding."""
+    import transformers
+
+    torch.manual_seed(0)
+    sizes = {"image_size": 16, "patch_size": 2, "embed_dim": 8, "window_size": 4}
+    config = transformers.SwinConfig(
+        num_channels=1, num_labels=3, depths=[1, 1], num_heads=[2, 2], **sizes
+    )
+    config._attn_implementation = "eager"
+    model = transformers.SwinForImageClassification(config).double().eval()
+    image = torch.randn(1, 1, 16, 16, dtype=torch.float64)
+    report = check_gradients(model, kwargs={"pixel_values": image, "labels": torch.tensor([1])})
+    assert not report.failed, report
