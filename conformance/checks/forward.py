@@ -14,6 +14,7 @@ import numpy as np
 from conformance import arbitration, diagnosis
 from conformance.checks import blame, doubt
 from conformance.checks.base import VANISHING, Case, Finding
+from conformance.checks.beside import may_read_a_triangle
 from conformance.checks.claims import narrowest
 from conformance.checks.compare import Difference, compare, measures
 from conformance.errors import EngineError, Unsupported
@@ -36,7 +37,8 @@ class ForwardCheck:
         """One finding for all outputs."""
         if not case.program.leaves or all(c is None for c in case.cotangents):
             return
-        wide = direction(case.rng("jvp"), case.program, case.values)
+        within = may_read_a_triangle(case)
+        wide = direction(case.rng("jvp"), case.program, case.values, within=within)
         tangents = {n: t.astype(case.values[n].dtype) for n, t in wide.items()}
         found = case.engine.jvp(case.program, case.values, tangents)
         compared = sum(t.size for t in found)

