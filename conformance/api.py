@@ -23,7 +23,7 @@ from conformance.engines.base import Engine
 from conformance.engines.torch import TorchEngine
 from conformance.errors import CaptureError, EngineError, GradientMismatch, Unsupported, UsageError
 from conformance.oracles.directional import moved
-from conformance.oracles.frozen import held
+from conformance.oracles.frozen import frozen, held
 from conformance.oracles.noise import writes
 from conformance.oracles.pairs import direction
 from conformance.program import Array, Program, Values
@@ -211,8 +211,9 @@ def _check(
         captured = capture(whole.fn, whole.args, whole.kwargs)
         program, values, notes = captured.program, captured.values, captured.notes
         box, box_values, said = whole.program(name)
-        if not notes and not _alike(program, values, box, box_values):
-            program, values, notes, boxed = box, box_values, (_UNLIKE, *said), True
+        unfit = "" if notes else _unfit(program, values, box, box_values)
+        if unfit:
+            program, values, notes, boxed = box, box_values, (unfit, *said), True
         elif whole.randomness.drawn and DRAWS not in notes:
             notes = (*notes, DRAWS)
     except UsageError:
@@ -263,6 +264,17 @@ def _passed(result: Result) -> Result:
 def _unseen(result: Result) -> Result:
     reason = "leaves that stand out of reach take part; their gradients were not checked"
     return replace(result, outcome="inconclusive", evidence={"reason": reason})
+
+
+def _unfit(program: Program, values: Values, box: Program, box_values: Values) -> str:
+    """Why the Program cannot stand for the function; nothing where it can."""
+    try:
+        frozen(TorchEngine(), program, values)
+    except Unsupported as error:  # of what is written without gradient
+        return f"judged as a black box, since for the captured calls {error.reason}"
+    except EngineError:  # which the checks then tell
+        pass
+    return "" if _alike(program, values, box, box_values) else _UNLIKE
 
 
 def _alike(program: Program, values: Values, box: Program, box_values: Values) -> bool:

@@ -35,6 +35,7 @@ _IMPLICIT = (
 )
 DRAWS = "it draws random numbers: each call was given the same ones"
 _HOOKED = "{names}: what hooks make of a gradient is judged as part of it"
+_NOT_RUN = "{names}: hooks that run after a gradient is accumulated are not judged"
 _UNSEEN = (
     "{count} more tensors that require grad take part and stand where they cannot be replaced: "
     "their gradients were not checked (make them arguments)"
@@ -204,6 +205,9 @@ class BlackBox:
         hooked = [n for n, t in self.tensors.items() if t.requires_grad and _hooks(t)]
         if hooked:
             notes.append(_HOOKED.format(names=", ".join(hooked)))
+        late = [n for n, t in self.tensors.items() if t._post_accumulate_grad_hooks]
+        if late:
+            notes.append(_NOT_RUN.format(names=", ".join(late)))
         self.unseen = self._out_of_reach(given, outputs)
         for leaf in self.unseen:
             self._set_aside(leaf)

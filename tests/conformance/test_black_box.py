@@ -436,3 +436,31 @@ def test_nested_tensors_do_not_count_as_narrower() -> None:
     # torch's jagged tensors read a negated tensor's memory: sin of one has the wrong sign
     wrong = {r.check for r in report.results if r.outcome == "failed"}
     assert wrong <= {"invariants.negated_cotangents", "invariants.negated_inputs"}, report
+
+
+class Held(nn.Module):
+    """A weight that each call writes over without a gradient."""
+
+    def __init__(self, write: Callable[[nn.Parameter], None]) -> None:
+        super().__init__()
+        self.w, self.write = nn.Parameter(torch.randn(3, 4, dtype=D)), write
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.write(self.w)
+        return (x @ self.w.T).logsumexp(1)
+
+
+def _placed(w: nn.Parameter) -> None:
+    w.data = w.data.to(D)
+
+
+@torch.no_grad()
+def _clamped(w: nn.Parameter) -> None:
+    w.clamp_(-0.5, 0.5)
+
+
+@pytest.mark.parametrize("write", [_placed, _clamped])
+def test_what_writes_without_gradient_is_a_black_box(write: Any) -> None:
+    report = check_gradients(Held(write), leaf(5, 4))
+    assert report.ok, report
+    assert any("black box" in note for note in report.notes)
