@@ -258,3 +258,22 @@ def test_what_float32_alone_breaks_is_still_wrong(name: str, how: str) -> None:
         x = leaf(low + (high - low) * torch.rand(6, dtype=torch.float64))
         outcomes.append(narrow(fn, x, seed=seed).outcome)
     assert "failed" in outcomes
+
+
+@pytest.mark.parametrize("factor", [1 + 5e-6, 1 + 1e-7])
+def test_float64_shows_what_float32_hides(factor: float) -> None:
+    wrong = function(torch.sin, lambda g, x: g * x.cos() * factor)
+    x = torch.linspace(0.3, 2.0, 6, requires_grad=True)
+    found = narrow(wrong, x)
+    assert found.outcome == "failed"
+    assert found.evidence["description"].endswith("in float64 as well")
+    assert narrow(function(torch.sin, lambda g, x: g * x.cos()), x).outcome == "passed"
+
+
+def test_models_in_float32_raise_no_alarm() -> None:
+    model = torch.nn.Sequential(
+        *(torch.nn.Conv2d(2, 4, 3, padding=1), torch.nn.BatchNorm2d(4), torch.nn.GELU()),
+        *(torch.nn.MaxPool2d(2), torch.nn.Flatten(), torch.nn.Linear(36, 3)),
+    )
+    report = check_gradients(model, torch.randn(2, 2, 6, 6))
+    assert report.ok, report
