@@ -210,7 +210,8 @@ def _script(case: Case, check: str, finding: Finding) -> str | None:
     outputs = right.run(program, values).outputs
     if len(outputs) != len(list(refs(program.outputs))):
         return None
-    for question in _questions(case, check, outputs):
+    kind = "cotangent" if finding.evidence.get("diagnosis") == "cotangent" else check
+    for question in _questions(case, kind, outputs):
         known = question.answer(right, program, values, plain=True)
         expected = {n: y for n, y in known.items() if y is not None}
         found = question.answer(wrong, program, values, plain=False)
@@ -224,7 +225,8 @@ def _script(case: Case, check: str, finding: Finding) -> str | None:
 
 def _questions(case: Case, check: str, outputs: Sequence[Array]) -> Iterator[Question]:
     """What the script may ask, the plainest first."""
-    kind = check if check in ("value", "jvp", "rr", "fr", "rf", "ff") else "vjp"
+    asked = ("value", "jvp", "rr", "fr", "rf", "ff", "cotangent")
+    kind = check if check in asked else "vjp"
     ones: list[Array | None] = [np.ones_like(y) if y.dtype.kind in "fc" else None for y in outputs]
     rng = case.rng("script")
     for cotangents in (ones, case.cotangents):

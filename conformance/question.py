@@ -9,6 +9,7 @@ import numpy as np
 
 from conformance import script
 from conformance.engines.base import Engine
+from conformance.engines.variants import Recording
 from conformance.program import Array, Program, Values, refs
 
 Named = dict[str, Array | None]
@@ -20,9 +21,10 @@ SECOND = ("rr", "fr", "rf")
 
 @dataclass(frozen=True)
 class Question:
-    """One of "value", "vjp", "jvp", "rr", "fr", "rf", "ff", with what it takes.
+    """One of "value", "vjp", "jvp", "rr", "fr", "rf", "ff", "cotangent", with what it takes.
 
-    Answers go by the outputs' numbers for value, jvp and ff, by the leaves' names for the others.
+    "cotangent" is the derivative of <vjp, tangents> in the cotangents, which is the jvp. Answers go
+    by the outputs' numbers for value, jvp, ff and cotangent, by the leaves' names for the others.
     `dtype` is what a script gives cotangents and tangents in, where it is not that of the arrays.
     """
 
@@ -37,8 +39,11 @@ class Question:
         tangents = self.tangents or {}
         if self.kind == "value":
             return _numbered(engine.run(program, values).outputs)
-        if self.kind == "jvp":
+        if self.kind == "jvp" or (self.kind == "cotangent" and plain):
             return _numbered(engine.jvp(program, values, tangents))
+        if self.kind == "cotangent":
+            graph = Recording(engine, program, values)
+            return _numbered(graph.in_cotangents(self.cotangents, tangents))
         if self.kind == "ff":
             return _numbered(engine.curvature(program, values, tangents, self.others or {}))
         if self.kind in SECOND:
@@ -71,15 +76,21 @@ class Question:
         again = "allow_unused=True, create_graph=True"
         found = f"found = dict(zip({leaves}, gradients))"
         first = f"gradients = torch.autograd.grad([{ys}], [{xs}], [{cs}], "
-        if self.kind == "rr":
+        if self.kind in ("rr", "cotangent"):
+            of, names = xs, leaves
+            if self.kind == "cotangent":
+                calls = [*calls, f"weights = [w.requires_grad_() for w in [{cs}]]"]
+                first = f"gradients = torch.autograd.grad([{ys}], [{xs}], weights, "
+                of = "*weights"
+                names = [str(n) for n, c in enumerate(self.cotangents) if c is not None]
             return [
                 *inputs, *calls, first + again + ")",
                 f"pairs = [p for p in zip(gradients, {self._tangents(leaves, helpers)}) "
                 "if p[0] is not None and p[0].requires_grad]",
                 "first, tangents = zip(*pairs) if pairs else ((), ())",
-                f"gradients = torch.autograd.grad(first, [{xs}], tangents, allow_unused=True) "
-                f"if pairs else [None] * {len(leaves)}",
-                found,
+                f"gradients = torch.autograd.grad(first, [{of}], tangents, allow_unused=True) "
+                f"if pairs else [None] * {len(names)}",
+                f"found = dict(zip({names}, gradients))",
             ]  # fmt: skip
         if self.kind == "fr":
             inside = [*self._duals(leaves, helpers), *calls, first + again + ")"]

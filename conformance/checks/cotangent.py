@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from conformance.checks import doubt
 from conformance.checks.claims import other_cotangents
 from conformance.checks.forward import allowance
 from conformance.checks.parting import before
-from conformance.engines.variants import Pairs, Recording
+from conformance.engines.variants import Recording
 from conformance.errors import EngineError, ProgramError, Unsupported
 from conformance.oracles.pairs import contracted, inner
 from conformance.program import Array, Program, Values
@@ -86,13 +86,8 @@ def _slope(case: Case) -> Slope:
     ]
     first = case.engine.vjp(case.program, case.values, along).gradients
     tangents = {n: _where_finite(first.get(n), t) for n, t in second.tangents.items()}
-    graph, gradients, seeds = _recorded(case, tangents)
-    with graph.failures():
-        made = graph.engine.grad(
-            [g for g, _ in gradients], seeds, [t for _, t in gradients], create_graph=False
-        )
-        slopes = iter(None if s is None else graph.engine.to_numpy(s) for s in made)
-    found = [next(slopes) if weighed else None for weighed in _weighed(case, graph)]
+    graph = Recording(case.engine, case.program, case.values)
+    found = graph.in_cotangents(second.cotangents, tangents)
     if any((tangents[n] != t).any() for n, t in second.tangents.items()):  # 0 times inf is nan
         along = [
             None if d is None else _where_finite(s, d) for d, s in zip(along, found, strict=True)
@@ -112,22 +107,6 @@ def _where_finite(judge: Array | None, array: Array) -> Array:
     return np.where(np.isfinite(judge), array, 0).astype(array.dtype)
 
 
-def _recorded(case: Case, tangents: Mapping[str, Array]) -> tuple[Recording, Pairs, list[Any]]:
-    """The graph, each gradient beside its tangent, and the cotangents, which require grad."""
-    graph = Recording(case.engine, case.program, case.values)
-    pairs = graph.weighed(case.second.cotangents)
-    with graph.failures():
-        seeds = [cotangent.requires_grad_() for _, cotangent in pairs]
-    gradients = graph.grad(pairs, create_graph=True)
-    return graph, [(g, tangents[n]) for n, g in gradients.items() if g is not None], seeds
-
-
-def _weighed(case: Case, graph: Recording) -> list[bool]:
-    """Which outputs have a cotangent that reaches them."""
-    pairs = zip(graph.outputs, case.second.cotangents, strict=True)
-    return [cotangent is not None and output.requires_grad for output, cotangent in pairs]
-
-
 def _first_order_wrong(case: Case, slope: Slope) -> bool:
     """Whether it is the gradient that is wrong, which `vjp` or `numerical` tells."""
     wide = {
@@ -141,9 +120,18 @@ def _first_order_wrong(case: Case, slope: Slope) -> bool:
 
 def _refusal(case: Case, slope: Slope) -> EngineError | None:
     """What backward() raises where autograd.grad leaves a derivative out without a word."""
-    graph, gradients, _ = _recorded(case, slope.tangents)
+    graph = Recording(case.engine, case.program, case.values)
+    weighed = graph.weighed(case.second.cotangents)
     with graph.failures():
-        pairs = [(g, graph.engine.seed(t.copy(), g)) for g, t in gradients if g.requires_grad]
+        for _, cotangent in weighed:
+            cotangent.requires_grad_()
+    gradients = graph.grad(weighed, create_graph=True)
+    with graph.failures():
+        pairs = [
+            (g, graph.engine.seed(slope.tangents[n].copy(), g))
+            for n, g in gradients.items()
+            if g is not None and g.requires_grad
+        ]
     try:
         graph.backward(pairs)
     except EngineError as error:

@@ -7,7 +7,7 @@ graphs that are kept, `.grad`, hooks, cotangents on memory of any layout.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -105,6 +105,25 @@ class Recording:
             heads, seeds = map(list, zip(*pairs, strict=True))
             found = self.engine.pulled_back(heads, [leaves[n] for n in names], seeds, **options)
         return dict(zip(names, found, strict=True))
+
+    def in_cotangents(
+        self, cotangents: Sequence[Array | None], tangents: Mapping[str, Array]
+    ) -> list[Array | None]:
+        """The derivative of Re <gradients, tangents> with respect to each output's cotangent."""
+        pairs = self.weighed(cotangents)
+        with self.failures():
+            seeds = [cotangent.requires_grad_() for _, cotangent in pairs]
+        gradients = self.grad(pairs, create_graph=True)
+        known = [(g, tangents[n]) for n, g in gradients.items() if g is not None]
+        with self.failures():
+            made = iter(
+                self.engine.grad(
+                    [g for g, _ in known], seeds, [t for _, t in known], create_graph=False
+                )
+            )
+            weighed = zip(self.outputs, cotangents, strict=True)
+            found = [next(made) if o.requires_grad and c is not None else None for o, c in weighed]
+            return [None if s is None else self.engine.to_numpy(s) for s in found]
 
     def backward(self, pairs: Pairs) -> None:
         """autograd.backward: gradients are added to the `.grad` of the leaves."""

@@ -168,12 +168,12 @@ def _generated(engine: Engine, settings: Settings, ops: int) -> list[Result]:
 @pytest.mark.parametrize("make", [RefgradEngine, TorchEngine])
 def test_right_engines_raise_no_alarm_on_generated_programs(make: type[Engine]) -> None:
     settings = Settings(seed=11, generated=310, directions=1)
-    found = _generated(make(), settings, 110)
+    found = _generated(make(), settings, 70)
     wrong = expectations.judge(found, expectations.load(make().name), whole=False).regressions
     assert not [(r.case, r.evidence) for r in wrong]
     undecided = [r.case for r in found if r.outcome == "inconclusive"]
     assert len(undecided) <= 3, undecided
-    assert sum(r.check == "numerical" and r.outcome == "passed" for r in found) > 100
+    assert sum(r.check == "numerical" and r.outcome == "passed" for r in found) > 60
 
 
 _FINE = ("passed", "precision", "unsupported", "inconclusive")

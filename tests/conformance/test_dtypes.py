@@ -177,7 +177,7 @@ def test_a_stencil_needs_no_leaf() -> None:
     assert found.value == 0
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_in_16_bits_a_factor_of_two_does_not_pass(seed: int) -> None:
     class Twice(torch.autograd.Function):
         @staticmethod

@@ -39,7 +39,7 @@ def test_a_fault_of_the_engine_ends_with_few_ops() -> None:
 
 
 def test_a_fault_that_only_another_check_shows_alone() -> None:
-    found = shrinkage(MUTANTS["cumsum off when recorded"], 20.0)
+    found = shrinkage(MUTANTS["sin for a transposed cotangent"], 20.0)
     assert found.calls[1] == 1
     assert found.shown != found.check
     assert found.verified
