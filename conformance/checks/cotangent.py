@@ -35,7 +35,8 @@ _DUE = "should be {due:.10g}"
 class Slope:
     """The derivative of Re <vjp(c), t> along d by reverse over reverse, and Re <vjp(d), t>.
 
-    `size` is the sum of absolute terms, the larger of the two that are finite.
+    `size` is the sum of absolute terms, the larger of the two that are finite, or what terms that
+    cancel to nothing may have been: outputs over values.
     """
 
     found: float
@@ -97,7 +98,7 @@ def _slope(case: Case) -> Slope:
         ours, terms = contracted(along, found)
         due, size = inner(first, tangents)
     sizes = [x for x in (terms, size) if np.isfinite(x)]
-    return Slope(ours, due, max(sizes, default=0.0), along, tangents)
+    return Slope(ours, due, max(*sizes, sum(case.natural.values())), along, tangents)
 
 
 def _where_finite(judge: Array | None, array: Array) -> Array:
