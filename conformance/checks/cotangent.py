@@ -17,7 +17,7 @@ from conformance import arbitration
 from conformance.checks import doubt
 from conformance.checks.claims import other_cotangents
 from conformance.checks.forward import allowance
-from conformance.checks.parting import before
+from conformance.checks.parting import alone
 from conformance.engines.variants import Recording
 from conformance.errors import EngineError, ProgramError, Unsupported
 from conformance.oracles.pairs import contracted, inner
@@ -173,14 +173,11 @@ def _blamed(case: Case) -> dict[str, str]:
         return {"culprit": calls[0].target}
     for call in () if case.loose else calls:
         try:
-            values = before(case, case.reference, call)
-            program, inputs = case.program.isolate(call.name, values)
-            sample = replace(case.sample, program=program, values=inputs)
-            alone = case.context.case(sample, case.source)
-            if not program.leaves:
+            cut = alone(case, call)
+            if not cut.program.leaves:
                 continue
-            slope = _slope(alone)
-            if slope.gap <= allowance(alone, slope.tangents, slope.gap, slope.size):
+            slope = _slope(cut)
+            if slope.gap <= allowance(cut, slope.tangents, slope.gap, slope.size):
                 continue
         except (Unsupported, EngineError, ProgramError):
             continue

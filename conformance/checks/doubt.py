@@ -9,13 +9,12 @@ answer.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 
 from conformance import arbitration
 from conformance.checks.base import Case, Check, Finding, ReferenceFailed
-from conformance.checks.parting import before, separate
+from conformance.checks.parting import alone
 from conformance.errors import EngineError, ProgramError, Unsupported
 from conformance.oracles.noise import DRAWS, Ask, changes
 from conformance.oracles.pairs import flat
@@ -138,10 +137,7 @@ def _alone(case: Case, check: Check) -> Finding | None:
     imprecise = None
     for call in case.program.live().calls:
         try:
-            program, values = case.program.isolate(call.name, before(case, case.reference, call))
-            program, values = separate(program, values)
-            sample = replace(case.sample, program=program, values=values)
-            found = list(check.run(case.context.case(sample, case.source)))
+            found = list(check.run(alone(case, call)))
         except (EngineError, Unsupported, ProgramError, ReferenceFailed):
             continue  # it cannot be cut out
         for said in found:

@@ -20,7 +20,7 @@ from conformance.checks.base import USER, VANISHING, Case, Finding, ReferenceFai
 from conformance.checks.beside import AS_WELL, INSTEAD, beside, may_read_a_triangle
 from conformance.checks.compare import compare, little, plain
 from conformance.checks.entrywise import POOR, Entrywise, own_rule
-from conformance.checks.parting import before, separate
+from conformance.checks.parting import alone
 from conformance.errors import EngineError, ProgramError, Unsupported
 from conformance.oracles import cancellation
 from conformance.oracles.directional import Opinion, by_complex_step
@@ -98,20 +98,15 @@ class NumericalCheck:
             if not (own_rule(call) or (len(calls) == 1 and call.opaque is None)):
                 continue
             try:
-                program, values = case.program.isolate(
-                    call.name, before(case, case.reference, call)
-                )
-                program, values = separate(program, values)
-                sample = replace(case.sample, program=program, values=values)
-                alone = case.context.case(sample, case.source)
-                judged = _Judged(alone, *alone.numerical)
-                found = {} if alone.rounds else judged.entrywise.together(judged.ours)
+                cut = alone(case, call)
+                judged = _Judged(cut, *cut.numerical)
+                found = {} if cut.rounds else judged.entrywise.together(judged.ours)
             except (EngineError, Unsupported, ProgramError, ReferenceFailed):
                 continue  # it cannot be cut out
             if found:
                 text = f"{call.name} = {call.target}: it is the same alone"
                 found |= {"culprit": call.target} | ({"first_call": text} if calls[1:] else {})
-                return Finding("failed", found, alone.repro(found))
+                return Finding("failed", found, cut.repro(found))
         return None
 
     def _nearby(self, judged: _Judged, finding: Finding) -> Finding:

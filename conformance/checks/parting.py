@@ -315,6 +315,16 @@ def _from(case: Case, name: str) -> tuple[Program, Values]:
     return Program((*program.inputs, leaf), calls, program.outputs), values | {name: value}
 
 
+def alone(case: Case, call: Call) -> Case:
+    """The case of a call by itself, on the values that it had, with a leaf for each use.
+
+    Raises EngineError, Unsupported or ProgramError where it cannot be cut out.
+    """
+    program, values = case.program.isolate(call.name, before(case, case.reference, call))
+    program, values = separate(program, values)
+    return case.context.case(replace(case.sample, program=program, values=values), case.source)
+
+
 def separate(program: Program, values: Values) -> tuple[Program, Values]:
     """The Program with a leaf for each use of one."""
     for leaf in program.leaves:
