@@ -5,7 +5,8 @@
     ... frozen              without requires_grad
 
 A size is a number or a name. A name is drawn anew for each sample, 1 among its sizes, and means the
-same size in all specs of a call. Integers need an interval, as in `int64[n] in [0, 10)`.
+same size in all specs of a call; in every fourth sample one name is longer than a vector or a tile
+of a kernel. Integers need an interval, as in `int64[n] in [0, 10)`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from conformance.sources.values import Domain
 
 DTYPES = ("float64", "float32", "complex128", "complex64", "int64", "int32", "bool")
 SIZES = (3, 2, 1, 4, 5)
+LONG = (9, 17, 33, 64, 65, 129)  # at and beyond what vectors and tiles hold
+ROUND = 4  # samples, in the last of which one name is long
+LARGEST = 4096  # elements of an input with a long name
 WIDEST = 1_000_000  # elements of one input
 
 _FORM = re.compile(
@@ -139,8 +143,24 @@ def spec(text: str) -> Spec:
 def draw(specs: Sequence[Spec], seed: int, number: int) -> list[Array]:
     """The arrays of sample `number`; the same seed and number give the same arrays."""
     choose = Seeded(f"{seed}/{number}")
-    named: dict[str, int] = {}
+    named = _long(specs, choose) if number % ROUND == ROUND - 1 else {}
     return [each.draw(choose, named, number + 2 * n) for n, each in enumerate(specs)]
+
+
+def _long(specs: Sequence[Spec], choose: Choose) -> dict[str, int]:
+    """A name with a size of LONG that leaves no input with more than LARGEST elements."""
+    names = list(dict.fromkeys(s for each in specs for s in each.sizes if isinstance(s, str)))
+    if not names:
+        return {}
+    name = choose.of(names)
+
+    def fits(long: int) -> bool:
+        known = {other: max(SIZES) for other in names} | {name: long}
+        counts = [math.prod(known[s] if isinstance(s, str) else s for s in e.sizes) for e in specs]
+        return max(counts) <= LARGEST
+
+    sizes = [long for long in LONG if fits(long)]
+    return {name: choose.of(sizes)} if sizes else {}
 
 
 def tensors(specs: Sequence[Spec], seed: int, number: int) -> tuple[Any, ...]:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from conformance import check_gradients
 from conformance.errors import UsageError
-from conformance.specs import Spec, draw, spec, tensors
+from conformance.specs import LONG, Spec, draw, spec, tensors
 
 
 @pytest.mark.parametrize(
@@ -55,6 +56,23 @@ def test_a_named_size_is_one_size_in_all_specs_of_a_sample() -> None:
         sizes.add(a.shape)
     assert any(1 in shape for shape in sizes)
     assert len(sizes) > 10
+
+
+def test_in_every_fourth_sample_a_name_is_longer_than_a_tile() -> None:
+    specs = [spec("float64[n, m]"), spec("float64[m, 3]")]
+    long = set()
+    for number in range(80):
+        sizes = draw(specs, 0, number)[0].shape
+        assert (max(sizes) > 5) == (number % 4 == 3)
+        long |= {(axis, size) for axis, size in enumerate(sizes) if size > 5}
+    assert {axis for axis, _ in long} == {0, 1}
+    assert {size for _, size in long} == set(LONG)
+
+
+def test_no_input_becomes_too_large_by_a_long_name() -> None:
+    specs = [spec("float64[n, 100]"), spec("float64[n, n]"), spec("int64[2000] in [0, 9]")]
+    shapes = [a.shape for number in range(3, 80, 4) for a in draw(specs, 0, number)[:2]]
+    assert {n for n, _ in shapes} == {9, 17, 33}
 
 
 @pytest.mark.parametrize(
@@ -125,3 +143,27 @@ def test_inputs_at_which_the_function_raises_are_left_out() -> None:
     )
     with pytest.raises(ValueError, match="negative"):
         check_gradients(picky, spec("float64[3] in (-2, -1)"))
+
+
+class Tiled(torch.autograd.Function):
+    """x * x, whose backward pass forgets what is left after the last whole tile of eight."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        (x,) = ctx.saved_tensors
+        made = 2 * x * grad
+        if len(x) > 8:
+            made[len(x) // 8 * 8 :] = 0
+        return made
+
+
+def test_a_fault_beyond_the_last_tile_is_found_in_what_is_drawn() -> None:
+    report = check_gradients(Tiled.apply, spec("float64[n, 2]"))
+    assert not report.ok
+    assert "along axis 0 is wrong, and zero there" in str(report)
+    assert check_gradients(torch.square, spec("float64[n, 2]")).ok
