@@ -18,7 +18,7 @@ CHECKS = ("value", "vjp", "numerical", "jvp", "invariants")
 SECOND_ORDER_CHECKS = ("rr", "fr", "rf", "ff")
 PRECISION_CHECKS = ("precision", "precision2")  # against mpmath: of the source `edges`
 HALF_CHECKS = ("half", "half2")  # in float16 and bfloat16: first order and rr
-USER_CHECKS = ("reentrant", "narrow")  # what custom Functions get wrong and ops do not
+USER_CHECKS = ("reentrant", "narrow", "vmap")  # what custom Functions get wrong and ops do not
 
 
 @dataclasses.dataclass(frozen=True)

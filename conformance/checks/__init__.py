@@ -19,6 +19,7 @@ from conformance.checks.second_order import ROUTES, SecondOrderCheck
 from conformance.checks.standalone import StandaloneCheck
 from conformance.checks.value import ValueCheck
 from conformance.checks.vjp import VjpCheck
+from conformance.checks.vmap import VmapCheck
 from conformance.engines.base import Engine
 from conformance.errors import UsageError
 from conformance.results import Result
@@ -33,6 +34,7 @@ _CHECKS: dict[str, Callable[[], Check]] = {
     **{route: functools.partial(SecondOrderCheck, route) for route in ROUTES},
     "reentrant": ReentrantCheck,
     "narrow": NarrowCheck,
+    "vmap": VmapCheck,
     "half": HalfCheck,
     "half2": functools.partial(HalfCheck, 2),
     "standalone": StandaloneCheck,

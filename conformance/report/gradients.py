@@ -12,14 +12,14 @@ from conformance.results import FAILING, Result
 # comparison, which names the leaf and the entry.
 _TELLING = (
     *("invariants.deterministic", "invariants.unmodified"),
-    *("vjp", "numerical", "rr", "narrow", "half", "half2", "reentrant", "jvp", "value"),
+    *("vjp", "numerical", "rr", "narrow", "half", "half2", "reentrant", "vmap", "jvp", "value"),
     "invariants.mask",
 )
 _LONG, _HEAD, _TAIL = 60, 40, 10  # lines of a Program: how many are too many, and what is shown
 _DETAILS = ("leaf", "index", "engine", "reference", "numerical", "bound", "absolute", "relative")
 _WORDS = ("diagnosis", "description", "first_call", "error")
-# A function may refuse float32 or a layout, and have no forward mode.
-_OPTIONAL = ("narrow", "invariants", "jvp", "fr", "rf", "ff")
+# A function may refuse float32, a layout or a batch, and have no forward mode.
+_OPTIONAL = ("narrow", "vmap", "invariants", "jvp", "fr", "rf", "ff")
 _COMPARING = ("value", "vjp")
 _NAMES = {"engine": "torch", "reference": "second opinion"}
 
