@@ -56,6 +56,7 @@ _BY_BACKWARD = (
     "torch.autograd.grad does not give all gradients of it: they were read where backward() leaves "
     "them, and what cannot be asked in that way is unsupported"
 )
+_EMPTY = "no leaf has an element: there is nothing in its gradient but a shape and a dtype"
 _UNLIKE = (
     "judged as a black box: the captured calls do not follow the inputs as the function does "
     "(a value left torch, or a branch depends on one)"
@@ -87,8 +88,10 @@ def check_gradients(
     `order=2` adds second order. `directions` is how many independent random directions are compared
     numerically. The same `seed` draws the same. With `half` real functions are judged in float16
     and bfloat16 too: each call at the values given, and at these times powers of two. `rtol` is for
-    rules that are approximate by design, an adjoint of an ODE or an iterative solver: what differs
-    by less than so much of its scale is no fault. By default rounding alone is allowed for.
+    rules that are approximate by design, an adjoint of an ODE or an iterative solver: an entry that
+    differs by less than so much of its leaf's scale is no fault. Along a random direction errors
+    of either sign cancel in part, so that five times as much is all but sure to be seen, and not
+    twice as much. By default rounding alone is allowed for.
 
     Raises GradientMismatch with str(report) where `raise_on_failure` is set and a derivative is
     wrong; UsageError where nothing requires grad; and whatever `fn` itself raises, unless it does
@@ -96,6 +99,8 @@ def check_gradients(
     """
     if order not in (1, 2):
         raise UsageError(f"order is {order}; first (1) and second (2) order can be checked")
+    if directions < 1:
+        raise UsageError(f"directions is {directions}; at least one is needed")
     if not 0 <= rtol < 1:
         raise UsageError(f"rtol is {rtol}; it is a part of the gradient's scale, from 0 to 1")
     if isinstance(fn, torch.jit.ScriptModule):
@@ -246,8 +251,9 @@ def _check(
         results = [replace(r, evidence={"against": _ITSELF, **r.evidence}) for r in results]
     if boxed and whole.unseen:
         results = [_unseen(r) if r.check == "vjp" and r.outcome == "passed" else r for r in results]
-    by_backward = [_BY_BACKWARD] if engine.accumulated else []
-    return results, [*notes, *by_backward, *opinion, *_known(results, program)]
+    remarks = [_BY_BACKWARD] if engine.accumulated else []
+    remarks += [] if any(values[i.name].size for i in program.leaves) else [_EMPTY]
+    return results, [*notes, *remarks, *opinion, *_known(results, program)]
 
 
 def _spared(result: Result) -> bool:

@@ -50,6 +50,9 @@ def diagnose(
         "gradients": dict(gradients or {}),
     }
     given["noise"] = noise
+    neither = ~np.isfinite(engine) & ~np.isfinite(reference)
+    if neither.any():  # of these there is nothing to say
+        engine, reference = (np.where(neither, 0, g).astype(g.dtype) for g in (engine, reference))
     seen = Wrong.of(engine, reference, **given)
     odd = ~np.isfinite(engine) & np.isfinite(reference)
     if odd.any():

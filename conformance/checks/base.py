@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 import traceback
 import zlib
@@ -13,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from conformance.checks.compare import tolerance_for
+from conformance.checks.compare import Difference, compare, tolerance_for
 from conformance.checks.second import SecondOrder
 from conformance.engines.base import Engine, Run, Vjp
 from conformance.errors import DeviceLost, EngineError, ProgramError, Unsupported
@@ -33,6 +34,8 @@ VANISHING = 64.0  # epsilons of outputs over values: a gradient below is roundin
 MODEL_CALLS = 50  # a Program of more calls is a model: its rounding adds up
 ERROR_LENGTH = 2000
 USER = "user"  # the source of what is a user's own function, on an engine that is not in question
+SIGMAS = 3.0  # deviations of a sum of independent errors that are allowed
+LAST_BITS = 100.0  # tolerances: two runs that differ by less differ by rounding alone
 SHRUNK = ("generated", "opinfo", "corpus")  # sources whose failures are shrunk
 SCRIPT_ENTRIES = 20_000  # values beyond this are not written into a script
 
@@ -148,10 +151,32 @@ class Case:
         outputs = [np.finfo(d).eps for d in floating]
         return bool(max(outputs, default=0.0) > max(leaves, default=1.0))
 
+    def rounded(self, dtype: Any) -> float:
+        """What rounding may do, beside a leaf's scale."""
+        unseen = [tolerance_for(c.through) for c in self.program.calls if c.through]
+        return max([tolerance_for(dtype, loose=self.loose), *unseen])
+
     def relative(self, dtype: Any) -> float:
         """The tolerance beside a leaf's scale."""
-        unseen = [tolerance_for(c.through) for c in self.program.calls if c.through]
-        return max(tolerance_for(dtype, loose=self.loose), *unseen, self.settings.rtol)
+        return max(self.rounded(dtype), self.settings.rtol)
+
+    def loosened(self, roundings: float, dtype: Any) -> float:
+        """The same for what adds up: so many times what rounding may do, or SIGMAS times `rtol`."""
+        return max(roundings * self.rounded(dtype), SIGMAS * self.settings.rtol)
+
+    def approximate(self, tangents: Mapping[str, Array]) -> float:
+        """What `rtol` allows to a gradient along a direction, beside rounding.
+
+        Each entry may be off by so much of its leaf's scale. Along a random direction that adds up
+        as independent terms do; of a few entries as if all had one sign (Cauchy and Schwarz).
+        """
+        if not self.settings.rtol:
+            return 0.0
+        gradients = self.reference_vjp.gradients
+        known = [(g, t) for n, t in tangents.items() if (g := gradients.get(n)) is not None]
+        total = math.hypot(*(scale(g) * float(np.linalg.norm(flat(t))) for g, t in known))
+        entries = sum(np.count_nonzero(t) for _, t in known)
+        return self.settings.rtol * min(SIGMAS, math.sqrt(entries)) * total
 
     def rng(self, *labels: str) -> np.random.Generator:
         """Random numbers that depend on the case, the seed and the labels alone."""
@@ -206,6 +231,23 @@ class Case:
         for name in self.mutated:
             np.copyto(self.values[name], before[name])
         return found
+
+    @cached_property
+    def unsteady(self) -> tuple[str, Difference] | None:
+        """The first leaf whose gradient is another in a second run; to the bit, or to rounding.
+
+        To rounding on a GPU, where additions come in any order, and of a user's function: LAPACK
+        gives other last bits where memory is aligned in another way.
+        """
+        exact = self.settings.device == "cpu" and self.source != USER
+        again = self.engine.vjp(self.program, self.values, self.cotangents).gradients
+        for leaf in self.program.leaves:
+            relative = 0.0 if exact else LAST_BITS * self.rounded(leaf.dtype)
+            first = self.engine_vjp.gradients[leaf.name]
+            differing = compare(again[leaf.name], first, relative=relative)
+            if differing is not None:
+                return leaf.name, differing
+        return None
 
     @cached_property
     def engine_outputs(self) -> tuple[Array, ...]:

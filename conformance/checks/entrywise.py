@@ -26,7 +26,8 @@ EVALUATIONS = 8000  # of the function: after so many a fault is not localised fu
 SAMPLED = 1000  # those that a look at a few of all entries may take
 FIRST = 8  # entries: where most of them are wrong, a search would end with too many
 DIGIT = 10.0  # slacks: a bound of so many settles that a gradient is right
-POOR = 1e-5  # a bound above this part of the terms' sum decides nothing
+POOR = 1e-5  # a bound above this part of the terms' sum decides nothing,
+COARSE = 4.0  # nor one above so many tolerances, where these are more
 NEIGHBOURS = 24  # points about a kink whose slopes are taken
 NEARBY = 1e-7  # of the values: how far they are
 SMOOTH = 1e-5  # of a slope: what it changes by so near where there is no kink
@@ -52,14 +53,20 @@ class Entrywise:
     function: tuple[Program, Values]
     cotangents: list[Array | None]
 
-    def slack(self, size: float) -> float:
-        """What is allowed to a sum of terms of that size, beside the bound."""
-        return 10 * self.case.relative(self.case.coarsest) * size
+    def slack(self, size: float, tangents: Mapping[str, Array]) -> float:
+        """What is allowed along a direction, to a sum of terms of that size, beside the bound."""
+        rounding = 10 * self.case.rounded(self.case.coarsest) * size
+        return rounding + self.case.approximate(tangents)
 
-    def candidate(self, value: float, size: float) -> Candidate:
+    @property
+    def poor(self) -> float:
+        """A bound above this part of the terms' sum decides nothing."""
+        return max(POOR, COARSE * self.case.relative(self.case.coarsest))
+
+    def candidate(self, value: float, size: float, tangents: Mapping[str, Array]) -> Candidate:
         """That a derivative is this, the sum of terms of that size; see `Candidate`."""
-        slack = self.slack(size)
-        return Candidate(value, slack, DIGIT * slack)
+        slack = self.slack(size, tangents)
+        return Candidate(value, slack, min(DIGIT * slack, self.poor * size))
 
     def along(self, tangents: Mapping[str, Array], candidate: Candidate | None = None) -> Opinion:
         """The derivative along a direction."""
@@ -115,14 +122,14 @@ class Entrywise:
     def _outside(
         self, leaf: str, index: tuple[int, ...], value: float, other: float
     ) -> dict[str, Any]:
-        candidate = self.candidate(value, abs(value))
-        opinion = self.along(self.unit(leaf, index), candidate)
-        slack = self.slack(abs(value))
+        unit = self.unit(leaf, index)
+        opinion = self.along(unit, self.candidate(value, abs(value), unit))
+        slack = self.slack(abs(value), unit)
         said = shown(opinion) | {"leaf": self.case.alias(leaf), "index": list(index)}
         said |= {"engine": value, "reference": other}
         if opinion.kink is not None:
             holds = self.composed or opinion.kink.holds(np.array(value), slack)
-            if not holds and not self.among(self.unit(leaf, index), value, slack):
+            if not holds and not self.among(unit, value, slack):
                 text = "engine wrong: at a kink its value is outside the one-sided slopes"
                 return said | {"verdict": text}
             return {}
@@ -159,8 +166,8 @@ class Entrywise:
             ours, size = inner(gradients, tangents)
             if not np.isfinite(ours):
                 continue
-            opinion = self.along(tangents, self.candidate(ours, size))
-            slack = self.slack(size) + SMOOTH * max(size, abs(opinion.value))
+            opinion = self.along(tangents, self.candidate(ours, size, tangents))
+            slack = self.slack(size, tangents) + SMOOTH * max(size, abs(opinion.value))
             if not opinion.sure(POOR) or abs(ours - opinion.value) <= opinion.bound + slack:
                 continue
             if all(abs(slope - opinion.value) <= slack for slope in self._nearby(tangents)):
@@ -251,9 +258,9 @@ class Entrywise:
             ours, size = float(terms.sum()), float(np.abs(terms).sum())
             size = max(size, largest * float(np.abs(coordinates).max(initial=0.0)))
             tangents = rest | {leaf: coordinates.reshape(gradient.shape)}
-            opinion = self.along(tangents, self.candidate(ours, size))
+            opinion = self.along(tangents, self.candidate(ours, size, tangents))
             spent += opinion.evaluations
-            return abs(ours - opinion.value) > opinion.bound + self.slack(size)
+            return abs(ours - opinion.value) > opinion.bound + self.slack(size, tangents)
 
         def weary() -> bool:
             return spent >= EVALUATIONS
@@ -264,7 +271,6 @@ class Entrywise:
     def _look(self, leaf: str, gradient: Array, places: list[int], evaluations: int) -> _Look:
         """Compare the entries at these flat places one by one, until so many evaluations."""
         size = scale(gradient)
-        slack = self.slack(size)
         right = gradient.copy()
         off: dict[tuple[int, ...], tuple[float, float, float]] = {}
         parts: tuple[complex, ...] = (1.0, 1j) if gradient.dtype.kind == "c" else (1.0,)
@@ -275,9 +281,13 @@ class Entrywise:
             index = tuple(int(n) for n in np.unravel_index(place, gradient.shape))
             for part in parts:
                 ours = float(np.real(np.conj(part) * gradient[index]))
-                opinion = self.along(self.unit(leaf, index, part), self.candidate(ours, size))
+                if not np.isfinite(ours):
+                    continue  # which is judged by itself
+                unit = self.unit(leaf, index, part)
+                opinion = self.along(unit, self.candidate(ours, size, unit))
                 evaluations -= opinion.evaluations
-                if not abs(ours - opinion.value) <= opinion.bound + slack:
+                allowed = opinion.bound + self.slack(size, unit)
+                if not abs(ours - opinion.value) <= allowed:
                     right[index] += part * (opinion.value - ours)
                     off[index] = ours, opinion.value, opinion.bound
         return _Look(places, right, off)

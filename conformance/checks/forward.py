@@ -230,7 +230,7 @@ def allowance(case: Case, tangents: Mapping[str, Array], gap: float, total: floa
 
     What rounding at the inputs does is measured where the `gap` is above the plain tolerance.
     """
-    slack = ADJOINT * case.relative(case.coarsest) * total
+    slack = case.loosened(ADJOINT, case.coarsest) * total
     if gap <= slack:
         return slack
     moved, _ = inner(

@@ -31,7 +31,7 @@ from conformance.program import Array, Input, Program, Values
 _CONVENTION = "a switch is met exactly where it switches; the reference's convention is kept"
 _NOTHING = "no numerical derivative is finite"
 _TOO_MANY = "several kinks meet here, and there are too many entries to look at each"
-COARSE = 4.0  # tolerances: a bound above so many decides nothing either, where these are more
+MORE = 2  # times as many directions, where errors within `rtol` are allowed
 FINE = 1e-4  # tolerances above it are of 16 bits
 BLIND = 0.45  # of a derivative: allowed so much, one that is twice as large would pass
 FEW, MOST_LOST = 4, 16  # entries that are not finite, of a leaf and of all
@@ -70,7 +70,8 @@ class NumericalCheck:
             yield Finding("passed", whole.along(case.rng("whole", "0")).evidence | {"note": _WHOLE})
             return
         findings = []
-        for n in range(case.settings.directions):
+        several = MORE if case.settings.rtol else 1  # along one, errors of either sign may cancel
+        for n in range(several * case.settings.directions):
             findings.append(judged.along(case.rng("direction", str(n))))
             if findings[-1].outcome == "failed":
                 break
@@ -158,8 +159,10 @@ class _Judged:
         ours, size = inner(self.ours, tangents)
         if not np.isfinite(ours):
             return False
-        opinion = self.entrywise.along(tangents, self.entrywise.candidate(ours, size))
-        return opinion.kink is None and _settles(opinion, ours, self.entrywise.slack(size), size)
+        opinion = self.entrywise.along(tangents, self.entrywise.candidate(ours, size, tangents))
+        return opinion.kink is None and _settles(
+            opinion, ours, self.entrywise.slack(size, tangents), size
+        )
 
     def lost(self) -> Finding | None:
         """The first entry that is not finite where the function has a derivative.
@@ -232,7 +235,7 @@ class _Judged:
         """Judge along one direction."""
         case = self.case
         tangents = direction(rng, case.program, case.values)
-        if case.relative(case.coarsest) > FINE:  # no digits to lose to terms that cancel
+        if case.rounded(case.coarsest) > FINE or case.settings.rtol:  # nothing is to cancel
             tangents = {n: self._aligned(n, t) for n, t in tangents.items()}
         if not self._silence(tangents):
             reason = "no entry of the gradient is finite"
@@ -252,7 +255,7 @@ class _Judged:
         evidence: dict[str, Any] = {"engine": ours, "reference": theirs, "compared": 1}
         if case.program.takes_hermitian and any(map(hermitian, tangents.values())):
             evidence["note"] = _HERMITIAN
-        slack = self.entrywise.slack(size)
+        slack = self.entrywise.slack(size, tangents)
         reason = ""
         exact = None
         try:
@@ -265,7 +268,7 @@ class _Judged:
             if case.context.independent and abs(ours - theirs) <= slack:  # that piece's derivative
                 note = {"diagnosis": "kink", "verdict": _CONVENTION, "ties": exact.ties}
                 return Finding("passed", evidence | shown(exact) | note)
-        opinion = self.entrywise.along(tangents, self.entrywise.candidate(ours, size))
+        opinion = self.entrywise.along(tangents, self.entrywise.candidate(ours, size, tangents))
         if reason:
             evidence["fallback_reason"] = reason
         return self._against(opinion, exact, ours, theirs, size, tangents, evidence)
@@ -281,7 +284,7 @@ class _Judged:
         evidence: dict[str, Any],
     ) -> Finding:
         case = self.case
-        slack = self.entrywise.slack(size)
+        slack = self.entrywise.slack(size, tangents)
         evidence = evidence | shown(opinion)
         agrees = abs(ours - theirs) <= slack
         if opinion.kink is not None:
@@ -312,9 +315,12 @@ class _Judged:
         if error <= opinion.bound + slack or self._within_spread(error - opinion.bound, tangents):
             blind = opinion.bound + slack > BLIND * max(abs(ours), abs(opinion.value))
             if blind and case.relative(case.coarsest) > FINE:
-                why = f"a factor of 2 would not be seen in it: the bound is {opinion.bound:.1e}"
+                why = (
+                    "a factor of 2 would not be seen in it: the bound is "
+                    f"{opinion.bound:.1e}, and {slack:.1e} is allowed of {abs(ours):.1e}"
+                )
                 return Finding("inconclusive", evidence | {"reason": why})
-            if opinion.decides(size, max(POOR, COARSE * case.relative(case.coarsest))):
+            if opinion.decides(size, self.entrywise.poor):
                 return Finding("passed", evidence)
             if not agrees and exact is not None and not exact.ties and opinion.bound > slack:
                 opinion = exact
@@ -452,11 +458,16 @@ class _Judged:
         return found
 
     def _aligned(self, name: str, tangent: Array) -> Array:
-        """The direction with the signs of a leaf's gradient, where it is real and has such."""
+        """The direction with the signs of a leaf's gradient, where it is real and has such.
+
+        A sign that an error within `rtol` may have made is none.
+        """
         gradient = self.ours.get(name)
         if gradient is None or gradient.shape != tangent.shape or gradient.dtype.kind == "c":
             return tangent
-        return np.where(np.isfinite(gradient), np.abs(tangent) * np.sign(gradient), tangent)
+        signed = np.isfinite(gradient)
+        signed &= np.abs(gradient) > 2 * self.case.settings.rtol * scale(gradient)
+        return np.where(signed, np.abs(tangent) * np.sign(gradient), tangent)
 
     def _silence(self, tangents: dict[str, Array]) -> bool:
         """Zero the directions in which a gradient is not finite in both; whether any is left."""

@@ -91,7 +91,7 @@ class SecondOrder:
                 return False
             if right is not None and right.dtype.kind == "f":
                 left = left.astype(right.dtype)
-            relative = 10 * case.relative(leaf.dtype)
+            relative = case.loosened(10, leaf.dtype)
             lost = self.vanishing(leaf.name)
             if compare(left, right, relative=relative, absolute=lost) is not None:
                 return False
@@ -191,7 +191,7 @@ class SecondOrder:
         for leaf in case.program.leaves:
             left = case.engine_vjp.gradients.get(leaf.name)
             right = case.reference_vjp.gradients[leaf.name]
-            difference = compare(left, right, relative=10 * case.relative(leaf.dtype))
+            difference = compare(left, right, relative=case.loosened(10, leaf.dtype))
             if difference is not None and difference.kind == "value":
                 return arbitration.entry(case, leaf, difference).verdict
         return ""

@@ -156,7 +156,7 @@ class SecondOrderCheck:
         onto = second.onto
         ours, size = inner(found, onto)
         size = max(size, second.floor)
-        slack = 100 * case.relative(case.coarsest) * size
+        slack = case.loosened(100, case.coarsest) * size
         candidate = Candidate(ours, slack, slack)
         opinion = second.stencil(onto, case.engine, candidate)  # first order, which vjp has judged
         evidence |= {"engine": ours, "reference": inner(second.expected, onto)[0]}
@@ -221,8 +221,8 @@ class SecondOrderCheck:
         )
         ours, terms = contracted(second.cotangents, moves)
         theirs, size = inner(second.expected, onto)
-        allowed, _ = inner({n: SPREADS * m for n, m in second.moves.items()}, _absolute(onto))
-        slack = 100 * case.relative(case.coarsest) * max(size, terms, second.floor) + allowed
+        moved, _ = inner({n: SPREADS * m for n, m in second.moves.items()}, _absolute(onto))
+        slack = case.loosened(100, case.coarsest) * max(size, terms, second.floor) + moved
         slack += sum(second.vanishing(n) * float(np.abs(u).sum()) for n, u in onto.items())
         evidence: dict[str, Any] = {"compared": 1, "engine": ours, "reference": theirs}
         evidence["route"] = ROUTES["ff"]
@@ -272,7 +272,7 @@ def _worst(
     worst: tuple[str, Difference] | None = None
     for leaf in case.program.leaves:
         left, right = _filled(found.get(leaf.name), expected[leaf.name])
-        relative = FACTOR * case.relative(leaf.dtype)
+        relative = case.loosened(FACTOR, leaf.dtype)
         difference = compare(left, right, relative=relative, floor=second.floor)
         if difference is not None and difference.kind == "value":
             allowed = SPREADS * second.moves[leaf.name] + second.vanishing(leaf.name)

@@ -45,7 +45,7 @@ class VmapCheck:
         batches = [(names, 0), *(([name], -1) for name in names)]
         compared = 0
         for batched, axis in batches:
-            where = f"leaves {', '.join(map(case.alias, batched))} in a batch along axis {axis}"
+            where = f"with {', '.join(map(case.alias, batched))} in a batch along axis {axis}"
             try:
                 for claim in _claims(case, engine, batched, axis):
                     worst = claim.worst(case)
@@ -64,7 +64,7 @@ class VmapCheck:
             except EngineError as error:
                 reason = str(error).partition("\n")[0]
                 if error.call in rules:
-                    yield _failed({}, f"with {where}: {reason}")
+                    yield _failed({}, f"{where}: {reason}")
                 else:
                     yield Finding("unsupported", {"reason": f"under vmap: {reason}"})
                 return

@@ -20,6 +20,7 @@ from conformance.program import Array, Call, Program, Values, layout
 _MISSING = re.compile(  # a derivative, or a kernel of a device
     r"derivative for aten::\w+ is not implemented|is not supported on CUDA|to be on cpu, but"
     r"|Nested forward mode AD is not supported"
+    r"|flat_bdims must not be None"  # of a jvp that is not there, under vmap
     r"|in torch\._foreach_norm: Trying to set a forward gradient that has a different size"
 )
 _BACKWARD_ALONE = re.compile(r"(in|not )compatible(\*\*)? with \.grad\(\)")

@@ -11,7 +11,7 @@ from conformance.results import FAILING, Result
 # The check that tells most comes first: the cause of what others see, then an entry-by-entry
 # comparison, which names the leaf and the entry.
 _TELLING = (
-    *("invariants.deterministic", "invariants.unmodified"),
+    *("invariants.deterministic", "invariants.unmodified", "invariants.linear"),
     *("vjp", "numerical", "rr", "narrow", "half", "half2", "reentrant", "vmap", "jvp", "value"),
     "invariants.mask",
 )

@@ -27,6 +27,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflat
 from conformance.errors import CaptureError, Unsupported, UsageError
 from conformance.program import OPAQUE, Call, Input, Program, Ref, Values
 from conformance.sources.captured import module_of
+from conformance.sources.recorder import by_field
 from conformance.sources.stops import Stops
 
 _IMPLICIT = (
@@ -112,7 +113,7 @@ class BlackBox:
         args, kwargs = tree_unflatten([replaced(leaf) for leaf in leaves], structure)
         self._put(replaced)
         with self.randomness.again():
-            outputs = self.fn(*args, **kwargs)
+            outputs = by_field(self.fn(*args, **kwargs))
         for output in _tensors(tree_leaves(outputs)):
             if output.requires_grad:  # its backward pass finds what its forward pass found
                 output.register_hook(lambda _: self._put(replaced))
@@ -531,7 +532,7 @@ def _references(tree: Any, path: tuple[int | str, ...]) -> Any:
     if isinstance(tree, dict):
         return {k: _references(t, (*path, k)) for k, t in tree.items() if _holds(t)}
     raise UsageError(
-        f"the function returns a {type(tree).__name__}, not a tensor or a tuple of them"
+        f"the function returns a {type(tree).__name__}, not a tensor or a tree of them"
     )
 
 

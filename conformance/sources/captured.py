@@ -13,7 +13,7 @@ import torch
 from conformance.engines.torch import TorchEngine
 from conformance.errors import CaptureError, EngineError, Unsupported
 from conformance.program import Array, Program, Values
-from conformance.sources.recorder import Recorder, tensors_of
+from conformance.sources.recorder import Recorder, by_field, tensors_of
 
 # torch's own function does not repeat its last bits: LAPACK's gelsy reads an unset pivot array.
 _UNREPEATABLE = {"torch.linalg.lstsq"}
@@ -64,7 +64,7 @@ def capture(
             recorder.declare(parameter, "p")
     try:
         with torch.enable_grad(), recorder.recording():
-            outputs = fn(*args, **kwargs)
+            outputs = by_field(fn(*args, **kwargs))
     except Exception as error:
         if _of_the_compiler(error):
             raise CaptureError(_COMPILED) from error

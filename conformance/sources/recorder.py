@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -304,6 +305,17 @@ def to_numpy(tensor: torch.Tensor) -> Array:
     if plain.dtype in _NUMPY_DTYPE:
         plain = plain.to(_NUMPY_DTYPE[plain.dtype])
     return np.array(plain.clone().numpy())
+
+
+def by_field(tree: Any) -> Any:
+    """A tree of results in which a dataclass is the dict of its fields."""
+    if dataclasses.is_dataclass(tree) and not isinstance(tree, type | dict):
+        return {f.name: by_field(getattr(tree, f.name)) for f in dataclasses.fields(tree)}
+    if type(tree) in (tuple, list):
+        return type(tree)(map(by_field, tree))
+    if type(tree) is dict:
+        return {key: by_field(item) for key, item in tree.items()}
+    return tree
 
 
 def tensors_of(tree: Any) -> Iterator[torch.Tensor]:
