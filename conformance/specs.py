@@ -1,6 +1,7 @@
 """Inputs described in a line: `float64[n, 3] in (0, 1)`; from it arrays are drawn by class.
 
-    DTYPE[SIZES]            Gaussian entries; also zeros, ties, negative and large ones
+    DTYPE[SIZES]            Gaussian entries; also zeros, ties, negative and large ones, and
+                            some whose exp overflows
     ... in (LOW, HIGH)      within an interval; [ and ] include its ends (an end may be left out)
     ... frozen              without requires_grad
 
@@ -30,6 +31,7 @@ SIZES = (3, 2, 1, 4, 5)
 LONG = (9, 17, 33, 64, 65, 129)  # at and beyond what vectors and tiles hold
 ROUND = 4  # samples, in the last of which one name is long
 LARGEST = 4096  # elements of an input with a long name
+HUGE = {"float64": 750.0, "float32": 100.0}  # beyond what exp takes
 WIDEST = 1_000_000  # elements of one input
 
 _FORM = re.compile(
@@ -64,7 +66,7 @@ class Spec:
     def draw(self, choose: Choose, named: dict[str, int], turn: int = 0) -> Array:
         """An array; `named` has the sizes that names have in this sample, and is added to.
 
-        The classes of values (ordinary, negative, zeros, ties, big) take turns.
+        The classes of values (ordinary, negative, zeros, ties, big, huge) take turns.
         """
         shape = []
         for size in self.sizes:
@@ -94,11 +96,25 @@ class Spec:
             middle, half = (self.high + self.low) / 2, (self.high - self.low) / 2
             return np.asarray(middle + half * np.tanh(z))
         kinds = [kind for kind in domain.classes if kind != "zeros" or self._has_zero]
-        drawn = classes.draw(choose, shape, classes.REAL, kinds[turn % len(kinds)])
+        if self.low == -math.inf and self.dtype in HUGE:
+            kinds.append("huge")
+        kind = kinds[turn % len(kinds)]
+        if kind == "huge":
+            return self._huge(classes.draw(choose, shape, classes.REAL, "ordinary"))
+        drawn = classes.draw(choose, shape, classes.REAL, kind)
         if self.low > -math.inf:  # what lies beyond the end comes back as far within
             drawn = self.low + np.abs(drawn - self.low)
             drawn[drawn == self.low] += 0.5 if self.open_low else 0.0
         return np.asarray(drawn)
+
+    def _huge(self, drawn: Array) -> Array:
+        """The largest third, two at least, so far out that exp overflows; on both sides in turn."""
+        size = np.abs(drawn).reshape(-1)
+        far = np.argsort(size)[::-1][: max(2, len(size) // 3)]
+        signs = np.where(np.arange(len(far)) % 2, -1.0, 1.0)
+        made = drawn.reshape(-1).copy()
+        made[far] = signs * HUGE[self.dtype] * (1 + size[far] / 8)
+        return made.reshape(drawn.shape)
 
     @property
     def _has_zero(self) -> bool:

@@ -364,8 +364,11 @@ class Case:
 
         The terms are as large as outputs over values.
         """
-        eps = float(np.finfo(np.dtype(leaf.dtype)).eps)
-        return max(map(scale, gradients)) <= VANISHING * eps * self.natural[leaf.name]
+        return max(map(scale, gradients)) <= self.vanishing(leaf)
+
+    def vanishing(self, leaf: Input) -> float:
+        """What rounding may leave of terms as large as outputs over values."""
+        return VANISHING * float(np.finfo(np.dtype(leaf.dtype)).eps) * self.natural[leaf.name]
 
     def alias(self, leaf: str) -> str:
         """A leaf's name with the user's own, where there is one."""

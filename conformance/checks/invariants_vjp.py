@@ -268,14 +268,15 @@ def expanded_inputs(case: Case) -> Iterator[Claim]:
     if _chaotic(case, plain, values, base):
         return  # a norm of equal entries divides rounding by rounding
     said = "with expanded leaves, not their copies"
-    # what a singular matrix leaves is rounding, beside the sizes at the case's own values
+    # what a singular matrix or equal keys leave is rounding, beside the sizes at the case's values
     whole = {**outputs_of(case.engine_vjp), **case.engine_vjp.gradients}
     usual = {n: scale(g) for n, g in whole.items() if g is not None}
     for claim in _between(case, (plain, base), laid, values, said):
         sums = {n: _summed(g, along.get(n)) for n, g in claim.found.items()}
         right = {n: _summed(g, along.get(n)) for n, g in claim.expected.items()}
         sizes = {n: scale(g) for n, g in claim.expected.items() if g is not None}
-        terms = {n: max(size, usual.get(n, 0.0)) for n, size in sizes.items()}
+        natural = case.natural
+        terms = {n: max(z, usual.get(n, 0.0), natural.get(n, 0.0)) for n, z in sizes.items()}
         yield replace(claim, found=sums, expected=right, terms=terms)
 
 

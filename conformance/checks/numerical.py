@@ -29,6 +29,7 @@ from conformance.oracles.torch_autograd import SPREADS, scale
 from conformance.program import Array, Input, Program, Values
 
 _CONVENTION = "a switch is met exactly where it switches; the reference's convention is kept"
+NOT_FINITE = "no entry of the gradient is finite"
 _NOTHING = "no numerical derivative is finite"
 _TOO_MANY = "several kinks meet here, and there are too many entries to look at each"
 MORE = 2  # times as many directions, where errors within `rtol` are allowed
@@ -238,8 +239,7 @@ class _Judged:
         if case.rounded(case.coarsest) > FINE or case.settings.rtol:  # nothing is to cancel
             tangents = {n: self._aligned(n, t) for n, t in tangents.items()}
         if not self._silence(tangents):
-            reason = "no entry of the gradient is finite"
-            return Finding("inconclusive", {"reason": reason})
+            return Finding("inconclusive", {"reason": NOT_FINITE})
         wrong_shape = [
             n for n, t in tangents.items()
             if (g := self.ours.get(n)) is not None and g.shape != t.shape
@@ -336,7 +336,7 @@ class _Judged:
             return Finding("inconclusive", evidence | {"reason": why})
         narrow = {n: t.astype(case.values[n].dtype) for n, t in tangents.items()}
         lost = cancellation.lost(case.reference, case.program, case.values, self.cotangents, narrow)
-        lost = max(lost, self._narrowed(tangents), self._vanishing(tangents, ours, opinion.value))
+        lost = max(lost, self._narrowed(tangents), self._vanishing(tangents, ours, opinion))
         if agrees or abs(ours - theirs) <= lost:
             if opinion.reason and opinion.bound > arbitration.DECISIVE * error:
                 return Finding("inconclusive", evidence | {"reason": opinion.reason})
@@ -431,14 +431,21 @@ class _Judged:
             total += max(measured, moved)
         return total
 
-    def _vanishing(self, tangents: dict[str, Array], *values: float) -> float:
-        """What rounding leaves of terms as large as outputs over values; 0 beside larger values."""
+    def _vanishing(self, tangents: dict[str, Array], ours: float, opinion: Opinion) -> float:
+        """What rounding leaves of terms as large as outputs over values; 0 beside larger values.
+
+        A function that is constant to the last bit may have lost its change to terms of order 1, as
+        the logarithm of 1 + exp(-50) has.
+        """
         natural = self.case.natural
         total = sum(
             VANISHING * float(np.finfo(self.case.values[n].dtype).eps) * natural[n] * scale(t)
             for n, t in tangents.items()
         )
-        return total if max(map(abs, values)) <= total else 0.0
+        if opinion.value == opinion.bound == 0.0:
+            weights = sum(float(np.abs(c).sum()) for c in self.cotangents if c is not None)
+            total = max(total, float(np.finfo(self.case.coarsest).eps) * weights)
+        return total if max(abs(ours), abs(opinion.value)) <= total else 0.0
 
     def _both_wrong(self, opinion: Opinion) -> dict[str, Any]:
         """Engine and reference agree and are wrong: which leaf, which entries, and how."""

@@ -77,7 +77,8 @@ def test_a_function_of_torch_is_ok() -> None:
     assert report
     assert report.worst is None
     assert "every derivative agrees" in str(report)
-    assert {r.check.partition(".")[0] for r in report.results} == {*user_checks(1)}
+    met = {r.check.partition(".")[0] for r in report.results}
+    assert met == {*user_checks(1)} - {"vmap"}  # it has no rule of its own
 
 
 @pytest.mark.parametrize("order", [1, 2])

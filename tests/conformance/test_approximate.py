@@ -175,3 +175,27 @@ def test_a_generated_vmap_rule_without_a_jvp() -> None:
     report = check_gradients(lambda x: torch.vmap(Sin.apply)(x), leaf(2, 3), order=2)
     assert report.ok
     assert "jvp: unsupported" in str(report)
+
+
+class Attention(torch.autograd.Function):
+    """softmax(q k^T) v; of equal keys the gradient of q is rounding."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        p = (q @ k.mT / 2).softmax(-1)
+        ctx.save_for_backward(q, k, v, p)
+        return p @ v
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        q, k, v, p = ctx.saved_tensors
+        in_p = g @ v.mT
+        in_s = p * (in_p - (in_p * p).sum(-1, keepdim=True)) / 2
+        return in_s @ k, in_s.mT @ q, p.mT @ g
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_attention_at_what_is_drawn(seed: int) -> None:
+    given = (spec("float64[n, 4]"), spec("float64[m, 4]"), spec("float64[m, 4]"))
+    report = check_gradients(Attention.apply, *given, seed=seed)
+    assert report.ok, str(report)

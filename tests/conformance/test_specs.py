@@ -167,3 +167,33 @@ def test_a_fault_beyond_the_last_tile_is_found_in_what_is_drawn() -> None:
     assert not report.ok
     assert "along axis 0 is wrong, and zero there" in str(report)
     assert check_gradients(torch.square, spec("float64[n, 2]")).ok
+
+
+class Sigmoid(torch.autograd.Function):
+    """Its gradient is by exp(x), and nan where that overflows."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        return x.sigmoid()
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        grown = ctx.saved_tensors[0].exp()
+        return grad * grown / (1 + grown) ** 2
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_rule_that_overflows_is_found_in_what_is_drawn(dtype: str) -> None:
+    for shape in ("n", "n, 3"):
+        report = check_gradients(Sigmoid.apply, spec(f"{dtype}[{shape}]"))
+        assert not report.ok
+        assert "the gradient is nan where the function is smooth" in str(report)
+    for stable in (torch.tanh, torch.exp, torch.nn.functional.softplus, torch.square):
+        assert check_gradients(stable, spec(f"{dtype}[n, 3]")).ok
+
+
+def test_a_set_at_which_a_function_overflows_is_left_out() -> None:
+    report = check_gradients(torch.exp, spec("float64[1]"))
+    assert report.ok
+    assert "left out, since no entry of the gradient is finite: sample 5" in str(report)
