@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.testing._internal.common_methods_invocations import op_db
 
 import refgrad
 from tests.refgrad.against_torch import convert, differ, leaves, resolve
+from tests.refgrad.op_db import op_db
 
 
 def mapped(tree: Any, change: Callable[[Any], Any]) -> Any:

@@ -10,12 +10,12 @@ import mpmath
 import numpy as np
 import pytest
 import torch
-from torch.testing._internal.common_methods_invocations import op_db
 
 import refgrad
 from tests.refgrad.against_torch import resolve
 from tests.refgrad.both import both, both_raise
 from tests.refgrad.jvp_against_torch import disagreements
+from tests.refgrad.op_db import op_db
 from tests.refgrad.test_opinfo import LEFT_OUT as REVERSE
 
 SAMPLES = 3

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.testing._internal.common_methods_invocations import op_db
 
 import refgrad
 from tests.refgrad.against_torch import convert, differ, leaves
 from tests.refgrad.both import both, both_raise
+from tests.refgrad.op_db import op_db
 
 SAMPLES = 3
 DRAWN = {"bernoulli_", "cauchy_", "exponential_", "geometric_", "log_normal_", "normal_", "random_",

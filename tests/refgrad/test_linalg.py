@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 from numpy.polynomial import polynomial
-from torch.testing._internal.common_methods_invocations import op_db
 
 import refgrad
 from tests.refgrad import against_torch
 from tests.refgrad.both import both, both_raise
+from tests.refgrad.op_db import op_db
 
 rng = np.random.default_rng(0)
 R = rng.standard_normal((4, 4))

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch.testing._internal.common_methods_invocations import op_db
 
 from tests.refgrad.against_torch import TOLERANCE, disagreements, resolve
+from tests.refgrad.op_db import op_db
 
 ENTRIES = [entry for entry in op_db if resolve(entry.name) is not None]
 SAMPLES = 6
