@@ -327,9 +327,11 @@ class _Judged:
             else:
                 why = opinion.reason or f"the bound is {opinion.bound:.1e} of {size:.1e}"
                 return Finding("inconclusive", evidence | {"reason": why})
-        if exact is not None and not exact.ties and _contradict(exact, opinion, slack):
+        constant = opinion.value == opinion.bound == 0.0  # to the last bit
+        contradict = exact is not None and not exact.ties and _contradict(exact, opinion, slack)
+        if contradict and not constant:
             why = "the complex step and the stencil contradict each other"
-            both = {"oracles": {exact.oracle: exact.value, opinion.oracle: opinion.value}}
+            both = {"oracles": {o.oracle: o.value for o in (exact, opinion) if o is not None}}
             return Finding("inconclusive", evidence | both | {"reason": why})
         if agrees and case.rounds and exact is None:
             why = "the function rounds to a narrower dtype: what the stencil sees are its steps"

@@ -268,3 +268,27 @@ def test_what_cancels_is_rounding_in_both_modes_and_in_every_invariant() -> None
 
         report = check_gradients(divergence, p.clone().requires_grad_(), p.clone().requires_grad_())
         assert not report.failed or report.verdict.startswith("numerical is inconclusive"), report
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_what_certainty_leaves_of_terms_of_order_one_is_rounding(dtype: torch.dtype) -> None:
+    x = torch.tensor([[70.0, 3.0, -5.0, 1.0]], dtype=dtype, requires_grad=True)
+    report = check_gradients(
+        lambda x: torch.nn.functional.cross_entropy(x, torch.tensor([0])), x, order=2
+    )
+    assert {r.outcome for r in report.results if r.check == "rr"} == {"passed"}
+
+
+def test_a_small_function_has_no_terms_of_order_one() -> None:
+    class Small(Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            ctx.save_for_backward(x)
+            return 1e-20 * x * x
+
+        @staticmethod
+        def backward(ctx: Any, g: torch.Tensor) -> torch.Tensor:
+            return 2e-20 * ctx.saved_tensors[0] * g.detach()
+
+    report = check_gradients(Small.apply, randn(4), order=2)
+    assert "cotangent" in report.verdict
