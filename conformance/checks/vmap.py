@@ -48,27 +48,34 @@ class VmapCheck:
             where = f"with {', '.join(map(case.alias, batched))} in a batch along axis {axis}"
             try:
                 for claim in _claims(case, engine, batched, axis):
-                    worst = claim.worst(case)
-                    compared += claim.compared
-                    if worst is not None:
-                        name, difference = worst
-                        found, expected = claim.found[name], claim.expected[name]
-                        given = next(g for g in (expected, found) if g is not None)
-                        said = diagnosis.diagnose(found, expected, given.shape).sentence
-                        if name not in names:
-                            said = said.replace("the gradient", "the value")
-                        evidence = measures(difference, case.dtype) if difference.index else {}
-                        evidence["leaf"] = case.alias(name)
-                        yield _failed(evidence, f"{claim.said}, {where}: {said}")
+                    wrong = _wrong(case, claim, where)
+                    if wrong is not None:
+                        yield wrong
                         return
+                    compared += claim.compared
             except EngineError as error:
                 reason = str(error).partition("\n")[0]
-                if error.call in rules:
-                    yield _failed({}, f"{where}: {reason}")
-                else:
-                    yield Finding("unsupported", {"reason": f"under vmap: {reason}"})
+                own = error.call in rules
+                unsupported = Finding("unsupported", {"reason": f"under vmap: {reason}"})
+                yield _failed({}, f"{where}: {reason}") if own else unsupported
                 return
         yield Finding("passed", {"compared": compared})
+
+
+def _wrong(case: Case, claim: Claim, where: str) -> Finding | None:
+    """What differs most, where anything does."""
+    worst = claim.worst(case)
+    if worst is None:
+        return None
+    name, difference = worst
+    found, expected = claim.found[name], claim.expected[name]
+    given = next(g for g in (expected, found) if g is not None)
+    said = diagnosis.diagnose(found, expected, given.shape).sentence
+    if name.startswith("output "):
+        said = said.replace("the gradient", "the value")
+    evidence = measures(difference, given.dtype) if difference.index is not None else {}
+    evidence["leaf"] = case.alias(name)
+    return _failed(evidence, f"{claim.said}, {where}: {said}")
 
 
 def _failed(evidence: dict[str, Any], said: str) -> Finding:
@@ -138,8 +145,14 @@ def _mapped(
 
         vmap = engine.namespace.func.vmap(run, in_dims=(axis,) * len(batched))
         outputs = vmap(*(tensors[name] for name in batched))
-        pairs = zip(known, outputs, strict=True)
-        seeds = [engine.seed(np.stack([c[n] for c in cotangents]), y) for n, y in pairs]  # type: ignore[misc]
+        seeds = []
+        for n, output in zip(known, outputs, strict=True):
+            stacked = np.stack([c[n] for c in cotangents])  # type: ignore[misc]
+            if tuple(output.shape) != stacked.shape:
+                text = f"output {n} of a batch has the shape {list(output.shape)}, not "
+                rule = next(call.name for call in program.calls if own_vmap(call))
+                raise EngineError(f"{text}{list(stacked.shape)}", call=rule)
+            seeds.append(engine.seed(stacked, output))
         leaves = [i.name for i in program.leaves]
         found = engine.pulled_back(list(outputs), [tensors[n] for n in leaves], seeds)
         made = {f"output {n}": engine.to_numpy(y) for n, y in zip(known, outputs, strict=True)}

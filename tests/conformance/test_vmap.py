@@ -137,6 +137,12 @@ def test_a_generated_rule_within_other_calls() -> None:
     assert "vmap: unsupported, under vmap:" in str(refused)
 
 
+def test_a_batch_along_the_wrong_axis_of_the_output() -> None:
+    report = check_gradients(product(elsewhere), leaf(1, 3), leaf(3, 4))
+    assert failing(report) == {"vmap"}
+    assert "output 0 of a batch has the shape [1, 2, 4], not [2, 1, 4]" in str(report)
+
+
 @pytest.mark.parametrize("factor", [1.0, 2.0])
 def test_the_rule_of_a_custom_op(factor: float) -> None:
     name = f"conformance_tests::squared{int(factor)}"
