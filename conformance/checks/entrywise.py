@@ -330,11 +330,13 @@ def own_rule(call: Call) -> bool:
         return False
     from torch._ops import OpOverload, OpOverloadPacket
 
+    from conformance.engines.torch import function_of
+
     if isinstance(call.opaque, OpOverloadPacket):
         overloads = [getattr(call.opaque, name) for name in call.opaque.overloads()]
     else:
         overloads = [call.opaque] if isinstance(call.opaque, OpOverload) else []
     if overloads:
         return not any(o._can_decompose() for o in overloads)
-    owner = getattr(call.opaque, "__self__", None)  # of Function.apply
-    return isinstance(owner, type) and not owner.__module__.startswith("torch.")
+    custom = function_of(call)
+    return custom is not None and not custom.__module__.startswith("torch.")

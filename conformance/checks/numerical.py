@@ -327,9 +327,8 @@ class _Judged:
             else:
                 why = opinion.reason or f"the bound is {opinion.bound:.1e} of {size:.1e}"
                 return Finding("inconclusive", evidence | {"reason": why})
-        constant = opinion.value == opinion.bound == 0.0  # to the last bit
         contradict = exact is not None and not exact.ties and _contradict(exact, opinion, slack)
-        if contradict and not constant:
+        if contradict and not opinion.constant:
             why = "the complex step and the stencil contradict each other"
             both = {"oracles": {o.oracle: o.value for o in (exact, opinion) if o is not None}}
             return Finding("inconclusive", evidence | both | {"reason": why})
@@ -444,7 +443,7 @@ class _Judged:
             VANISHING * float(np.finfo(self.case.values[n].dtype).eps) * natural[n] * scale(t)
             for n, t in tangents.items()
         )
-        if opinion.value == opinion.bound == 0.0:
+        if opinion.constant:
             weights = sum(float(np.abs(c).sum()) for c in self.cotangents if c is not None)
             total = max(total, float(np.finfo(self.case.coarsest).eps) * weights)
         return total if max(abs(ours), abs(opinion.value)) <= total else 0.0

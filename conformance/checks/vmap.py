@@ -179,9 +179,11 @@ def own_vmap(call: Call) -> bool:
         return False
     import torch
 
-    owner = getattr(call.opaque, "__self__", None)  # of Function.apply
-    if isinstance(owner, type) and issubclass(owner, torch.autograd.Function):
-        return owner.generate_vmap_rule or owner.vmap is not torch.autograd.Function.vmap
+    from conformance.engines.torch import function_of
+
+    custom = function_of(call)
+    if custom is not None:
+        return custom.generate_vmap_rule or custom.vmap is not torch.autograd.Function.vmap
     names = (getattr(call.opaque, key, None) for key in ("_qualified_op_name", "_name"))
     name = next((n for n in names if isinstance(n, str)), "")  # of a packet, of an overload
     return bool(name) and torch._C._dispatch_has_kernel_for_dispatch_key(name, "FuncTorchBatched")

@@ -151,11 +151,10 @@ class TorchEngine(NamespaceEngine):
                 raise Unsupported(
                     f"torch.func has no forward mode of {call.target}: it gives zeros"
                 )
-            owner: Any = getattr(call.opaque, "__self__", None)
-            custom = isinstance(owner, type) and issubclass(owner, torch.autograd.Function)
-            if custom and owner.jvp is not torch.autograd.Function.jvp:
+            custom = function_of(call)
+            if custom is not None and custom.jvp is not torch.autograd.Function.jvp:
                 raise Unsupported(
-                    f"torch nests no forward mode of {owner.__name__}: it gives zeros"
+                    f"torch nests no forward mode of {custom.__name__}: it gives zeros"
                 )
         return super().curvature(program, values, tangents, others)
 
@@ -174,6 +173,13 @@ class TorchEngine(NamespaceEngine):
             if isinstance(error.__cause__, torch.AcceleratorError):
                 raise DeviceLost(str(error), call=error.call) from error
             raise
+
+
+def function_of(call: Call) -> type[torch.autograd.Function] | None:
+    """The autograd.Function whose `apply` this opaque call is."""
+    owner = getattr(call.opaque, "__self__", None)
+    custom = isinstance(owner, type) and issubclass(owner, torch.autograd.Function)
+    return owner if custom else None
 
 
 def _written(gradient: torch.Tensor | None) -> tuple[int, int] | None:

@@ -156,27 +156,6 @@ def test_inputs_without_elements_are_told_of() -> None:
     assert "no leaf has an element" not in str(check_gradients(torch.sin, leaf(1)))
 
 
-def test_a_generated_vmap_rule_without_a_jvp() -> None:
-    class Sin(torch.autograd.Function):
-        generate_vmap_rule = True
-
-        @staticmethod
-        def forward(x: Tensor) -> Tensor:  # type: ignore[override]
-            return x.sin()
-
-        @staticmethod
-        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-            ctx.save_for_backward(*inputs)
-
-        @staticmethod
-        def backward(ctx: Any, g: Tensor) -> Tensor:  # type: ignore[override]
-            return g * ctx.saved_tensors[0].cos()
-
-    report = check_gradients(lambda x: torch.vmap(Sin.apply)(x), leaf(2, 3), order=2)
-    assert report.ok
-    assert "jvp: unsupported" in str(report)
-
-
 class Attention(torch.autograd.Function):
     """softmax(q k^T) v; of equal keys the gradient of q is rounding."""
 

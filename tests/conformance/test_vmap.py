@@ -112,23 +112,30 @@ def test_a_wrong_rule_is_found_and_described(rule: Rule, says: str) -> None:
     assert says in str(report)
 
 
+class Exp(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:  # type: ignore[override]
+        return x.exp()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.save_for_backward(output)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        (y,) = ctx.saved_tensors
+        return grad * y
+
+
+def test_a_function_under_vmap_without_a_jvp() -> None:
+    report = check_gradients(lambda x: torch.vmap(Exp.apply)(x), leaf(2, 3), order=2)
+    assert report.ok
+    assert "jvp: unsupported" in str(report)
+
+
 def test_a_generated_rule_within_other_calls() -> None:
-    class Exp(torch.autograd.Function):
-        generate_vmap_rule = True
-
-        @staticmethod
-        def forward(x: Tensor) -> Tensor:  # type: ignore[override]
-            return x.exp()
-
-        @staticmethod
-        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-            ctx.save_for_backward(output)
-
-        @staticmethod
-        def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
-            (y,) = ctx.saved_tensors
-            return grad * y
-
     report = check_gradients(lambda x, w: (Exp.apply(x.sin()) * w).sum(0), leaf(3), leaf(2, 3))
     assert report.ok
     assert "vmap: passed" in str(report)
