@@ -8,7 +8,8 @@ rule had a part in. What cannot be captured is judged as a black box.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +22,7 @@ from conformance.checks.base import USER
 from conformance.checks.compare import compare
 from conformance.checks.numerical import NOT_FINITE
 from conformance.engines.base import Engine
-from conformance.engines.torch import TorchEngine
+from conformance.engines.torch import TorchEngine, unrounded
 from conformance.errors import CaptureError, EngineError, GradientMismatch, Unsupported, UsageError
 from conformance.oracles.directional import moved
 from conformance.oracles.frozen import frozen, held
@@ -76,6 +77,7 @@ def check_gradients(
     seed: int = 0,
     half: bool = False,
     rtol: float = 0.0,
+    device: str = "cpu",
 ) -> Report:
     """Check the gradients that torch gives of `fn(*inputs, **kwargs)`.
 
@@ -83,16 +85,19 @@ def check_gradients(
     `nn.Module`; it returns a tensor or a tree of them. Inputs of floating or complex dtype that
     require grad are differentiated, and so are a module's parameters.
 
+    Tensors and parameters may be on any device; there the derivatives are asked for, and what
+    torch rounds to TF32 by default is not.
+
     An input may be a Spec, as in `spec("float64[n, 3] in (0, 1)")`: then `samples` sets of inputs
-    are drawn. Or `factory` makes them: called without arguments, or with the sample's number where
-    it takes one, it returns a tuple of inputs, or such a tuple and a dict of keyword arguments.
-    `order=2` adds second order. `directions` is how many independent random directions are compared
-    numerically. The same `seed` draws the same. With `half` real functions are judged in float16
-    and bfloat16 too: each call at the values given, and at these times powers of two. `rtol` is for
-    rules that are approximate by design, an adjoint of an ODE or an iterative solver: an entry that
-    differs by less than so much of its leaf's scale is no fault. Along a random direction errors
-    of either sign cancel in part, so that five times as much is all but sure to be seen, and not
-    twice as much. By default rounding alone is allowed for.
+    are drawn, and brought to `device`. Or `factory` makes them: called without arguments, or with
+    the sample's number where it takes one, it returns a tuple of inputs, or such a tuple and a dict
+    of keyword arguments. `order=2` adds second order. `directions` is how many independent random
+    directions are compared numerically. The same `seed` draws the same. With `half` real functions
+    are judged in float16 and bfloat16 too: each call at the values given, and at these times powers
+    of two. `rtol` is for rules that are approximate by design, an adjoint of an ODE or an iterative
+    solver: an entry that differs by less than so much of its leaf's scale is no fault. Along a
+    random direction errors of either sign cancel in part, so that five times as much is all but
+    sure to be seen, and not twice as much. By default rounding alone is allowed for.
 
     Raises GradientMismatch with str(report) where `raise_on_failure` is set and a derivative is
     wrong; UsageError where nothing requires grad; and whatever `fn` itself raises, unless it does
@@ -115,11 +120,11 @@ def check_gradients(
         )
     results: list[Result] = []
     notes: list[str] = []
-    sets = _sets(inputs, dict(kwargs or {}), factory, samples, seed)
+    sets = _sets(inputs, dict(kwargs or {}), factory, samples, seed, device)
     drawn_here = any(isinstance(x, Spec) for x in inputs)
     for number, (label, args, arguments) in enumerate(sets):
         try:
-            with torch.inference_mode(False), torch.enable_grad(), _without_autocast():
+            with _plainly():
                 whole = BlackBox(fn, args, arguments)
                 with whole.undisturbed():
                     found, said = _check(
@@ -144,9 +149,18 @@ def check_gradients(
     return report
 
 
-def _without_autocast() -> torch.autocast:
+@contextmanager
+def _plainly() -> Iterator[None]:
     """What the caller's contexts say is not said of the function."""
-    return torch.autocast("cpu", enabled=False)
+    own = torch.accelerator.current_accelerator()
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(unrounded())
+        for kind in ("cpu",) if own is None else ("cpu", own.type):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
 
 
 def _known(results: list[Result], program: Program) -> list[str]:
@@ -178,6 +192,7 @@ def _sets(
     factory: Callable[..., Any] | None,
     samples: int,
     seed: int,
+    device: str,
 ) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
     """The sets of inputs to try: label, positional and keyword arguments."""
     if samples < 1:
@@ -193,7 +208,7 @@ def _sets(
         return [(f"factory, {n}", *_split(m, kwargs)) for n, m in enumerate(made)]
     sets = []
     for number in range(samples):
-        rest = iter(drawn(specs, seed, number))
+        rest = iter(drawn(specs, seed, number, device))
         args = tuple(next(rest) if isinstance(x, Spec) else x for x in inputs)
         shapes = ", ".join(str(list(x.shape)) for x in args if isinstance(x, torch.Tensor))
         sets.append((f"{number}, of shapes {shapes}", args, kwargs))
@@ -216,12 +231,12 @@ def _check(
 ) -> tuple[list[Result], list[str]]:
     """The results for one set of inputs, and what is to be said of them."""
     name = _name(whole.fn)
-    boxed = False
+    boxed, own = False, TorchEngine(whole.device)
     try:
-        captured = capture(whole.fn, whole.args, whole.kwargs)
+        captured = capture(whole.fn, whole.args, whole.kwargs, device=whole.device)
         program, values, notes = captured.program, captured.values, captured.notes
         box, box_values, said = whole.program(name)
-        unfit = "" if notes else _unfit(program, values, box, box_values)
+        unfit = "" if notes else _unfit(own, program, values, box, box_values)
         if unfit:
             program, values, notes, boxed = box, box_values, (unfit, *said), True
         elif whole.randomness.drawn and DRAWS not in notes:
@@ -236,15 +251,15 @@ def _check(
         raise UsageError(
             "nothing to differentiate: no input requires grad; call requires_grad_() on one"
         )
-    reference, opinion = _second_opinion(program, values)
+    reference, opinion = _second_opinion(own, program, values)
     if reference.name == "refgrad":
-        program, values = _with_own_constants(reference, program, values)
+        program, values = _with_own_constants(own, reference, program, values)
     settings = Settings(
         engine="torch", reference=reference.name, order=order, directions=directions, seed=seed,
-        standalone=0, dtypes=(program.leaves[0].dtype,),
+        standalone=0, dtypes=(program.leaves[0].dtype,), device=whole.device,
         checks=user_checks(order, half=half), rtol=rtol,
     )  # fmt: skip
-    engine = TorchEngine()
+    engine = TorchEngine(whole.device)
     context = checks.context_for(settings, engine=engine, reference=reference)
     sample = Sample(name, program, values, label)
     results = list(checks.check_sample(sample, context, USER))
@@ -277,18 +292,18 @@ def _unseen(result: Result) -> Result:
     return replace(result, outcome="inconclusive", evidence={"reason": reason})
 
 
-def _unfit(program: Program, values: Values, box: Program, box_values: Values) -> str:
+def _unfit(own: Engine, program: Program, values: Values, box: Program, box_values: Values) -> str:
     """Why the Program cannot stand for the function; nothing where it can."""
     try:
-        frozen(TorchEngine(), program, values)
+        frozen(own, program, values)
     except Unsupported as error:  # of what is written without gradient
         return f"judged as a black box, since for the captured calls {error.reason}"
     except EngineError:  # which the checks then tell
         pass
-    return "" if _alike(program, values, box, box_values) else _UNLIKE
+    return "" if _alike(own, program, values, box, box_values) else _UNLIKE
 
 
-def _alike(program: Program, values: Values, box: Program, box_values: Values) -> bool:
+def _alike(own: Engine, program: Program, values: Values, box: Program, box_values: Values) -> bool:
     """Whether the Program is the function beside the point too, as far as that can be compared."""
     named = {i.name: i.shape for i in box.leaves}
     if {i.name: i.shape for i in program.leaves} != named:
@@ -297,7 +312,7 @@ def _alike(program: Program, values: Values, box: Program, box_values: Values) -
     for nudge in NUDGES:
         try:
             ours, theirs = (
-                TorchEngine().run(p, moved(p, v, step, nudge)).outputs
+                own.run(p, moved(p, v, step, nudge)).outputs
                 for p, v in ((program, values), (box, box_values))
             )
         except (EngineError, Unsupported):  # as of weights that have to sum to 1
@@ -308,7 +323,9 @@ def _alike(program: Program, values: Values, box: Program, box_values: Values) -
     return True
 
 
-def _second_opinion(program: Program, values: Values) -> tuple[Engine, tuple[str, ...]]:
+def _second_opinion(
+    own: Engine, program: Program, values: Values
+) -> tuple[Engine, tuple[str, ...]]:
     """refgrad where it has every call; else torch, whose forward the numerical check then uses.
 
     So too where the function depends on the signs of eigenvectors or singular vectors, or on the
@@ -319,23 +336,25 @@ def _second_opinion(program: Program, values: Values) -> tuple[Engine, tuple[str
     refgrad = RefgradEngine()
     missing = refgrad.missing(program)
     if missing:
-        return TorchEngine(), (f"refgrad has no opinion: it lacks {', '.join(missing)}",)
+        return own, (f"refgrad has no opinion: it lacks {', '.join(missing)}",)
     free = [target for target in program.targets if target in _UP_TO_SIGNS]
-    if free and not _same_values(refgrad, program, values):
+    if free and not _same_values(own, refgrad, program, values):
         names = ", ".join(free)
-        return TorchEngine(), (
+        return own, (
             f"refgrad has no opinion: the function depends on the signs that {names} leaves open",
         )
     reading = _READ_MEMORY.intersection(program.targets)
-    if reading and (target := _first_other(refgrad, program, values)) in reading:
-        return TorchEngine(), (
+    if reading and (target := _first_other(own, refgrad, program, values)) in reading:
+        return own, (
             f"refgrad has no opinion: the function depends on the memory layout of what {target} "
             "reads, which refgrad gives otherwise",
         )
     return refgrad, ()
 
 
-def _with_own_constants(other: Engine, program: Program, values: Values) -> tuple[Program, Values]:
+def _with_own_constants(
+    own: Engine, other: Engine, program: Program, values: Values
+) -> tuple[Program, Values]:
     """The Program with torch's numbers for what depends on no leaf, where the other rounds them
     otherwise (a table of positions in float32): of that neither has a derivative."""
     reached = {leaf.name for leaf in program.leaves}
@@ -347,7 +366,6 @@ def _with_own_constants(other: Engine, program: Program, values: Values) -> tupl
     free = [name for name in free if name not in written]
     if not free:
         return program, values
-    own = TorchEngine()
     try:
         ours, theirs = (e.run(program, values, keep=free).kept for e in (own, other))
         names = [n for n in free if not _bits(ours[n], theirs[n])]
@@ -362,10 +380,10 @@ def _bits(a: tuple[Array, ...], b: tuple[Array, ...]) -> bool:
     )
 
 
-def _first_other(other: Engine, program: Program, values: Values) -> str | None:
+def _first_other(own: Engine, other: Engine, program: Program, values: Values) -> str | None:
     """The first call that gives `other` another value than torch, or raises there alone."""
     try:
-        theirs = TorchEngine().run(program, values, keep=("*",)).kept
+        theirs = own.run(program, values, keep=("*",)).kept
     except (EngineError, Unsupported):  # which the checks then tell
         return None
     try:
@@ -381,9 +399,9 @@ def _first_other(other: Engine, program: Program, values: Values) -> str | None:
     return None
 
 
-def _same_values(other: Engine, program: Program, values: Values) -> bool:
+def _same_values(own: Engine, other: Engine, program: Program, values: Values) -> bool:
     try:
-        ours, theirs = (e.run(program, values).outputs for e in (TorchEngine(), other))
+        ours, theirs = (e.run(program, values).outputs for e in (own, other))
     except (EngineError, Unsupported):  # which the checks then tell
         return True
     pairs = zip(ours, theirs, strict=False)

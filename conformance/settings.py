@@ -52,6 +52,7 @@ class Settings:
     standalone: int = 50
     inputs: tuple[str, ...] = ()  # of a user's function: see conformance.specs
     draws: int = 8  # sets of inputs drawn from these
+    place: str = "cpu"  # the device of a user's function, whichever engine is judged
     rtol: float = 0.0  # of a leaf's scale: what a rule that is approximate by design may be off
 
     @property

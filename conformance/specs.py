@@ -179,13 +179,13 @@ def _long(specs: Sequence[Spec], choose: Choose) -> dict[str, int]:
     return {name: choose.of(sizes)} if sizes else {}
 
 
-def tensors(specs: Sequence[Spec], seed: int, number: int) -> tuple[Any, ...]:
-    """The same as torch tensors, those that the specs say requiring grad."""
+def tensors(specs: Sequence[Spec], seed: int, number: int, device: str = "cpu") -> tuple[Any, ...]:
+    """The same as torch tensors on a device, those that the specs say requiring grad."""
     import torch
 
     made = []
     for each, array in zip(specs, draw(specs, seed, number), strict=True):
-        made.append(torch.from_numpy(array).requires_grad_(each.requires_grad))
+        made.append(torch.from_numpy(array).to(device).requires_grad_(each.requires_grad))
     return tuple(made)
 
 

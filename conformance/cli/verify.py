@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from conformance.cli.options import data, echo_json, names, talk
-from conformance.settings import from_profile, user_checks
+from conformance.settings import DEVICES, from_profile, user_checks
 
 INTERRUPTED, NOTHING_CHECKED = 2, 5
 _WHAT = {
@@ -51,11 +51,24 @@ _WHAT = {
     help="Sets of arguments drawn from the --input specs.",
 )
 @click.option(
+    "--device",
+    type=click.Choice(DEVICES),
+    default="cpu",
+    show_default=True,
+    help="Where your code runs; modules and made-up arguments are brought there.",
+)
+@click.option(
     "--timeout", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="For one case."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summaries as JSON.")
 def command(
-    *, subject: str, engines: tuple[str, ...], half: bool, as_json: bool, **options: Any
+    *,
+    subject: str,
+    engines: tuple[str, ...],
+    half: bool,
+    device: str,
+    as_json: bool,
+    **options: Any,
 ) -> int:
     """Verify the gradients of a function or model of yours.
 
@@ -84,6 +97,8 @@ def command(
             sources=(f"user:{subject}",),
             checks=user_checks(options["order"], half=half),
             jobs=1,
+            place=device,
+            device="cpu" if engine == "refgrad" else device,
             **options,
         )
         finished = running.run(settings, reporter(console))

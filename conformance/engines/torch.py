@@ -44,7 +44,8 @@ class TorchEngine(NamespaceEngine):
     def describe(self) -> Capabilities:
         """Both modes, both orders, every dtype that a Program can hold."""
         dtypes = ("float64", "float32", "bfloat16", "float16", "complex128", "complex64")
-        devices = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+        own = torch.accelerator.current_accelerator()
+        devices = ("cpu",) if own is None else ("cpu", own.type)
         return Capabilities((1, 2), ("reverse", "forward"), dtypes, devices, torch.__version__)
 
     def to_tensor(self, array: Array, dtype: str) -> Any:
@@ -61,7 +62,7 @@ class TorchEngine(NamespaceEngine):
             tensor = tensor.to(_WIDER[tensor.dtype])
         if tensor._is_zerotensor():  # torch's lazy zeros, which have no memory to read
             tensor = tensor.clone()
-        return np.array(tensor.numpy(force=True))
+        return np.array(tensor.cpu().numpy(force=True))
 
     def inputs(self, program: Program, values: Values, *, grad: bool) -> dict[str, Any]:
         """Fresh tensors for the Program's inputs; those that share memory do so on the device."""
@@ -94,8 +95,12 @@ class TorchEngine(NamespaceEngine):
         *,
         grad: bool = True,
     ) -> list[Any]:
-        """Run every call; what makes a tensor of nothing makes it on the device."""
-        with nullcontext() if self.device == "cpu" else torch.device(self.device):
+        """Run every call; what makes a tensor of nothing makes it on the device.
+
+        A function of the user's makes it where it says.
+        """
+        here = self.device == "cpu" or any(call.opaque is not None for call in program.calls)
+        with nullcontext() if here else torch.device(self.device):
             return super().execute(program, tensors, keeper, grad=grad)
 
     def vjp(
@@ -175,6 +180,23 @@ class TorchEngine(NamespaceEngine):
             raise
 
 
+@contextmanager
+def unrounded() -> Iterator[None]:
+    """What runs inside multiplies float32 in float32: by default a GPU's convolutions take TF32."""
+    try:
+        before = torch.get_float32_matmul_precision(), torch._C._get_cudnn_allow_tf32()
+    except RuntimeError:  # set by torch.backends' newer names: these two refuse to tell
+        yield
+        return
+    torch.set_float32_matmul_precision("highest")
+    torch._C._set_cudnn_allow_tf32(False)  # torch.backends' may be frozen, as by torch.testing
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch._C._set_cudnn_allow_tf32(before[1])
+
+
 def function_of(call: Call) -> type[torch.autograd.Function] | None:
     """The autograd.Function whose `apply` this opaque call is."""
     owner = getattr(call.opaque, "__self__", None)
@@ -196,5 +218,5 @@ def _placed(
     if buffer is None:
         buffer = tensor.new_empty((extent,), device=device)
     buffer[offset : offset + extent].copy_(tensor.as_strided((extent,), (1,)))
-    made = torch.empty(0, dtype=tensor.dtype, device=device)
-    return made.set_(buffer.untyped_storage(), offset, tensor.shape, tensor.stride())
+    view = buffer.as_strided(tensor.shape, tensor.stride(), offset)
+    return view.data  # which counts its own versions, as an input does

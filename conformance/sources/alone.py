@@ -9,14 +9,16 @@ from conformance.program import OPAQUE, Call, Input, Program, Ref, Values, map_r
 from conformance.sources.base import Sample
 
 
-def calls_alone(program: Program, values: Values, label: str) -> Iterator[Sample]:
-    """Each distinct call of a Program, with the values it had when torch ran it.
+def calls_alone(
+    program: Program, values: Values, label: str, device: str = "cpu"
+) -> Iterator[Sample]:
+    """Each distinct call of a Program, with the values it had when torch ran it on that device.
 
     Distinct: by target, arguments, and the dtypes, shapes and strides of the tensors.
     """
     from conformance.engines.torch import TorchEngine  # heavy: it imports torch
 
-    kept = TorchEngine().run(program, values, keep=("*",)).kept
+    kept = TorchEngine(device).run(program, values, keep=("*",)).kept
     known: dict[str, Any] = {**values, **kept}
     seen: set[str] = set()
     for call in program.calls:

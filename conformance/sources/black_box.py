@@ -27,7 +27,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflat
 from conformance.errors import CaptureError, Unsupported, UsageError
 from conformance.program import OPAQUE, Call, Input, Program, Ref, Values
 from conformance.sources.captured import module_of
-from conformance.sources.recorder import by_field
+from conformance.sources.recorder import by_field, device_of
 from conformance.sources.stops import Stops
 
 _IMPLICIT = (
@@ -76,6 +76,7 @@ class BlackBox:
             for holder in self.holders
             if any(id(t) in self._names for t in _tensors(_leaves(holder.value)))
         ]
+        self.device = device_of(self.tensors.values())
         self.state = list(_state(self.modules))
         self.put: Callable[[Any], Any] | None = None  # what stands in place of what, by now
         self.standing_in = ExitStack()  # undoes it
@@ -98,13 +99,15 @@ class BlackBox:
     def __call__(self, *given: torch.Tensor) -> Any:
         """What the function returns with these in place of its tensors, in the order of the inputs.
 
-        A leaf's own hooks are put on what takes its place.
+        Each is brought to the device of what it stands for. A leaf's own hooks are put on what
+        takes its place.
         """
-        places = dict(zip(self.tensors, given, strict=True))
-        for name, tensor in self.tensors.items():
-            if places[name].requires_grad and not places[name].grad_fn:
+        places = {}
+        for (name, tensor), place in zip(self.tensors.items(), given, strict=True):
+            if place.requires_grad and not place.grad_fn:
                 for hook in _hooks(tensor):
-                    places[name].register_hook(hook)
+                    place.register_hook(hook)
+            places[name] = place.to(tensor.device)
 
         def replaced(leaf: Any) -> Any:
             return places.get(self._names.get(id(leaf), ""), leaf)
@@ -179,7 +182,10 @@ class BlackBox:
                 Input.of(input_name, array, requires_grad=tensor.requires_grad, aliases=aliases)
             )
             values[input_name] = array
-        given = [torch.from_numpy(values[i.name]).requires_grad_(i.requires_grad) for i in inputs]
+        given = [
+            torch.from_numpy(values[i.name]).to(self.device).requires_grad_(i.requires_grad)
+            for i in inputs
+        ]
         met = _Met()
         try:
             with met, self.stops.recording():
@@ -229,7 +235,7 @@ class BlackBox:
 
     def _array(self, number: int, name: str, tensor: torch.Tensor) -> np.ndarray[Any, Any]:
         try:
-            return tensor.detach().clone().resolve_conj().resolve_neg().numpy()
+            return tensor.detach().clone().resolve_conj().resolve_neg().cpu().numpy()
         except (TypeError, RuntimeError):
             what = f"input {number}" if name.startswith("x") else self.aliases[name][0]
             if tensor.layout is not torch.strided:
@@ -237,8 +243,8 @@ class BlackBox:
                     f"{what} is {tensor.layout}: give its values(), and make it in the function"
                 ) from None
             raise UsageError(
-                f"{what} is {tensor.dtype}, {tensor.layout} on {tensor.device}, and NumPy holds no "
-                "such values; give float32 on the CPU, and convert it in the function"
+                f"{what} is {tensor.dtype}, and NumPy holds no such values; give float32, and "
+                "convert it in the function"
             ) from None
 
 
@@ -404,7 +410,10 @@ def _with_state(state: list[_State]) -> Iterator[None]:
 
 
 class _Randomness:
-    """Where random numbers come from, as it is now: torch, NumPy, Python, and given generators."""
+    """Where random numbers come from, as it is now: torch, NumPy, Python, and given generators.
+
+    Those of an accelerator in use are among the given ones.
+    """
 
     def __init__(self, generators: Sequence[torch.Generator]) -> None:
         self.generators = generators
@@ -448,7 +457,8 @@ def _alike(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
 def _generators(tree: tuple[list[Any], tuple[_Holder, ...]]) -> list[torch.Generator]:
     arguments, holders = tree
     held = [leaf for holder in holders for leaf in _leaves(holder.value)]
-    return [leaf for leaf in (*arguments, *held) if isinstance(leaf, torch.Generator)]
+    given = [leaf for leaf in (*arguments, *held) if isinstance(leaf, torch.Generator)]
+    return given + (list(torch.cuda.default_generators) if torch.cuda.is_initialized() else [])
 
 
 def _leaves(value: Any) -> list[Any]:

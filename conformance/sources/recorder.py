@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -35,15 +35,21 @@ _REFUSED = {
     "torch.Tensor.register_hook": "a hook changes gradients in a way that no Program can hold",
     "torch.Tensor.register_post_accumulate_grad_hook": "hooks have no place in a Program",
 }
+_MOVING = {"torch.Tensor.cpu", "torch.Tensor.cuda", "torch.Tensor.to"}  # or not at all
 _PYTHON_TYPES = {float: "float64", int: "int64", bool: "bool", complex: "complex128"}
 _NUMPY_DTYPE = {torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
 
 
 class Recorder(TorchFunctionMode):
-    """Holds what was recorded: inputs with their values, calls, and the tensors by name."""
+    """Holds what was recorded: inputs with their values, calls, and the tensors by name.
 
-    def __init__(self) -> None:
+    A Program says nothing of devices: it runs where its engine puts the inputs. So all that is
+    computed has to be on one, `device`.
+    """
+
+    def __init__(self, device: str = "cpu") -> None:
         super().__init__()
+        self.device = device
         self.calls: list[Call] = []
         self.results: list[Any] = []  # of the calls, to keep the tensors alive and to compare
         self.tensors: dict[str, torch.Tensor] = {}  # the inputs
@@ -62,7 +68,7 @@ class Recorder(TorchFunctionMode):
         """Make a tensor an input now, with the value that it has now."""
         if id(tensor) in self._refs:
             return self._refs[id(tensor)]
-        reason = _unholdable(tensor)
+        reason = _unholdable(tensor) or self._elsewhere(tensor)
         if reason:
             raise CaptureError(reason)
         name = f"{kind}{sum(i.startswith(kind) for i in self._inputs)}"
@@ -168,14 +174,21 @@ class Recorder(TorchFunctionMode):
         if not given:  # a factory: its tensor is a constant, once it is used
             return func(*args, **kwargs)
         target, canonical_args, canonical_kwargs = canonical(func, args, kwargs)
+        moves = self.device != "cpu" and target in _MOVING
+        if moves and id(args[0]) not in self._refs and not args[0].requires_grad:
+            return func(*args, **kwargs)  # a constant, once it is used where it was brought
         where = target or str(name or func)
         for tensor in given:
             self._ref(tensor, where)
         grad = torch.is_grad_enabled()
-        before = torch.random.get_rng_state()
+        before, there = torch.random.get_rng_state(), _states(self.device)
         result = func(*args, **kwargs)
         call = Call("", where, (), {}, grad)
         if not _has_tensor(result) and not call.in_place:
+            return result
+        if any(not torch.equal(a, b) for a, b in zip(there, _states(self.device), strict=True)):
+            raise CaptureError(f"{where} draws random numbers on {self.device}")
+        if moves and result is args[0]:
             return result
         if not torch.equal(before, torch.random.get_rng_state()):
             return self._random(where, before, canonical_args, canonical_kwargs, result)
@@ -205,6 +218,9 @@ class Recorder(TorchFunctionMode):
         result: Any,
         opaque: Callable[..., Any] | None = None,
     ) -> Any:
+        for tensor in tensors_of(result):
+            if reason := self._elsewhere(tensor):
+                raise CaptureError(f"{target}: {reason}")
         name = f"v{len(self.calls)}"
         plain_args = tuple(self._plain(arg, target) for arg in args)
         plain_kwargs = {key: self._plain(arg, target) for key, arg in kwargs.items()}
@@ -256,10 +272,25 @@ class Recorder(TorchFunctionMode):
         except CaptureError as error:
             raise CaptureError(f"{where}: {error}") from error
 
+    def _elsewhere(self, tensor: torch.Tensor) -> str | None:
+        """Why it has no place beside the others; a number on the CPU has one anywhere."""
+        device = tensor.device
+        if device == torch.device(self.device) or (device.type == "cpu" and not tensor.dim()):
+            return None
+        return f"a Program is on one device, and here are tensors on {self.device} and {device}"
+
+    def _is_device(self, value: Any) -> bool:
+        """Whether an argument says where everything is anyway."""
+        if self.device == "cpu" or not isinstance(value, torch.device | str):
+            return False
+        return str(value) in (self.device, self.device.partition(":")[0])
+
     def _plain(self, value: Any, where: str) -> Any:
         """An argument as a Program holds it."""
         if isinstance(value, torch.Tensor):
             return self._ref(value, where)
+        if self._is_device(value):
+            return None
         if value is None or value is Ellipsis or isinstance(value, bool | str):
             return value
         if isinstance(value, np.generic):
@@ -304,7 +335,13 @@ def to_numpy(tensor: torch.Tensor) -> Array:
     plain = tensor.detach().resolve_conj().resolve_neg().contiguous()
     if plain.dtype in _NUMPY_DTYPE:
         plain = plain.to(_NUMPY_DTYPE[plain.dtype])
-    return np.array(plain.clone().numpy())
+    return np.array(plain.cpu().clone().numpy())
+
+
+def device_of(tensors: Iterable[torch.Tensor]) -> str:
+    """Where a function of these runs: on the accelerator that holds any, else on the CPU."""
+    devices = (t.device for t in tensors)
+    return next((str(d) for d in devices if d.type not in ("cpu", "meta")), "cpu")
 
 
 def by_field(tree: Any) -> Any:
@@ -359,9 +396,17 @@ def _unholdable(tensor: torch.Tensor) -> str | None:
         return "torch.func transforms (vmap, grad, jvp) inside a function cannot be captured"
     if tensor.layout is not torch.strided or tensor.is_nested:
         return f"a Program holds dense tensors only, not {tensor.layout}"
-    if tensor.is_quantized or tensor.device.type != "cpu":
-        return f"a Program holds plain CPU tensors, not {tensor.dtype} on {tensor.device}"
+    if tensor.is_quantized or tensor.device.type == "meta":
+        return f"a Program holds plain tensors, not {tensor.dtype} on {tensor.device}"
     return None
+
+
+def _states(device: str) -> list[torch.Tensor]:
+    """Of the accelerator's random generators."""
+    if device == "cpu":
+        return []
+    generators = getattr(torch.get_device_module(device), "default_generators", ())
+    return [g.get_state() for g in generators]
 
 
 def _with_storage(
@@ -370,7 +415,7 @@ def _with_storage(
     """Name the storage of inputs that overlap in memory."""
     groups: dict[tuple[int, str], list[Input]] = {}
     for i in inputs:
-        key = (tensors[i.name].untyped_storage().data_ptr(), i.dtype)
+        key = (_memory(tensors[i.name]), i.dtype)
         groups.setdefault(key, []).append(i)
     placed: dict[str, Input] = {}
     number = 0
@@ -384,6 +429,15 @@ def _with_storage(
             placed[i.name] = replace(i, storage=f"s{number}", offset=start[i.name] - base)
         number += bool(shared)
     return tuple(placed.get(i.name, i) for i in inputs)
+
+
+def _memory(tensor: torch.Tensor) -> int:
+    """The address of a tensor's storage; of the object itself, on a device that has no address."""
+    storage = tensor.untyped_storage()
+    try:
+        return storage.data_ptr()
+    except RuntimeError:
+        return int(storage._cdata)
 
 
 def _overlap(a: Input, b: Input, start: Mapping[str, int]) -> bool:

@@ -55,11 +55,11 @@ class User:
         What cannot be captured is an error, since the user asked for it by name.
         """
         for number in range(settings.draws if settings.inputs else 1):
-            subject = load(item.key, settings.inputs, settings.seed, number)
-            yield from _captured(subject, item)
+            subject = load(item.key, settings.inputs, settings.seed, number, settings.place)
+            yield from _captured(subject, item, settings.place)
 
 
-def _captured(subject: Subject, item: Item) -> Iterator[Sample | Skipped]:
+def _captured(subject: Subject, item: Item, place: str) -> Iterator[Sample | Skipped]:
     from conformance.sources.captured import capture
 
     try:
@@ -72,14 +72,22 @@ def _captured(subject: Subject, item: Item) -> Iterator[Sample | Skipped]:
         yield Skipped(item.op, item.key, reason, outcome="errored")
         return
     program, values = captured.program, captured.values
+    on = captured.device.partition(":")[0]
+    if on != place:
+        yield Skipped(item.op, item.key, f"it runs on {on}: add --device {on}", outcome="errored")
+        return
     note = "; ".join(filter(None, (subject.chosen, *captured.notes)))
     yield Sample(item.op, program, values, item.key, note)
     if len(program.calls) > 1:
-        yield from calls_alone(program, values, item.key)
+        yield from calls_alone(program, values, item.key, captured.device)
 
 
-def load(spec: str, inputs: Sequence[str] = (), seed: int = 0, number: int = 0) -> Subject:
+def load(
+    spec: str, inputs: Sequence[str] = (), seed: int = 0, number: int = 0, device: str = "cpu"
+) -> Subject:
     """The callable that MODULE:NAME names, with arguments: those of set `number` drawn by `inputs`.
+
+    A module, and arguments that are not the user's, are brought to `device`.
 
     MODULE is an import path or a file ending in .py. NAME is a factory without arguments, or a
     function, autograd.Function or nn.Module, for which small arguments are made up where no
@@ -93,24 +101,28 @@ def load(spec: str, inputs: Sequence[str] = (), seed: int = 0, number: int = 0) 
     found = _attribute(_import(module_name), name, spec)
     if isinstance(found, type) and issubclass(found, torch.nn.Module):
         found = _call(found, spec, "make it without arguments")
-    if inputs:
-        return _drawn(found, inputs, seed, number, spec)
-    if isinstance(found, type) and issubclass(found, torch.autograd.Function):
-        return _guess(found.apply, _required(found.forward)[1:], spec)
     if isinstance(found, torch.nn.Module):
-        return _guess(found, _required(found.forward), spec)
+        found = found.to(device)
+    if inputs:
+        return _drawn(found, inputs, seed, number, spec, device)
+    if isinstance(found, type) and issubclass(found, torch.autograd.Function):
+        return _guess(found.apply, _required(found.forward)[1:], spec, device)
+    if isinstance(found, torch.nn.Module):
+        return _guess(found, _required(found.forward), spec, device)
     if not callable(found):
         raise UsageError(f"{spec} is a {type(found).__name__}, which cannot be called; {_ADVICE}")
     required = _required(found)
     if required:
-        return _guess(found, required, spec)
+        return _guess(found, required, spec, device)
     made = _call(found, spec, "call it without arguments")
     if isinstance(made, tuple) and made and callable(made[0]):
         return _from_factory(made, spec)
     return Subject(found)
 
 
-def _drawn(found: Any, inputs: Sequence[str], seed: int, number: int, spec: str) -> Subject:
+def _drawn(
+    found: Any, inputs: Sequence[str], seed: int, number: int, spec: str, device: str
+) -> Subject:
     import torch
 
     from conformance import specs
@@ -119,7 +131,7 @@ def _drawn(found: Any, inputs: Sequence[str], seed: int, number: int, spec: str)
         found = found.apply
     if not callable(found):
         raise UsageError(f"{spec} is a {type(found).__name__}, which cannot be called")
-    args = specs.tensors([specs.spec(text) for text in inputs], seed, number)
+    args = specs.tensors([specs.spec(text) for text in inputs], seed, number, device)
     return Subject(found, args, {}, f"set {number} drawn from {'; '.join(inputs)}")
 
 
@@ -187,7 +199,7 @@ def _required(fn: Callable[..., Any]) -> list[str]:
     return [p.name for p in parameters if p.kind in kinds and p.default is p.empty]
 
 
-def _guess(fn: Callable[..., Any], required: list[str], spec: str) -> Subject:
+def _guess(fn: Callable[..., Any], required: list[str], spec: str, device: str) -> Subject:
     """Gaussian arguments of the first shape that the callable accepts."""
     import torch
 
@@ -198,7 +210,8 @@ def _guess(fn: Callable[..., Any], required: list[str], spec: str) -> Subject:
     for shape in ((3, width), (width, width), (2, 3, width), (width,), ()):
         generator = torch.Generator().manual_seed(0)
         args = tuple(
-            torch.randn(shape, generator=generator, dtype=dtype).requires_grad_() for _ in required
+            torch.randn(shape, generator=generator, dtype=dtype).to(device).requires_grad_()
+            for _ in required
         )
         try:
             fn(*args)

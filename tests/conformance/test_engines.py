@@ -322,7 +322,7 @@ def test_tensors_made_of_nothing_are_made_on_the_device() -> None:
 
 
 def test_a_device_that_is_not_there_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: None)
     with pytest.raises(UsageError, match="'torch' cannot run on cuda here, but on cpu"):
         engines.load("torch", "cuda")
     monkeypatch.setattr(refgrad.cuda, "is_available", lambda: False)
@@ -331,7 +331,7 @@ def test_a_device_that_is_not_there_is_a_usage_error(monkeypatch: pytest.MonkeyP
     with stand_in():
         monkeypatch.setattr(refgrad.cuda, "is_available", lambda: True)
         assert engines.load("refgrad", "cuda").name == "refgrad on cuda"
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
     engine = engines.load("torch", "cuda")
     assert isinstance(engine, TorchEngine)
     assert engine.device == "cuda"
