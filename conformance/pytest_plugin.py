@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MARKER = "gradients"
 _KEYS = ("order", "samples", "directions", "seed")
-_MARKED = (*_KEYS, "rtol")
+_MARKED = (*_KEYS, "rtol", "device")
 _POLICIES = ("fail", "warn", "pass")
 _STATE = pytest.StashKey[Counter[str]]()
 

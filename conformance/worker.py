@@ -71,10 +71,11 @@ class Live:
 
     def check(self, sample: Sample, item: Item) -> Iterator[Result]:
         """All chosen checks."""
-        from conformance.engines.torch import unrounded
+        from conformance.engines.torch import settle, unrounded
 
         with unrounded():
             yield from self._checks.check_sample(sample, self._context, item.source)
+        settle(self._settings.device)
 
 
 @dataclasses.dataclass(frozen=True)

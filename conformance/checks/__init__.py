@@ -83,7 +83,7 @@ def context_for(
     if engine is None:
         engine = engines.load(settings.engine, settings.device)
     if reference is None:
-        reference = engines.load(settings.reference)
+        reference = engines.load(settings.reference, settings.place)
     if named and settings.standalone > 0 and not any(c.name == "standalone" for c in chosen):
         chosen += (StandaloneCheck(),)
     return Context(engine, reference, settings, chosen)

@@ -19,7 +19,7 @@ from conformance.checks.second import SecondOrder
 from conformance.engines.base import Engine, Run, Vjp
 from conformance.errors import DeviceLost, EngineError, ProgramError, Unsupported
 from conformance.oracles.cancellation import narrowed
-from conformance.oracles.directional import WIDE, wide
+from conformance.oracles.directional import WIDE, wide, widest
 from conformance.oracles.frozen import frozen
 from conformance.oracles.pairs import flat, gaussian
 from conformance.oracles.torch_autograd import SPREADS, scale, spread
@@ -84,9 +84,9 @@ class Context:
     def witness(self) -> Engine:
         """Another engine, which tells at which call the engine's derivatives part from its own.
 
-        The reference; refgrad where the engine is its own reference.
+        The reference; refgrad where that has the engine's own rules.
         """
-        if self.engine.name != self.reference.name:
+        if self.independent:
             return self.reference
         from conformance import engines
 
@@ -107,7 +107,6 @@ class Case:
         self.engine = context.engine
         self.reference = context.reference
         self.settings = context.settings
-        self.witness = context.witness
         self.beside = False  # whether it is another case at values nearby
         self.mutated: tuple[str, ...] = ()  # the values that the engine's backward pass changed
 
@@ -221,6 +220,13 @@ class Case:
     def reference_vjp(self) -> Vjp:
         """The reference's gradients; raises ReferenceFailed."""
         return self._drawn[1]
+
+    @cached_property
+    def witness(self) -> Engine:
+        """That of the context; of what it lacks, the engine's own rules on another device."""
+        own = self.context.witness
+        elsewhere = self.engine.name != self.reference.name
+        return self.reference if elsewhere and own.missing(self.program) else own
 
     @cached_property
     def engine_vjp(self) -> Vjp:
@@ -341,6 +347,14 @@ class Case:
         natural = dict.fromkeys(base, largest)  # of an output whose terms cancel to exactly 0
         rng = self.rng("value spread")
         return spread(outputs, self.program, self.values, base, rng, natural)
+
+    @cached_property
+    def unwidened(self) -> bool:
+        """Whether a user's function has less than float64 to be differentiated in numerically."""
+        if all(call.opaque is None for call in self.program.calls):
+            return False
+        program, _ = widest(self.reference, *self.numerical)
+        return any(i.dtype in WIDE for i in program.leaves)
 
     @cached_property
     def outputs_narrowed(self) -> tuple[Array, ...]:

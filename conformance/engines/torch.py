@@ -19,6 +19,8 @@ from conformance.program import Array, Call, Program, Values, layout
 
 _MISSING = re.compile(  # a derivative, or a kernel of a device
     r"derivative for aten::\w+ is not implemented|is not supported on CUDA|to be on cpu, but"
+    r"|Batching rule not implemented for aten::\w+\. We could not generate a fallback"
+    r"|This backward function was compiled with non-empty donated buffers"  # by torch.compile
     r"|Nested forward mode AD is not supported"
     r"|flat_bdims must not be None"  # of a jvp that is not there, under vmap
     r"|in torch\._foreach_norm: Trying to set a forward gradient that has a different size"
@@ -195,6 +197,19 @@ def unrounded() -> Iterator[None]:
     finally:
         torch.set_float32_matmul_precision(before[0])
         torch._C._set_cudnn_allow_tf32(before[1])
+
+
+def settle(device: str) -> None:
+    """Wait for what a device still does: raises DeviceLost where that has failed for good.
+
+    Errors of its kernels come late: without, the next sample is blamed, or one that only draws.
+    """
+    if device == "cpu" or not torch.accelerator.is_available():
+        return
+    try:
+        torch.accelerator.synchronize()
+    except torch.AcceleratorError as error:
+        raise DeviceLost(str(error)) from error
 
 
 def function_of(call: Call) -> type[torch.autograd.Function] | None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from conformance.engines.base import ALL, Engine
 from conformance.errors import EngineError, ProgramError, Unsupported
-from conformance.oracles.directional import wide
+from conformance.oracles.directional import widest
 from conformance.oracles.pairs import flat
 from conformance.oracles.torch_autograd import DRAWS, SPREADS, perturbed
 from conformance.program import Array, Call, Program, Ref, Values, map_refs, refs
@@ -108,7 +108,7 @@ def narrowed(
     most: dict[str, float] = {}
     for draw in range(1 + DRAWS):
         near = perturbed(program, values, rng) if draw else values
-        widened, wide_values = wide(program, near)
+        widened, wide_values = widest(engine, program, near)
         if widened is program:
             return {}
         try:

@@ -15,6 +15,7 @@ from conformance.oracles import complex_step
 from conformance.oracles.estimate import Estimate, Kink
 from conformance.oracles.pairs import contracted, flat
 from conformance.oracles.stencil import EPS, Candidate, Function, Ladder, derivative
+from conformance.oracles.torch_autograd import scale
 from conformance.program import (
     Array,
     Input,
@@ -31,6 +32,7 @@ SCALE = 1.0  # a direction is in proportion to the values, so its parameter's sc
 NOTHING = 1e-9  # a bound below this part of the function itself is that of a zero derivative
 SECANTS = (1e-4, 1e-8, 1e-12)  # steps whose secants show an infinite slope,
 STEEPER = 10.0  # each so many times as steep as the one before
+ANOTHER = 0.01  # of an output's scale: a user's function that is off by more is another
 EXACT = 1e-13  # the complex step's error beside the sum of its absolute terms
 WIDE = {
     "float32": "float64",
@@ -112,7 +114,7 @@ def by_stencil(
     candidate: Candidate | None = None,
 ) -> Opinion:
     """By differences of an engine's forward, in float64 where the Program runs in it."""
-    program, values = _widest(engine, program, values)
+    program, values = widest(engine, program, values)
     along, weights = _outputs(engine, program, values, cotangents, tangents)
     eps = _coarsest(program)
     estimate = derivative(
@@ -132,7 +134,7 @@ def steepens(
 
     Its secants on one side grow without end as they shorten.
     """
-    program, values = _widest(engine, program, values)
+    program, values = widest(engine, program, values)
     along, weights = _outputs(engine, program, values, cotangents, tangents)
     center = along(0.0)
     rounding = 64 * _coarsest(program) * float(np.abs(center) @ np.abs(weights))
@@ -184,7 +186,7 @@ def of_gradient(
 
     In float64, where the Program runs in it.
     """
-    program, values = _widest(engine, program, values)
+    program, values = widest(engine, program, values)
     names = [i.name for i in program.leaves]
     weights = np.concatenate([flat(onto[n]) for n in names] or [np.zeros(0)])
 
@@ -281,12 +283,29 @@ def _coarsest(program: Program) -> float:
     return max([*seen, *(_COARSE[c.through] for c in program.calls if c.through), EPS])
 
 
-def _widest(engine: Engine, program: Program, values: Values) -> tuple[Program, Values]:
+def widest(engine: Engine, program: Program, values: Values) -> tuple[Program, Values]:
+    """The Program in float64, where the engine runs it there and it is the same function.
+
+    A user's kernel may be for one dtype alone, and numbers drawn in another are others.
+    """
     widened, wide_values = wide(program, values)
     if widened is program:
         return program, values
     try:
-        engine.run(widened, wide_values)
+        found = engine.run(widened, wide_values).outputs
     except (EngineError, Unsupported, ProgramError):
         return program, values
+    own = any(call.opaque is not None for call in program.calls)
+    if own and apart(engine.run(program, values).outputs, found) > ANOTHER:
+        return program, values
     return widened, wide_values
+
+
+def apart(narrow: Sequence[Array], right: Sequence[Array]) -> float:
+    """How far outputs in less precision are off beside their scale; inf where one is not finite."""
+    most = 0.0
+    for a, b in zip(narrow, right, strict=True):
+        if a.shape == b.shape and np.isfinite(b).all() and scale(b):
+            gap = float(np.abs(flat(a) - flat(b)).max(initial=0.0))
+            most = max(most, gap / scale(b) if np.isfinite(gap) else np.inf)
+    return most

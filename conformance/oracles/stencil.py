@@ -23,7 +23,9 @@ from conformance.oracles.estimate import Array, Estimate, Kink
 Function = Callable[[float], Array]
 
 FACTOR = 10.0  # bound over estimated error: 3 leaves some 5 % of the errors outside
-POOR = 1e-7  # a bound above this part of the derivative's scale is looked at from both sides
+POOR = 1e-7  # a bound above this part of the derivative's scale is looked at from both sides,
+COARSELY = 1e4  # or above so many epsilons of a dtype with few digits,
+POOREST = 1e-3  # but no more than this
 NOISE = 1e-4  # wiggles below this part of the largest value may be noise, above it are the function
 EPS = float(np.finfo(float).eps)
 ROUNDING = 0.25  # epsilons of a value: so much of it may be rounding that no difference shows
@@ -192,6 +194,7 @@ class _Scan:
         eps: float,
     ) -> None:
         self.f, self.at, self.ladder, self.rounding = f, at, ladder, ROUNDING * eps
+        self.poor = max(POOR, min(COARSELY * eps, POOREST))
         # where f rounds to less than double, steps are this many times the argument's own
         self.nearest = 0.0 if eps <= EPS else 32 * eps * (abs(at) or abs(scale))
         self.first = max(abs(at), abs(scale), np.finfo(float).tiny) * ladder.first
@@ -246,7 +249,7 @@ class _Scan:
     def good(self, estimate: Estimate) -> bool:
         """Whether every bound is small beside the derivative or beside f over the first step."""
         typical = np.maximum(np.abs(estimate.value), self.size / (self.first / self.ladder.first))
-        return bool((estimate.bound <= POOR * typical).all())
+        return bool((estimate.bound <= self.poor * typical).all())
 
     def jumps(self, right: Estimate, left: Estimate) -> bool:
         """Whether f's limits from the two sides differ from each other or from f itself."""

@@ -26,6 +26,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflat
 
 from conformance.errors import CaptureError, Unsupported, UsageError
 from conformance.program import OPAQUE, Call, Input, Program, Ref, Values
+from conformance.sources import randomness
 from conformance.sources.captured import module_of
 from conformance.sources.recorder import by_field, device_of
 from conformance.sources.stops import Stops
@@ -410,10 +411,7 @@ def _with_state(state: list[_State]) -> Iterator[None]:
 
 
 class _Randomness:
-    """Where random numbers come from, as it is now: torch, NumPy, Python, and given generators.
-
-    Those of an accelerator in use are among the given ones.
-    """
+    """Where random numbers come from, as it is now: NumPy, Python, and generators of torch."""
 
     def __init__(self, generators: Sequence[torch.Generator]) -> None:
         self.generators = generators
@@ -422,13 +420,12 @@ class _Randomness:
 
     def _now(self) -> tuple[Any, ...]:
         own = tuple(g.get_state() for g in self.generators)
-        return (torch.get_rng_state(), np.random.get_state(), random.getstate(), *own)
+        return (np.random.get_state(), random.getstate(), *own)
 
     def _set(self, states: tuple[Any, ...]) -> None:
-        torch.set_rng_state(states[0])
-        np.random.set_state(states[1])
-        random.setstate(states[2])
-        for generator, state in zip(self.generators, states[3:], strict=True):
+        np.random.set_state(states[0])
+        random.setstate(states[1])
+        for generator, state in zip(self.generators, states[2:], strict=True):
             generator.set_state(state)
 
     @contextmanager
@@ -449,16 +446,16 @@ class _Randomness:
 
 def _alike(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
     """Whether generators are in the same states."""
-    (_, keys, at, *_), (_, other_keys, other_at, *_) = a[1], b[1]
-    same = a[2] == b[2] and at == other_at and np.array_equal(keys, other_keys)
-    return same and all(torch.equal(a[n], b[n]) for n in (0, *range(3, len(a))))
+    (_, keys, at, *_), (_, other_keys, other_at, *_) = a[0], b[0]
+    same = a[1] == b[1] and at == other_at and np.array_equal(keys, other_keys)
+    return same and all(torch.equal(a[n], b[n]) for n in range(2, len(a)))
 
 
 def _generators(tree: tuple[list[Any], tuple[_Holder, ...]]) -> list[torch.Generator]:
     arguments, holders = tree
     held = [leaf for holder in holders for leaf in _leaves(holder.value)]
     given = [leaf for leaf in (*arguments, *held) if isinstance(leaf, torch.Generator)]
-    return given + (list(torch.cuda.default_generators) if torch.cuda.is_initialized() else [])
+    return [*randomness.generators(), *given]
 
 
 def _leaves(value: Any) -> list[Any]:

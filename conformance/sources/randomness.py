@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,16 +40,54 @@ class Drawn:
     kwargs: dict[str, Any] = field(default_factory=dict)
 
 
+def generators() -> tuple[torch.Generator, ...]:
+    """Those that a call may draw from unasked: torch's own, and a GPU's where it is in use."""
+    there = torch.cuda.default_generators if torch.cuda.is_initialized() else ()
+    return (torch.default_generator, *there)
+
+
+@dataclass(frozen=True)
+class State:
+    """Of these generators."""
+
+    generators: tuple[torch.Generator, ...]
+    states: tuple[torch.Tensor, ...]
+
+    @classmethod
+    def now(cls) -> State:
+        """As they are."""
+        found = generators()
+        return cls(found, tuple(g.get_state() for g in found))
+
+    @property
+    def left(self) -> bool:
+        """Whether any has been drawn from since."""
+        pairs = zip(self.generators, self.states, strict=True)
+        return any(not torch.equal(g.get_state(), s) for g, s in pairs)
+
+    @contextmanager
+    def again(self) -> Iterator[None]:
+        """Draw from here once more, and leave the generators as they were found."""
+        found = [g.get_state() for g in self.generators]
+        try:
+            for generator, state in zip(self.generators, self.states, strict=True):
+                generator.set_state(state)
+            yield
+        finally:
+            for generator, state in zip(self.generators, found, strict=True):
+                generator.set_state(state)
+
+
 def explain(
     target: str,
-    state: torch.Tensor,
+    state: State,
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
     result: Any,
 ) -> Drawn | None:
     """How a random call's result follows from its arguments and the numbers that it drew.
 
-    `state` is the generator's state before the call. None: it does not depend on an argument
+    `state` is that of before the call. None: it does not depend on an argument
     differentiably. Raises CaptureError where the drawn numbers cannot be told apart.
     """
     name = target.rpartition(".")[2]
@@ -60,34 +99,20 @@ def explain(
     if target in _MASKED and isinstance(result, torch.Tensor) and not _in_place(args, kwargs):
         x = args[0] if args else kwargs["input"]
         rest = {key: value for key, value in kwargs.items() if key != "input"}
-        with _again(state), torch.no_grad():
+        with state.again(), torch.no_grad():
             mask = _MASKED[target](torch.ones_like(x), *args[1:], **rest)
         return Drawn("torch.mul", (x, mask))
     if target in _POOLED:
         x = args[0] if args else kwargs["input"]
         batch = x.shape[0] if x.dim() == _POOLED[target] + 2 else 1
-        with _again(state):
+        with state.again():
             channels = x.shape[-1 - _POOLED[target]]
-            samples = torch.rand(batch, channels, _POOLED[target], dtype=x.dtype)
+            samples = torch.rand(batch, channels, _POOLED[target], dtype=x.dtype, device=x.device)
         return Drawn(target, args, {**kwargs, "_random_samples": samples})
     raise CaptureError(
         f"random: {target} draws numbers inside, which cannot be recorded; "
         "use eval mode, or a dropout of 0"
     )
-
-
-class _again:
-    """Draw from `state` once more, and leave the generator as it was found."""
-
-    def __init__(self, state: torch.Tensor) -> None:
-        self.state = state
-
-    def __enter__(self) -> None:
-        self.now = torch.random.get_rng_state()
-        torch.random.set_rng_state(self.state)
-
-    def __exit__(self, *_: object) -> None:
-        torch.random.set_rng_state(self.now)
 
 
 def _in_place(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:

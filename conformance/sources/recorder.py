@@ -181,16 +181,14 @@ class Recorder(TorchFunctionMode):
         for tensor in given:
             self._ref(tensor, where)
         grad = torch.is_grad_enabled()
-        before, there = torch.random.get_rng_state(), _states(self.device)
+        before = randomness.State.now()
         result = func(*args, **kwargs)
         call = Call("", where, (), {}, grad)
         if not _has_tensor(result) and not call.in_place:
             return result
-        if any(not torch.equal(a, b) for a, b in zip(there, _states(self.device), strict=True)):
-            raise CaptureError(f"{where} draws random numbers on {self.device}")
         if moves and result is args[0]:
             return result
-        if not torch.equal(before, torch.random.get_rng_state()):
+        if before.left:
             return self._random(where, before, canonical_args, canonical_kwargs, result)
         if target is None:
             if isinstance(func, torch._ops.OpOverload | torch._ops.OpOverloadPacket):
@@ -238,7 +236,7 @@ class Recorder(TorchFunctionMode):
     def _random(
         self,
         target: str,
-        state: torch.Tensor,
+        state: randomness.State,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         result: Any,
@@ -399,14 +397,6 @@ def _unholdable(tensor: torch.Tensor) -> str | None:
     if tensor.is_quantized or tensor.device.type == "meta":
         return f"a Program holds plain tensors, not {tensor.dtype} on {tensor.device}"
     return None
-
-
-def _states(device: str) -> list[torch.Tensor]:
-    """Of the accelerator's random generators."""
-    if device == "cpu":
-        return []
-    generators = getattr(torch.get_device_module(device), "default_generators", ())
-    return [g.get_state() for g in generators]
 
 
 def _with_storage(

@@ -98,5 +98,6 @@ def test_convolutions_and_recurrences_of_cudnn_pass() -> None:
     image = torch.randn(2, 3, 6, 6, device="cuda", requires_grad=True)
     assert not check_gradients(torch.nn.Conv2d(3, 4, 3).cuda(), image).failed
     sequence = torch.randn(4, 2, 3, device="cuda", requires_grad=True)
-    assert not check_gradients(torch.nn.LSTM(3, 5).cuda(), sequence).failed
+    report = check_gradients(torch.nn.LSTM(3, 5).cuda(), sequence)
+    assert not report.failed, report
     assert TorchEngine("cuda").describe().devices == ("cpu", "cuda")

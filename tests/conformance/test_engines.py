@@ -19,6 +19,7 @@ from conformance.engines.variants import Recording
 from conformance.errors import DeviceLost, EngineError, ProgramError, Unsupported, UsageError
 from conformance.program import Call, Input, Program, Ref, Symbol, layout
 from conformance.settings import Settings
+from conformance.sources.base import Sample
 from tests.fakes.device_array import stand_in
 
 torch = pytest.importorskip("torch")
@@ -300,7 +301,11 @@ def test_the_reference_has_the_same_rules_on_another_device() -> None:
     here, there = TorchEngine(), TorchEngine(ELSEWHERE)
     context = checks.context_for(Settings(engine="torch"), there, here)
     assert not context.independent
-    assert context.witness is here
+    assert context.witness.name == "refgrad"
+    for target, witness in (("torch.sin", context.witness), ("torch.no_such_op", here)):
+        call = Call("v0", target, (Ref("x0"),))
+        program = Program((Input.of("x0", X),), (call,), Ref("v0"))
+        assert context.case(Sample(target, program, {"x0": X}), "given").witness is witness
     assert checks.context_for(Settings(), RefgradEngine(), here).independent
 
 
