@@ -30,6 +30,7 @@ from conformance.sources.base import Sample
 
 T = TypeVar("T")
 
+ALONE = 1e-3  # of its terms' sum: more no stencil knows of a function of float32 alone
 VANISHING = 64.0  # epsilons of outputs over values: a gradient below is rounding, or tiny
 MODEL_CALLS = 50  # a Program of more calls is a model: its rounding adds up
 ERROR_LENGTH = 2000
@@ -348,8 +349,12 @@ class Case:
         rng = self.rng("value spread")
         return spread(outputs, self.program, self.values, base, rng, natural)
 
+    def poor(self, usual: float) -> float:
+        """The part of the terms' sum above which a stencil's bound decides nothing."""
+        return max(usual, ALONE) if self._unwidened else usual
+
     @cached_property
-    def unwidened(self) -> bool:
+    def _unwidened(self) -> bool:
         """Whether a user's function has less than float64 to be differentiated in numerically."""
         if all(call.opaque is None for call in self.program.calls):
             return False

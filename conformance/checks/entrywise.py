@@ -27,8 +27,7 @@ SAMPLED = 1000  # those that a look at a few of all entries may take
 FIRST = 8  # entries: where most of them are wrong, a search would end with too many
 DIGIT = 10.0  # slacks: a bound of so many settles that a gradient is right
 POOR = 1e-5  # a bound above this part of the terms' sum decides nothing,
-COARSE = 4.0  # nor one above so many tolerances, where these are more,
-ALONE = 1e-3  # nor above this of a function of float32 alone, of which no stencil knows more
+COARSE = 4.0  # nor one above so many tolerances, where these are more
 NEIGHBOURS = 24  # points about a kink whose slopes are taken
 NEARBY = 1e-7  # of the values: how far they are
 SMOOTH = 1e-5  # of a slope: what it changes by so near where there is no kink
@@ -62,8 +61,7 @@ class Entrywise:
     @property
     def poor(self) -> float:
         """A bound above this part of the terms' sum decides nothing."""
-        alone = ALONE if self.case.unwidened else 0.0
-        return max(POOR, COARSE * self.case.relative(self.case.coarsest), alone)
+        return max(self.case.poor(POOR), COARSE * self.case.relative(self.case.coarsest))
 
     def candidate(self, value: float, size: float, tangents: Mapping[str, Array]) -> Candidate:
         """That a derivative is this, the sum of terms of that size; see `Candidate`."""

@@ -168,7 +168,7 @@ class SecondOrderCheck:
             return Finding("passed", evidence | {"diagnosis": "kink"})
         error = abs(ours - opinion.value)
         if error <= opinion.bound + slack:
-            if opinion.decides(size, POOR):
+            if opinion.decides(size, case.poor(POOR)):
                 return Finding("passed", evidence)
             why = opinion.reason or f"the bound is {opinion.bound:.1e} of {size:.1e}"
             return Finding("inconclusive", evidence | {"reason": why})
