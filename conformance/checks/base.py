@@ -7,7 +7,7 @@ import math
 import time
 import traceback
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
@@ -19,7 +19,7 @@ from conformance.checks.second import SecondOrder
 from conformance.engines.base import Engine, Run, Vjp
 from conformance.errors import DeviceLost, EngineError, ProgramError, Unsupported
 from conformance.oracles.cancellation import narrowed
-from conformance.oracles.directional import WIDE, wide, widest
+from conformance.oracles.directional import WIDE, moved, wide, widest
 from conformance.oracles.frozen import frozen
 from conformance.oracles.pairs import flat, gaussian
 from conformance.oracles.torch_autograd import SPREADS, scale, spread
@@ -30,6 +30,7 @@ from conformance.sources.base import Sample
 
 T = TypeVar("T")
 
+STEPS = (1e-3, -1e-3, 1e-2)  # of the values: where a function that is constant is looked at
 ALONE = 1e-3  # of its terms' sum: more no stencil knows of a function of float32 alone
 VANISHING = 64.0  # epsilons of outputs over values: a gradient below is rounding, or tiny
 MODEL_CALLS = 50  # a Program of more calls is a model: its rounding adds up
@@ -348,6 +349,31 @@ class Case:
         natural = dict.fromkeys(base, largest)  # of an output whose terms cancel to exactly 0
         rng = self.rng("value spread")
         return spread(outputs, self.program, self.values, base, rng, natural)
+
+    def hidden(
+        self, cotangents: Sequence[Array | None], tangents: Mapping[str, Array], size: float
+    ) -> float:
+        """What terms of order 1 hide of a derivative, where the function is constant beside them.
+
+        The logarithm of 1 + exp(-50) is 0, near by and far, and its derivative is not. Nothing of
+        what is larger, or where the function changes along the direction by as much as a bit.
+        """
+        weights = sum(float(np.abs(c).sum()) for c in cotangents if c is not None)
+        least = float(np.finfo(self.coarsest).eps) * weights
+        return least if size <= least and self._constant(tangents) else 0.0
+
+    def _constant(self, tangents: Mapping[str, Array]) -> bool:
+        """Whether the reference's outputs are the same to the bit at steps along a direction."""
+        here = self.reference_run.outputs
+        for step in STEPS:
+            try:
+                near = moved(self.program, self.values, tangents, step)
+                outputs = self.reference.run(self.program, near).outputs
+            except (EngineError, Unsupported):
+                return False
+            if not all(map(np.array_equal, here, outputs)):
+                return False
+        return True
 
     def poor(self, usual: float) -> float:
         """The part of the terms' sum above which a stencil's bound decides nothing."""

@@ -198,6 +198,10 @@ class ForwardCheck:
         allowed = allowance(case, tangents, gap, total)
         if gap <= allowed:
             return Finding("passed", evidence)
+        hidden = case.hidden(case.cotangents, tangents, max(abs(forward), abs(backward)))
+        if gap <= hidden:
+            ruling = arbitration.cancelled(gap, hidden)
+            return Finding("precision", evidence | ruling.evidence())
         opinions = arbitration.opinions_on(case, case.steady_cotangents, wide)
         ruling = arbitration.decide(forward, backward, opinions, "the backward pass")
         said: dict[str, Any] = {

@@ -328,7 +328,8 @@ class _Judged:
                 why = opinion.reason or f"the bound is {opinion.bound:.1e} of {size:.1e}"
                 return Finding("inconclusive", evidence | {"reason": why})
         contradict = exact is not None and not exact.ties and _contradict(exact, opinion, slack)
-        if contradict and not opinion.constant:
+        largest = max(abs(ours), abs(opinion.value), abs(exact.value) if exact else 0.0)
+        if contradict and not self.case.hidden(self.cotangents, tangents, largest):
             why = "the complex step and the stencil contradict each other"
             both = {"oracles": {o.oracle: o.value for o in (exact, opinion) if o is not None}}
             return Finding("inconclusive", evidence | both | {"reason": why})
@@ -433,20 +434,16 @@ class _Judged:
         return total
 
     def _vanishing(self, tangents: dict[str, Array], ours: float, opinion: Opinion) -> float:
-        """What rounding leaves of terms as large as outputs over values; 0 beside larger values.
-
-        A function that is constant to the last bit may have lost its change to terms of order 1, as
-        the logarithm of 1 + exp(-50) has.
-        """
+        """What rounding leaves of terms as large as outputs over values; 0 beside larger values."""
         natural = self.case.natural
         total = sum(
             VANISHING * float(np.finfo(self.case.values[n].dtype).eps) * natural[n] * scale(t)
             for n, t in tangents.items()
         )
-        if opinion.constant:
-            weights = sum(float(np.abs(c).sum()) for c in self.cotangents if c is not None)
-            total = max(total, float(np.finfo(self.case.coarsest).eps) * weights)
-        return total if max(abs(ours), abs(opinion.value)) <= total else 0.0
+        largest = max(abs(ours), abs(opinion.value))
+        if largest <= total:
+            return total
+        return self.case.hidden(self.cotangents, tangents, largest)
 
     def _both_wrong(self, opinion: Opinion) -> dict[str, Any]:
         """Engine and reference agree and are wrong: which leaf, which entries, and how."""

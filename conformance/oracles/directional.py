@@ -72,11 +72,6 @@ class Opinion:
         there = self.kink is None and not self.reason and bool(np.isfinite(self.value))
         return there and self.decides(abs(self.value), poor)
 
-    @property
-    def constant(self) -> bool:
-        """Whether the function does not change, to the last bit."""
-        return self.value == self.bound == 0.0
-
     def decides(self, size: float, poor: float) -> bool:
         """Whether the bound is small beside `size` (the terms' sum) or beside the function."""
         return self.bound <= max(poor * max(size, abs(self.value)), NOTHING * self.typical)

@@ -270,11 +270,13 @@ def test_what_cancels_is_rounding_in_both_modes_and_in_every_invariant() -> None
         assert not report.failed or report.verdict.startswith("numerical is inconclusive"), report
 
 
-def test_what_certainty_leaves_of_terms_of_order_one_is_rounding() -> None:
-    x = torch.tensor([[70.0, 3.0, -5.0, 1.0]], dtype=torch.float64, requires_grad=True)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_what_certainty_leaves_of_terms_of_order_one_is_rounding(dtype: torch.dtype) -> None:
+    x = torch.tensor([[70.0, 3.0, -5.0, 1.0]], dtype=dtype, requires_grad=True)
     report = check_gradients(
         lambda x: torch.nn.functional.cross_entropy(x, torch.tensor([0])), x, order=2
     )
+    assert not report.failed and not report.inconclusive, report
     assert {r.outcome for r in report.results if r.check == "rr"} == {"passed"}
 
 
