@@ -29,6 +29,7 @@ from conformance.errors import ConformanceError
 from conformance.program import Array, Program, Values, refs
 from conformance.question import Question, comparison
 from conformance.reduce import Witness, alone, alone_and_wide, reduce
+from conformance.script import binding, runs
 
 if TYPE_CHECKING:
     from conformance.checks.base import Case, Check, Finding
@@ -40,7 +41,6 @@ ENOUGH = 1.2  # of CPU time, after which the smallest so far is taken
 SCRIPT_SECONDS = 60.0  # for a script: on a busy machine importing torch alone takes long
 WITNESSED = 64  # an input of more elements is not put into the journal
 PRINTED = 2000  # characters of what a script printed that are kept
-_IMPORTS = {"refgrad": "import refgrad as torch", "torch": "import torch"}
 
 
 def explain(case: Case, check: Check, finding: Finding) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def explain(case: Case, check: Check, finding: Finding) -> dict[str, Any]:
     if text is None:
         return repro | {"script": small.script()}
     repro["script"] = text
-    if case.engine.name in _IMPORTS:
+    if runs(case.engine.name):
         code, printed = run(text)
         repro |= {"verified": code == 1, "printed": printed, "exit": code}
     return repro
@@ -204,9 +204,9 @@ def _script(case: Case, check: str, finding: Finding) -> str | None:
     wrong, right = case.engine, case.reference
     if str(finding.evidence.get("verdict")).startswith("reference wrong"):
         wrong, right = right, wrong
-    if right.name == wrong.name and not (second_opinion := RefgradEngine()).missing(program):
+    if not case.context.independent and not (second_opinion := RefgradEngine()).missing(program):
         right = second_opinion
-    engine_import = _IMPORTS.get(wrong.name, "import torch  # put the engine's import here")
+    engine_import = binding(wrong.name)
     outputs = right.run(program, values).outputs
     if len(outputs) != len(list(refs(program.outputs))):
         return None

@@ -161,7 +161,8 @@ def comparison(
         "wrong = 0",
         "for name, right in expected.items():",
         "    y = found[name]  # None is zero",
-        f"    ours = numpy.zeros_like(right) if y is None else y.detach().clone(){whole}.numpy()",
+        "    ours = numpy.zeros_like(right) if y is None else "
+        f"y.detach().clone(){whole}.cpu().numpy()",
         "    print(name, 'is', ours, 'and should be', right)",
         "    wrong |= ours.shape != numpy.shape(right) or not numpy.allclose(",
         f"        ours, right, rtol=0, atol={tolerance:.1g}, equal_nan=True)",
@@ -185,7 +186,7 @@ def _array(y: Array, helpers: set[str]) -> str:
     """An expression that makes the array, or the lists that are one."""
     if y.size <= script.LITERAL:
         return script.expression(y.tolist())
-    return f"{script.tensor(y, y.dtype.name, None, helpers)}.numpy()"
+    return f"{script.tensor(y, y.dtype.name, None, helpers)}.cpu().numpy()"
 
 
 def _dict(expressions: list[str]) -> str:

@@ -28,9 +28,25 @@ LITERAL = 64  # elements of an array that is written out
 UNPACK = [
     "def unpack(text, dtype, shape):",
     "    data = zlib.decompress(base64.b85decode(text))",
-    "    return torch.from_numpy(numpy.frombuffer(data, dtype).reshape(shape).copy())",
+    "    return torch.tensor(numpy.frombuffer(data, dtype).reshape(shape))",
     "",
 ]
+
+
+_BINDINGS = {"refgrad": "import refgrad as torch", "torch": "import torch"}
+
+
+def binding(engine: str) -> str:
+    """What binds the name torch to the engine of that name, and a device to what is made by it."""
+    name, _, device = engine.partition(" on ")
+    found = _BINDINGS[name] if runs(engine) else "import torch  # put the engine's import here"
+    return f"{found}\ntorch.set_default_device({device!r})" if runs(engine) and device else found
+
+
+def runs(engine: str) -> bool:
+    """Whether a script can be of that engine: torch anywhere, refgrad on the CPU."""
+    name, _, device = engine.partition(" on ")
+    return name == "torch" or (name == "refgrad" and not device)
 
 
 def listing(program: Program) -> str:
@@ -171,7 +187,7 @@ def tensor(array: Array, dtype: str, key: str | None, helpers: set[str]) -> str:
     helpers.add("numpy")
     if key is not None:
         helpers.add("file")
-        return f"torch.from_numpy(values[{key!r}]){cast}"
+        return f"torch.tensor(values[{key!r}]){cast}"
     helpers.update(("base64", "zlib"))
     packed = base64.b85encode(zlib.compress(np.ascontiguousarray(array).tobytes(), 9)).decode()
     return f"unpack({packed!r}, {array.dtype.name!r}, {array.shape}){cast}"

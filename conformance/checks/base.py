@@ -25,6 +25,7 @@ from conformance.oracles.pairs import flat, gaussian
 from conformance.oracles.torch_autograd import SPREADS, scale, spread
 from conformance.program import Array, Input, Program, Values
 from conformance.results import Result, case_id
+from conformance.script import binding
 from conformance.settings import Settings
 from conformance.sources.base import Sample
 
@@ -457,7 +458,6 @@ class Case:
         entries = sum(v.size for v in self.values.values())
         if entries > SCRIPT_ENTRIES:
             return f"# {entries} values are too many for a script; save the Program instead\n"
-        refgrad = self.engine.name == "refgrad"
         expect: dict[str, Array] = {}
         cotangents = None
         try:
@@ -469,7 +469,7 @@ class Case:
             pass  # the script then prints what it gets
         return self.program.script(
             self.values,
-            engine_import="import refgrad as torch" if refgrad else "import torch",
+            engine_import=binding(self.engine.name),
             cotangents=cotangents,
             expect=expect or None,
         )

@@ -6,7 +6,6 @@ from conformance import script
 from conformance.checks.base import Case
 from conformance.program import refs
 
-_IMPORTS = {"refgrad": "import refgrad as torch", "torch": "import torch"}
 _TOLERANCE = "1e-11"  # of the largest entry
 
 # What `found` is, given `run` (leaves to outputs), `leaves`, `weights` (a cotangent an output), and
@@ -189,7 +188,7 @@ def written(name: str, case: Case) -> str | None:
     )
     lines = [
         *("import sys", "", "import numpy"),
-        _IMPORTS.get(case.engine.name, "import torch  # put the engine's import here"),
+        script.binding(case.engine.name),
         *("", *made),
         f"def run({leaves}):",
         *(f"    {line}" for line in script.call_lines(program.calls)),
@@ -201,7 +200,7 @@ def written(name: str, case: Case) -> str | None:
         *body,
         "wrong = 0",
         "for left, right in zip(found, expected):",
-        "    left, right = (numpy.zeros(()) if g is None else g.detach().numpy() "
+        "    left, right = (numpy.zeros(()) if g is None else g.detach().cpu().numpy() "
         "for g in (left, right))",
         "    print(left, 'should be', right)",
         f"    wrong |= not numpy.allclose(left, right, 0, {tolerance}, equal_nan=True)",

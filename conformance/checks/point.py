@@ -13,6 +13,7 @@ from conformance.explain import run
 from conformance.oracles.exact import Slopes
 from conformance.program import Array, Input, Program
 from conformance.question import Question, comparison
+from conformance.script import binding, runs
 
 
 @dataclass(frozen=True)
@@ -80,17 +81,17 @@ class Point:
         dtype = case.reference_run.outputs[0].dtype
         kind = "vjp" if len(self.along) == 1 else "rr"
         expected, tolerance = self._expected()
-        script = comparison(
+        text = comparison(
             Question(kind, [np.ones((), dtype)], tangents),
             program,
             values,
             {self.along[-1]: np.array(expected)},
-            "import refgrad as torch" if case.engine.name == "refgrad" else "import torch",
+            binding(case.engine.name),
             tolerance,
         )
-        repro: dict[str, Any] = {"program": str(program), "script": script, "verified": False}
-        if verify and script is not None and case.engine.name in ("torch", "refgrad"):
-            code, printed = run(script)
+        repro: dict[str, Any] = {"program": str(program), "script": text, "verified": False}
+        if verify and text is not None and runs(case.engine.name):
+            code, printed = run(text)
             repro |= {"verified": code == 1, "printed": printed, "exit": code}
         return repro
 

@@ -16,12 +16,14 @@ from conformance.errors import EngineError
 from conformance.explain import explain, in_child, run
 from conformance.program import Array, Call, Input, Program, Ref
 from conformance.question import Question, comparison
+from conformance.script import binding, runs
 from conformance.settings import Settings
 from conformance.sources import Sample
 from conformance.sources.generated import draw
 from conformance.sources.grammar import OPS
 from tests.conformance.wrong_rules import WrongRule
 
+BINDINGS = [binding(name) for name in ("torch", "refgrad", "torch on cpu:0")]
 X = np.array([0.5, -1.5])
 SINE = Program(
     (Input.of("x0", X, requires_grad=True),),
@@ -31,7 +33,7 @@ SINE = Program(
 ONES = [np.ones(2)]
 
 
-@pytest.mark.parametrize("engine", ["import torch", "import refgrad as torch"])
+@pytest.mark.parametrize("engine", BINDINGS)
 def test_a_script_exits_1_where_the_gradient_is_wrong_and_0_where_not(engine: str) -> None:
     for expected, code in ((np.cos(X), 0), (np.cos(X) + 1e-6, 1), (np.full(2, np.nan), 1)):
         text = comparison(Question("vjp", ONES), SINE, {"x0": X}, {"x0": expected}, engine)
@@ -51,7 +53,7 @@ def test_a_script_compares_outputs_too() -> None:
         assert run(text)[0] == code
 
 
-@pytest.mark.parametrize("engine", ["import torch", "import refgrad as torch"])
+@pytest.mark.parametrize("engine", BINDINGS)
 @pytest.mark.parametrize("kind", ["jvp", "rr", "fr", "rf", "ff"])
 def test_a_script_asks_by_the_route_of_its_check(kind: str, engine: str) -> None:
     t, u = np.array([1.0, -2.0]), np.array([0.5, 3.0])
@@ -112,6 +114,17 @@ def test_the_script_was_seen_to_fail_where_the_engine_can_be_imported(
     assert "import refgrad as torch" in repro["script"]
     assert repro["exit"] == 0  # refgrad is right, so the script says so
     assert not repro["verified"]
+
+
+def test_a_script_of_torch_on_a_device_makes_its_tensors_there() -> None:
+    assert binding("torch on cuda").splitlines() == [
+        "import torch",
+        "torch.set_default_device('cuda')",
+    ]
+    assert "put the engine's import here" in binding("refgrad on cuda")
+    assert [runs(n) for n in ("torch", "torch on cuda", "refgrad", "refgrad on cuda", "mine")] == [
+        True, True, True, False, False,
+    ]  # fmt: skip
 
 
 def test_a_child_that_crashes_raises_or_hangs_gives_nothing() -> None:
