@@ -115,10 +115,12 @@ class BlackBox:
 
         leaves, structure = self.arguments
         args, kwargs = tree_unflatten([replaced(leaf) for leaf in leaves], structure)
-        self._put(replaced)
+        outside = bool(self.modules or self.standing or self.state)  # of the arguments
+        if outside:
+            self._put(replaced)
         with self.randomness.again():
             outputs = by_field(self.fn(*args, **kwargs))
-        for output in _tensors(tree_leaves(outputs)):
+        for output in _tensors(tree_leaves(outputs)) if outside else ():
             if output.requires_grad:  # its backward pass finds what its forward pass found
                 output.register_hook(lambda _: self._put(replaced))
         return outputs
