@@ -24,24 +24,21 @@ from conformance.checks.compare import compare
 from conformance.checks.numerical import NOT_FINITE
 from conformance.engines.base import Engine
 from conformance.engines.torch import TorchEngine, unrounded
-from conformance.errors import CaptureError, EngineError, GradientMismatch, Unsupported, UsageError
-from conformance.oracles.directional import moved
-from conformance.oracles.frozen import frozen, held
+from conformance.errors import EngineError, GradientMismatch, Unsupported, UsageError
+from conformance.oracles.frozen import held
 from conformance.oracles.noise import writes
-from conformance.oracles.pairs import direction
 from conformance.program import Array, Program, Values
 from conformance.report.gradients import Report, summary
 from conformance.results import FAILING, Result
 from conformance.settings import Settings, user_checks
 from conformance.sources.base import Sample
-from conformance.sources.black_box import DRAWS, BlackBox
-from conformance.sources.captured import capture
+from conformance.sources.black_box import BlackBox
+from conformance.sources.function import as_program
 from conformance.specs import Spec
 from conformance.specs import tensors as drawn
 
 DIRECTIONS = 4
 SAMPLES = 8  # sets of inputs that are drawn from specs
-NUDGES = (1e-3, 1e-8)  # of the inputs: to show a value that left torch, as far as they are allowed
 SAME = 1e-4  # of the values: another sign differs by more
 COARSER = 20.0  # times the tolerance of float32: what kernels that approximate tanh are off by
 _UP_TO_SIGNS = frozenset(
@@ -65,10 +62,6 @@ _BLIND = ("invariants.negated_inputs", "invariants.negated_cotangents")
 _READS = (
     "the gradient has the wrong sign for what is lazily negated, as z.conj().imag is: its kernel "
     "reads memory as it lies, as all kernels in Triton do; call resolve_neg() before"
-)
-_UNLIKE = (
-    "judged as a black box: the captured calls do not follow the inputs as the function does "
-    "(a value left torch, or a branch depends on one)"
 )
 
 
@@ -237,23 +230,8 @@ def _check(
     whole: BlackBox, label: str, order: int, directions: int, seed: int, *, half: bool, rtol: float
 ) -> tuple[list[Result], list[str]]:
     """The results for one set of inputs, and what is to be said of them."""
-    name = _name(whole.fn)
-    boxed, own = False, TorchEngine(whole.device)
-    try:
-        captured = capture(whole.fn, whole.args, whole.kwargs, device=whole.device)
-        program, values, notes = captured.program, captured.values, captured.notes
-        box, box_values, said = whole.program(name)
-        unfit = "" if notes else _unfit(own, program, values, box, box_values)
-        if unfit:
-            program, values, notes, boxed = box, box_values, (unfit, *said), True
-        elif whole.randomness.drawn and DRAWS not in notes:
-            notes = (*notes, DRAWS)
-    except UsageError:
-        raise
-    except Exception as error:  # where it is the function's own, that raises it again
-        (program, values, said), boxed = whole.program(name), True
-        why = str(error) if isinstance(error, CaptureError) else checks.one_line(error)
-        notes = (f"judged as a black box, since it could not be captured: {why}", *said)
+    given = as_program(whole)
+    program, values, own = given.program, given.values, TorchEngine(whole.device)
     if not program.leaves:
         raise UsageError(
             "nothing to differentiate: no input requires grad; call requires_grad_() on one"
@@ -268,7 +246,7 @@ def _check(
     )  # fmt: skip
     engine = TorchEngine(whole.device)
     context = checks.context_for(settings, engine=engine, reference=reference)
-    sample = Sample(name, program, values, label)
+    sample = Sample(given.name, program, values, label)
     results = list(checks.check_sample(sample, context, USER))
     if context.independent:
         faults = [f"refgrad is wrong here: {r.evidence['verdict']}" for r in results if _spared(r)]
@@ -283,11 +261,11 @@ def _check(
             remarks.append(_READS)
         if any(r.check == "narrow" and r.outcome in ("passed", "precision") for r in results):
             results = [_less_exact(r) if _approximate(r) else r for r in results]
-    if boxed and whole.unseen:
+    if given.boxed and whole.unseen:
         results = [_unseen(r) if r.check == "vjp" and r.outcome == "passed" else r for r in results]
     remarks += [_BY_BACKWARD] if engine.accumulated else []
     remarks += [] if any(values[i.name].size for i in program.leaves) else [_EMPTY]
-    return results, [*notes, *remarks, *opinion, *_known(results, program)]
+    return results, [*given.notes, *remarks, *opinion, *_known(results, program)]
 
 
 def _reads_memory(result: Result, program: Program) -> bool:
@@ -324,37 +302,6 @@ def _passed(result: Result) -> Result:
 def _unseen(result: Result) -> Result:
     reason = "leaves that stand out of reach take part; their gradients were not checked"
     return replace(result, outcome="inconclusive", evidence={"reason": reason})
-
-
-def _unfit(own: Engine, program: Program, values: Values, box: Program, box_values: Values) -> str:
-    """Why the Program cannot stand for the function; nothing where it can."""
-    try:
-        frozen(own, program, values)
-    except Unsupported as error:  # of what is written without gradient
-        return f"judged as a black box, since for the captured calls {error.reason}"
-    except EngineError:  # which the checks then tell
-        pass
-    return "" if _alike(own, program, values, box, box_values) else _UNLIKE
-
-
-def _alike(own: Engine, program: Program, values: Values, box: Program, box_values: Values) -> bool:
-    """Whether the Program is the function beside the point too, as far as that can be compared."""
-    named = {i.name: i.shape for i in box.leaves}
-    if {i.name: i.shape for i in program.leaves} != named:
-        return True
-    step = direction(np.random.default_rng(0), program, values)
-    for nudge in NUDGES:
-        try:
-            ours, theirs = (
-                own.run(p, moved(p, v, step, nudge)).outputs
-                for p, v in ((program, values), (box, box_values))
-            )
-        except (EngineError, Unsupported):  # as of weights that have to sum to 1
-            continue
-        return len(ours) != len(theirs) or all(
-            compare(a, b, relative=1e-3 * nudge) is None for a, b in zip(ours, theirs, strict=True)
-        )
-    return True
 
 
 def _second_opinion(
@@ -440,13 +387,3 @@ def _same_values(own: Engine, other: Engine, program: Program, values: Values) -
         return True
     pairs = zip(ours, theirs, strict=False)
     return all(compare(a, b, relative=SAME) is None for a, b in pairs)
-
-
-def _name(fn: Any) -> str:
-    if isinstance(fn, torch.nn.Module):
-        return type(fn).__name__
-    owner = getattr(fn, "__self__", None)
-    if isinstance(owner, type) and issubclass(owner, torch.autograd.Function):
-        return owner.__name__
-    name = str(getattr(fn, "__name__", type(fn).__name__))
-    return "function" if name == "<lambda>" else name

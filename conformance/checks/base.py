@@ -36,7 +36,7 @@ ALONE = 1e-3  # of its terms' sum: more no stencil knows of a function of float3
 VANISHING = 64.0  # epsilons of outputs over values: a gradient below is rounding, or tiny
 MODEL_CALLS = 50  # a Program of more calls is a model: its rounding adds up
 ERROR_LENGTH = 2000
-USER = "user"  # the source of what is a user's own function, on an engine that is not in question
+USER = "user"  # the source of what is a user's own function, or how its name begins
 SIGMAS = 3.0  # deviations of a sum of independent errors that are allowed
 LAST_BITS = 100.0  # tolerances: two runs that differ by less differ by rounding alone
 SHRUNK = ("generated", "opinfo", "corpus")  # sources whose failures are shrunk
@@ -225,6 +225,12 @@ class Case:
         return self._drawn[1]
 
     @cached_property
+    def users(self) -> bool:
+        """Whether it is a function of the user's that is in question, and not the engine."""
+        engine = self.engine.name.partition(" on ")[0]
+        return self.source.partition(":")[0] == USER and engine == "torch"
+
+    @cached_property
     def witness(self) -> Engine:
         """That of the context; of what it lacks, the engine's own rules on another device."""
         own = self.context.witness
@@ -248,7 +254,7 @@ class Case:
         To rounding on a GPU, where additions come in any order, and of a user's function: LAPACK
         gives other last bits where memory is aligned in another way.
         """
-        exact = self.settings.device == "cpu" and self.source != USER
+        exact = self.settings.device == "cpu" and not self.users
         again = self.engine.vjp(self.program, self.values, self.cotangents).gradients
         for leaf in self.program.leaves:
             relative = 0.0 if exact else LAST_BITS * self.rounded(leaf.dtype)

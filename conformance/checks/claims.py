@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from conformance.checks.base import USER, Case
+from conformance.checks.base import Case
 from conformance.checks.compare import TOLERANCE, Difference, compare, little
 from conformance.engines.base import ALL, Vjp
 from conformance.oracles.pairs import flat, gaussian
@@ -83,7 +83,7 @@ class Claim:
             allowed = float(np.max(allowed, initial=0.0))
         if not self.alike:
             allowed = allowed + SPREADS * grown * _parted(case, name)
-        if case.source == USER:  # whose calls hide terms that may cancel
+        if case.users:  # whose calls hide terms that may cancel
             allowed = np.maximum(allowed, case.vanishing(leaf))
         if self.rounding is not None:
             allowed = allowed + SPREADS * self.rounding().get(name, np.zeros(1))

@@ -20,7 +20,7 @@ from conformance.checks import (
     invariants_script,
     invariants_vjp,
 )
-from conformance.checks.base import USER, Case, Check, Context, Finding, ReferenceFailed
+from conformance.checks.base import Case, Check, Context, Finding, ReferenceFailed
 from conformance.checks.claims import Claim, Fault, Invariant
 from conformance.checks.compare import Difference, measures
 from conformance.errors import EngineError, Unsupported
@@ -108,7 +108,7 @@ class InvariantCheck:
         not every layout allows: results may lie in memory in another way than the reference's.
         """
         reason = str(error).partition("\n")[0]
-        if self.invariant.twice and case.source == USER and case.settings.order == 1:
+        if self.invariant.twice and case.users and case.settings.order == 1:
             text = f"its backward pass cannot be differentiated: {reason}"
             return Finding("unsupported", {"invariant": self.invariant.name, "reason": text})
         independent = case.context.independent
@@ -174,7 +174,7 @@ def due(checks: Iterable[Check], case: Case) -> Iterator[Check]:
         if not isinstance(check, InvariantCheck):
             yield check
             continue
-        if check.invariant.of_engine and case.source == USER:
+        if check.invariant.of_engine and case.users:
             continue
         if everything:
             yield check

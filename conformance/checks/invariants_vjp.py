@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 
 from conformance.checks import rounding
-from conformance.checks.base import USER, Case
+from conformance.checks.base import Case
 from conformance.checks.claims import (
     Claim,
     Fault,
@@ -180,7 +180,7 @@ def _masks(case: Case, leaves: list[str]) -> Iterator[set[str]]:
     if len(chosen) == len(leaves):
         chosen.discard(leaves[int(rng.integers(len(leaves)))])
     yield chosen
-    if case.source == USER and len(leaves) <= EACH:
+    if case.users and len(leaves) <= EACH:
         sets = [{name} for name in leaves] + [set(leaves) - {name} for name in leaves]
         yield from (s for n, s in enumerate(sets) if s != chosen and s not in sets[:n])
 

@@ -17,7 +17,7 @@ import numpy as np
 from conformance import arbitration, diagnosis
 from conformance.arbitration import shown
 from conformance.checks import blame, cotangent, doubt
-from conformance.checks.base import USER, Case, Finding
+from conformance.checks.base import Case, Finding
 from conformance.checks.beside import beside
 from conformance.checks.compare import Difference, compare, measures, plain
 from conformance.checks.forward import GOES_ON
@@ -76,7 +76,7 @@ class SecondOrderCheck:
         try:
             found = case.engine.hvp(*given, self.name)
         except EngineError as error:
-            if case.source == USER and self.name == "rf" and _WRITTEN in str(error):
+            if case.users and self.name == "rf" and _WRITTEN in str(error):
                 yield Finding("unsupported", {"reason": REFUSED})
                 return
             raise

@@ -78,7 +78,7 @@ def command(
     (n) is drawn too. MODULE may be a file ending in .py.
 
     The tensors among the arguments that require grad, and a module's parameters, are checked: the
-    whole, then each call of it alone.
+    whole, then each call of it alone; or as a black box where it cannot be captured.
     """
     from conformance import journal as jl
     from conformance import run as running

@@ -1,4 +1,4 @@
-"""Source `user:MODULE:NAME`: what a user asks to verify, captured whole and call by call."""
+"""Source `user:MODULE:NAME`: what a user asks to verify, whole and call by call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from conformance.errors import CaptureError, UsageError
+from conformance.errors import UsageError
 from conformance.sources.alone import calls_alone
 from conformance.sources.base import Item, Sample, Skipped
 
@@ -50,36 +50,38 @@ class User:
         return [Item(self.name, self.spec, self.spec.rpartition(":")[2])]
 
     def samples(self, item: Item, settings: Settings) -> Iterator[Sample | Skipped]:
-        """The whole Program, then each distinct call alone.
+        """The whole Program, then each distinct call alone; or the whole as one opaque call.
 
-        What cannot be captured is an error, since the user asked for it by name.
+        What cannot be judged is an error, since the user asked for it by name.
         """
         for number in range(settings.draws if settings.inputs else 1):
             subject = load(item.key, settings.inputs, settings.seed, number, settings.place)
-            yield from _captured(subject, item, settings.place)
+            label = f"{item.key}, set {number}" if settings.inputs else item.key
+            yield from _programs(subject, item.op, label, settings.place)
 
 
-def _captured(subject: Subject, item: Item, place: str) -> Iterator[Sample | Skipped]:
-    from conformance.sources.captured import capture
+def _programs(subject: Subject, op: str, label: str, place: str) -> Iterator[Sample | Skipped]:
+    from conformance.sources.black_box import BlackBox
+    from conformance.sources.function import as_program
 
     try:
-        captured = capture(subject.fn, subject.args, subject.kwargs)
-    except CaptureError as error:
-        yield Skipped(item.op, item.key, str(error), outcome="errored")
-        return
+        whole = BlackBox(subject.fn, subject.args, subject.kwargs)
+        on = whole.device.partition(":")[0]
+        if on != place:
+            raise UsageError(f"it runs on {on}: add --device {on}")
+        with whole.undisturbed():
+            found = as_program(whole)
+            note = "; ".join(filter(None, (subject.chosen, *found.notes)))
+            if found.boxed and whole.unseen:
+                raise UsageError(note)
+            yield Sample(op, found.program, found.values, label, note)
+            if not found.boxed and len(found.program.calls) > 1:
+                yield from calls_alone(found.program, found.values, label, whole.device)
+    except UsageError as error:
+        yield Skipped(op, label, str(error), outcome="errored")
     except Exception as error:
-        reason = f"{item.key} raised {type(error).__name__}: {error}"
-        yield Skipped(item.op, item.key, reason, outcome="errored")
-        return
-    program, values = captured.program, captured.values
-    on = captured.device.partition(":")[0]
-    if on != place:
-        yield Skipped(item.op, item.key, f"it runs on {on}: add --device {on}", outcome="errored")
-        return
-    note = "; ".join(filter(None, (subject.chosen, *captured.notes)))
-    yield Sample(item.op, program, values, item.key, note)
-    if len(program.calls) > 1:
-        yield from calls_alone(program, values, item.key, captured.device)
+        reason = f"{label} raised {type(error).__name__}: {error}"
+        yield Skipped(op, label, reason, outcome="errored")
 
 
 def load(
@@ -132,7 +134,7 @@ def _drawn(
     if not callable(found):
         raise UsageError(f"{spec} is a {type(found).__name__}, which cannot be called")
     args = specs.tensors([specs.spec(text) for text in inputs], seed, number, device)
-    return Subject(found, args, {}, f"set {number} drawn from {'; '.join(inputs)}")
+    return Subject(found, args, {}, f"drawn from {'; '.join(inputs)}")
 
 
 def _import(name: str) -> ModuleType:

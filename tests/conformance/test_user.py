@@ -50,6 +50,26 @@ def picky(x):
 def hopeless(size, name, other):
     raise RuntimeError("never")
 
+class Draws(Cube):
+    @staticmethod
+    def forward(ctx, a):
+        mask = torch.rand_like(a)
+        ctx.save_for_backward(mask)
+        return a * mask
+    @staticmethod
+    def backward(ctx, g):
+        return g * ctx.saved_tensors[0]
+
+def leaves_torch(x):
+    return x * float(x.detach().mean())
+
+class Held:
+    weight = torch.ones(2, requires_grad=True)
+
+def hidden():
+    held = [Held]
+    return lambda x: Draws.apply(x) * held[0].weight, (torch.ones(2, requires_grad=True),)
+
 def outside():
     e = torch.ones(2, requires_grad=True) * 2
     return lambda x: x * e, (torch.ones(2, requires_grad=True),)
@@ -116,10 +136,49 @@ def test_a_module_that_does_not_import(tmp_path: Path) -> None:
         user_source.load(f"{tmp_path}/broken.py:f")
 
 
-def test_what_cannot_be_captured_is_an_error_not_unsupported(module: str) -> None:
-    source = load(f"user:{module}:outside")
+def test_a_leaf_out_of_reach_is_an_error_not_unsupported(module: str) -> None:
+    source = load(f"user:{module}:hidden")
     (item,) = source.items(Settings())
     (found,) = source.samples(item, Settings())
     assert isinstance(found, Skipped)
     assert found.outcome == "errored"
-    assert "grad_fn" in found.reason
+    assert "stand where they cannot be replaced" in found.reason
+
+
+@pytest.mark.parametrize("name", ["Draws", "leaves_torch", "outside"])
+def test_what_cannot_be_captured_is_judged_as_a_black_box(module: str, name: str) -> None:
+    inputs = () if name == "outside" else ("float64[3] in (-2, 0)",)
+    settings = Settings(inputs=inputs, draws=2)
+    source = load(f"user:{module}:{name}")
+    (item,) = source.items(settings)
+    found = list(source.samples(item, settings))
+    sets = [f.label.rpartition(", ")[2] for f in found]
+    assert sets == (["set 0", "set 1"] if inputs else [f"{module}:outside"])
+    for sample in found:
+        assert isinstance(sample, Sample)
+        assert [call.target for call in sample.program.calls] == [
+            "opaque:function" if name == "outside" else f"opaque:{name}"
+        ]
+        assert "judged as a black box" in sample.note
+
+
+def test_the_rules_for_functions_of_the_users_hold_where_torch_runs_them(module: str) -> None:
+    from conformance import checks
+
+    source = load(f"user:{module}:factory")
+    (item,) = source.items(Settings())
+    sample = next(iter(source.samples(item, Settings())))
+    assert isinstance(sample, Sample)
+    for engine, users in (("torch", True), ("refgrad", False)):
+        context = checks.context_for(Settings(engine=engine, standalone=0))
+        assert context.case(sample, item.source).users is users
+        assert not context.case(sample, "opinfo").users
+
+
+def test_what_runs_elsewhere_says_which_device_to_name(module: str) -> None:
+    source = load(f"user:{module}:factory")
+    settings = Settings(place="cuda")
+    (item,) = source.items(settings)
+    (found,) = source.samples(item, settings)
+    assert isinstance(found, Skipped)
+    assert (found.outcome, found.reason) == ("errored", "it runs on cpu: add --device cpu")
