@@ -26,7 +26,11 @@ from conformance.program import Array
 from conformance.sources import values as classes
 from conformance.sources.values import Domain
 
-DTYPES = ("float64", "float32", "complex128", "complex64", "int64", "int32", "bool")
+DTYPES = (
+    "float64", "float32", "float16", "bfloat16", "complex128", "complex64", "int64", "int32", "bool"
+)  # fmt: skip
+_HELD = {"bfloat16": "float32"}  # what NumPy has for it
+_FLOATING = ("float", "bfloat", "complex")
 SIZES = (3, 2, 1, 4, 5)
 LONG = (9, 17, 33, 64, 65, 129)  # at and beyond what vectors and tiles hold
 ROUND = 4  # samples, in the last of which one name is long
@@ -60,7 +64,7 @@ class Spec:
             low = "" if math.isinf(self.low) else f"{self.low:g}"
             high = "" if math.isinf(self.high) else f"{self.high:g}"
             text += f" in {'[('[self.open_low]}{low}, {high}{'])'[self.open_high]}"
-        floating = self.dtype.startswith(("float", "complex"))
+        floating = self.dtype.startswith(_FLOATING)
         return text if self.requires_grad or not floating else text + " frozen"
 
     def draw(self, choose: Choose, named: dict[str, int], turn: int = 0) -> Array:
@@ -84,7 +88,8 @@ class Spec:
         real = self._floats(choose, shape, turn)
         if self.dtype.startswith("complex"):
             return (real + 1j * self._floats(choose, shape, turn)).astype(self.dtype)
-        return classes.lay(real.astype(self.dtype), choose.of(classes.LAYOUTS))
+        held = _HELD.get(self.dtype, self.dtype)
+        return classes.lay(real.astype(held), choose.of(classes.LAYOUTS))
 
     def _floats(self, choose: Choose, shape: Sequence[int], turn: int) -> Array:
         domain = Domain(self.low, self.high)
@@ -142,7 +147,7 @@ def spec(text: str) -> Spec:
     high = _bound(found["high"], math.inf, text)
     if not low < high and not (low == high and found["left"] == "[" and found["right"] == "]"):
         raise UsageError(f"{text!r}: the interval is empty")
-    floating = dtype.startswith(("float", "complex"))
+    floating = dtype.startswith(_FLOATING)
     if dtype.startswith("int") and not (math.isfinite(low) and math.isfinite(high)):
         raise UsageError(f"{text!r}: integers need an interval, as in 'int64[n] in [0, 10)'")
     return Spec(
@@ -185,7 +190,8 @@ def tensors(specs: Sequence[Spec], seed: int, number: int, device: str = "cpu") 
 
     made = []
     for each, array in zip(specs, draw(specs, seed, number), strict=True):
-        made.append(torch.from_numpy(array).to(device).requires_grad_(each.requires_grad))
+        tensor = torch.from_numpy(array).to(device, getattr(torch, each.dtype))
+        made.append(tensor.requires_grad_(each.requires_grad))
     return tuple(made)
 
 

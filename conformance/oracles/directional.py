@@ -18,6 +18,7 @@ from conformance.oracles.stencil import EPS, Candidate, Function, Ladder, deriva
 from conformance.oracles.torch_autograd import scale
 from conformance.program import (
     Array,
+    Call,
     Input,
     Program,
     Symbol,
@@ -39,15 +40,19 @@ WIDE = {
     "complex64": "complex128",
     "float16": "float64",
     "bfloat16": "float64",
+    "complex32": "complex128",
 }
+_HALFWAY = {"float16": "float32", "bfloat16": "float32"}  # for kernels that know no float64
 _COARSE = {  # the epsilons of dtypes in which a call may compute unseen; of bfloat16 an eighth,
     "float32": 2.0**-23, "complex64": 2.0**-23, "float16": 2.0**-10, "complex32": 2.0**-10,
     "bfloat16": 2.0**-10,  # or a stencil would have no step left
 }  # fmt: skip
 _CASTS = {
-    **{f"torch.Tensor.{name}": "torch.Tensor.double" for name in ("float", "half", "bfloat16")},
-    **{f"torch.Tensor.{name}": "torch.Tensor.cdouble" for name in ("cfloat", "chalf")},
-}
+    "torch.Tensor.float": "float32", "torch.Tensor.half": "float16",
+    "torch.Tensor.bfloat16": "bfloat16", "torch.Tensor.cfloat": "complex64",
+    "torch.Tensor.chalf": "complex32",
+}  # fmt: skip
+_METHODS = {"float64": "double", "float32": "float", "complex128": "cdouble"}
 
 
 @dataclass(frozen=True)
@@ -230,39 +235,41 @@ def moved(program: Program, values: Values, tangents: Mapping[str, Array], t: fl
     return fresh
 
 
-def wide(program: Program, values: Values) -> tuple[Program, Values]:
+def wide(
+    program: Program, values: Values, dtypes: Mapping[str, str] = WIDE
+) -> tuple[Program, Values]:
     """The same Program with float64 for every smaller float, and expanded leaves made whole.
 
     Itself where nothing is to be done: no input is narrower, and no call names a narrower dtype
-    or casts to one.
+    or casts to one. `dtypes` may say otherwise which dtype each becomes.
     """
 
     def symbol(leaf: Any) -> Any:
-        return Symbol(f"torch.{WIDE[_dtype(leaf)]}") if _dtype(leaf) in WIDE else leaf
+        return Symbol(f"torch.{dtypes[_dtype(leaf)]}") if _dtype(leaf) in dtypes else leaf
 
     def whole(i: Input) -> Input:
-        dtype = WIDE.get(i.dtype, i.dtype)
+        dtype = dtypes.get(i.dtype, i.dtype)
         expanded = i.storage is None and 0 in i.strides
         return replace(i, dtype=dtype, strides=contiguous(i.shape) if expanded else i.strides)
 
+    def widened(call: Call) -> Call:
+        cast = dtypes.get(_CASTS.get(call.target, ""))
+        if cast is not None:
+            coarse = cast if cast in _COARSE else ""
+            call = replace(call, target=f"torch.Tensor.{_METHODS[cast]}", through=coarse)
+        args, kwargs = map_tree(symbol, call.args), map_tree(symbol, call.kwargs)
+        return replace(call, args=args, kwargs=kwargs)
+
     inputs = tuple(whole(i) for i in program.inputs)
     named = (leaf for c in program.calls for leaf in leaves_of((c.args, c.kwargs)))
-    casts = any(c.target in _CASTS for c in program.calls)
-    if inputs == program.inputs and not casts and not any(_dtype(x) in WIDE for x in named):
+    casts = any(_CASTS.get(c.target) in dtypes for c in program.calls)
+    if inputs == program.inputs and not casts and not any(_dtype(x) in dtypes for x in named):
         return program, values
-    calls = tuple(
-        replace(
-            c,
-            target=_CASTS.get(c.target, c.target),
-            args=map_tree(symbol, c.args),
-            kwargs=map_tree(symbol, c.kwargs),
-        )
-        for c in program.calls
-    )
     made = {
-        i.name: values[i.name].astype(i.dtype) if i.dtype in WIDE.values() else values[i.name]
+        i.name: values[i.name].astype(i.dtype) if i.dtype in dtypes.values() else values[i.name]
         for i in inputs
     }
+    calls = tuple(map(widened, program.calls))
     return Program(inputs, calls, program.outputs), layout(inputs, made)
 
 
@@ -281,19 +288,26 @@ def _coarsest(program: Program) -> float:
 def widest(engine: Engine, program: Program, values: Values) -> tuple[Program, Values]:
     """The Program in float64, where the engine runs it there and it is the same function.
 
-    A user's kernel may be for one dtype alone, and numbers drawn in another are others.
+    A user's kernel may be for one dtype alone, or know float32 and no float64; and numbers drawn in
+    another dtype are others.
     """
-    widened, wide_values = wide(program, values)
-    if widened is program:
-        return program, values
-    try:
-        found = engine.run(widened, wide_values).outputs
-    except (EngineError, Unsupported, ProgramError):
-        return program, values
     own = any(call.opaque is not None for call in program.calls)
-    if own and apart(engine.run(program, values).outputs, found) > ANOTHER:
-        return program, values
-    return widened, wide_values
+    for dtypes in (WIDE, _HALFWAY) if own else (WIDE,):
+        widened, wide_values = wide(program, values, dtypes)
+        if widened is program:
+            break
+        try:
+            found = engine.run(widened, wide_values).outputs
+        except (EngineError, Unsupported, ProgramError):
+            continue
+        if not own or apart(engine.run(program, values).outputs, found) <= another(program):
+            return widened, wide_values
+    return program, values
+
+
+def another(program: Program) -> float:
+    """What outputs in less precision are off by, of their scale, where it is another function."""
+    return max(ANOTHER, 64 * _coarsest(program))
 
 
 def apart(narrow: Sequence[Array], right: Sequence[Array]) -> float:

@@ -28,13 +28,14 @@ from conformance.errors import CaptureError, Unsupported, UsageError
 from conformance.program import OPAQUE, Call, Input, Program, Ref, Values
 from conformance.sources import randomness
 from conformance.sources.captured import module_of
-from conformance.sources.recorder import by_field, device_of
+from conformance.sources.recorder import NUMPY_DTYPE, by_field, device_of
 from conformance.sources.stops import Stops
 
 _IMPLICIT = (
     "the gradient of a draw of a gamma or Dirichlet distribution is implicit, that of the "
     "distribution's quantile: no derivative of the numbers that a sampler returns"
 )
+_ROUNDED = {torch.bfloat16: torch.Tensor.bfloat16, torch.complex32: torch.Tensor.chalf}
 DRAWS = "it draws random numbers: each call was given the same ones"
 _HOOKED = "{names}: what hooks make of a gradient is judged as part of it"
 _NOT_RUN = "{names}: hooks that run after a gradient is accumulated are not judged"
@@ -77,6 +78,9 @@ class BlackBox:
             for holder in self.holders
             if any(id(t) in self._names for t in _tensors(_leaves(holder.value)))
         ]
+        self.kinds = {
+            name: _Kind(t.device, t.dtype, tuple(_hooks(t))) for name, t in self.tensors.items()
+        }
         self.device = device_of(self.tensors.values())
         self.state = list(_state(self.modules))
         self.put: Callable[[Any], Any] | None = None  # what stands in place of what, by now
@@ -100,30 +104,44 @@ class BlackBox:
     def __call__(self, *given: torch.Tensor) -> Any:
         """What the function returns with these in place of its tensors, in the order of the inputs.
 
-        Each is brought to the device of what it stands for. A leaf's own hooks are put on what
-        takes its place.
+        Each is brought to the device of what it stands for, and to its dtype where NumPy has none
+        such. A leaf's own hooks are put on what takes its place.
         """
+        outputs, replaced = self._run(given)
+        if self._outside:
+            for output in _tensors(tree_leaves(outputs)):
+                if output.requires_grad:  # its backward pass finds what its forward pass found
+                    output.register_hook(lambda _: self._put(replaced))
+        return outputs
+
+    def once(self, *given: torch.Tensor) -> Any:
+        """The same, for one pass forward that is recorded."""
+        return self._run(given)[0]
+
+    def _run(self, given: Sequence[torch.Tensor]) -> tuple[Any, Callable[[Any], Any]]:
         places = {}
-        for (name, tensor), place in zip(self.tensors.items(), given, strict=True):
-            if place.requires_grad and not place.grad_fn:
-                for hook in _hooks(tensor):
+        for (name, kind), place in zip(self.kinds.items(), given, strict=True):
+            if kind.hooks and place.requires_grad and not place.grad_fn:
+                for hook in kind.hooks:
                     place.register_hook(hook)
-            places[name] = place.to(tensor.device)
+            there = place if place.device == kind.device else place.to(kind.device)
+            rounded = _ROUNDED.get(kind.dtype)
+            places[name] = there if rounded is None else rounded(there)
 
         def replaced(leaf: Any) -> Any:
             return places.get(self._names.get(id(leaf), ""), leaf)
 
         leaves, structure = self.arguments
         args, kwargs = tree_unflatten([replaced(leaf) for leaf in leaves], structure)
-        outside = bool(self.modules or self.standing or self.state)  # of the arguments
-        if outside:
+        if self._outside:
             self._put(replaced)
         with self.randomness.again():
-            outputs = by_field(self.fn(*args, **kwargs))
-        for output in _tensors(tree_leaves(outputs)) if outside else ():
-            if output.requires_grad:  # its backward pass finds what its forward pass found
-                output.register_hook(lambda _: self._put(replaced))
-        return outputs
+            return by_field(self.fn(*args, **kwargs)), replaced
+
+    @property
+    def _outside(self) -> bool:
+        """Whether anything stands outside the arguments that has to be replaced, or put back."""
+        return bool(self.modules or self.standing or self.state)
 
     def _put(self, replaced: Callable[[Any], Any]) -> None:
         """Put what `replaced` says where the tensors stand outside the arguments."""
@@ -160,6 +178,12 @@ class BlackBox:
         leaf.grad = None
 
     @property
+    def rounded(self) -> str:
+        """The dtype of tensors that are held in another, in which NumPy has them; or nothing."""
+        found = (kind.dtype for kind in self.kinds.values())
+        return next((str(d).removeprefix("torch.") for d in found if d in NUMPY_DTYPE), "")
+
+    @property
     def steady(self) -> Callable[..., Any] | None:
         """The same with what it computes without gradient held constant; None without such.
 
@@ -174,21 +198,30 @@ class BlackBox:
         """Whether it stops gradients where forward mode goes on."""
         return self.stops.in_reverse_alone
 
-    def program(self, name: str) -> tuple[Program, Values, tuple[str, ...]]:
-        """The one call of it, the values, and what is to be said of it."""
+    def inputs(self) -> tuple[list[Input], Values]:
+        """What it depends on, and the values now."""
         values: Values = {}
         inputs = []
-        for number, (input_name, tensor) in enumerate(self.tensors.items()):
-            array = self._array(number, input_name, tensor)
-            aliases = self.aliases.get(input_name, ())
+        for number, (name, tensor) in enumerate(self.tensors.items()):
+            array = self._array(number, name, tensor)
+            aliases = self.aliases.get(name, ())
             inputs.append(
-                Input.of(input_name, array, requires_grad=tensor.requires_grad, aliases=aliases)
+                Input.of(name, array, requires_grad=tensor.requires_grad, aliases=aliases)
             )
-            values[input_name] = array
-        given = [
-            torch.from_numpy(values[i.name]).to(self.device).requires_grad_(i.requires_grad)
-            for i in inputs
+            values[name] = array
+        return inputs, values
+
+    def given(self, values: Values) -> list[torch.Tensor]:
+        """The values as leaves of their own, on the device."""
+        return [
+            torch.from_numpy(values[name]).to(self.device).requires_grad_(tensor.requires_grad)
+            for name, tensor in self.tensors.items()
         ]
+
+    def program(self, name: str) -> tuple[Program, Values, tuple[str, ...]]:
+        """The one call of it, the values, and what is to be said of it."""
+        inputs, values = self.inputs()
+        given = self.given(values)
         met = _Met()
         try:
             with met, self.stops.recording():
@@ -212,7 +245,7 @@ class BlackBox:
             notes.append(f"it computes in {through} on the way, and is held to that")
         if self.randomness.drawn:
             notes.append(DRAWS)
-        hooked = [n for n, t in self.tensors.items() if t.requires_grad and _hooks(t)]
+        hooked = [n for n, t in self.tensors.items() if t.requires_grad and self.kinds[n].hooks]
         if hooked:
             notes.append(_HOOKED.format(names=", ".join(hooked)))
         late = [n for n, t in self.tensors.items() if t._post_accumulate_grad_hooks]
@@ -238,7 +271,8 @@ class BlackBox:
 
     def _array(self, number: int, name: str, tensor: torch.Tensor) -> np.ndarray[Any, Any]:
         try:
-            return tensor.detach().clone().resolve_conj().resolve_neg().cpu().numpy()
+            plain = tensor.detach().clone().resolve_conj().resolve_neg().cpu()
+            return plain.to(NUMPY_DTYPE.get(plain.dtype, plain.dtype)).numpy()
         except (TypeError, RuntimeError):
             what = f"input {number}" if name.startswith("x") else self.aliases[name][0]
             if tensor.layout is not torch.strided:
@@ -249,6 +283,15 @@ class BlackBox:
                 f"{what} is {tensor.dtype}, and NumPy holds no such values; give float32, and "
                 "convert it in the function"
             ) from None
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What takes a tensor's place is brought to, and the tensor's own hooks."""
+
+    device: torch.device
+    dtype: torch.dtype
+    hooks: tuple[Callable[..., Any], ...]
 
 
 @dataclass(frozen=True)

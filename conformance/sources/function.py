@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,15 +16,18 @@ from conformance.errors import CaptureError, EngineError, Unsupported, UsageErro
 from conformance.oracles.directional import moved
 from conformance.oracles.frozen import frozen
 from conformance.oracles.pairs import direction
-from conformance.program import Program, Values
+from conformance.program import Program, Ref, Values, map_refs
 from conformance.sources.black_box import DRAWS, BlackBox
-from conformance.sources.captured import capture
+from conformance.sources.captured import Capture, capture
 
 NUDGES = (1e-3, 1e-8)  # of the inputs: to show a value that left torch, as far as they are allowed
 _UNLIKE = (
     "judged as a black box: the captured calls do not follow the inputs as the function does "
     "(a value left torch, or a branch depends on one)"
 )
+
+
+_ROUNDING = ("torch.Tensor.bfloat16", "torch.Tensor.chalf")
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ def as_program(whole: BlackBox) -> Function:
     """
     name = _name(whole.fn)
     try:
-        captured = capture(whole.fn, whole.args, whole.kwargs, device=whole.device)
+        captured = _captured(whole)
         program, values, notes = captured.program, captured.values, captured.notes
         box, box_values, said = whole.program(name)
         own = TorchEngine(whole.device)
@@ -62,6 +65,37 @@ def as_program(whole: BlackBox) -> Function:
     if whole.randomness.drawn and DRAWS not in notes:
         notes = (*notes, DRAWS)
     return Function(name, program, values, notes, boxed=False)
+
+
+def _captured(whole: BlackBox) -> Capture:
+    """Where NumPy lacks a dtype its inputs are of a wider one, and are rounded to it by calls."""
+    if not whole.rounded:
+        return capture(whole.fn, whole.args, whole.kwargs, device=whole.device)
+    known, values = whole.inputs()
+    found = capture(whole.once, whole.given(values), device=whole.device)
+    names = {f"x{n}": i for n, i in enumerate(known)}
+
+    def named(ref: Ref) -> Ref:
+        return replace(ref, name=names[ref.name].name) if ref.name in names else ref
+
+    program = found.program
+    own = {i.name for i in program.inputs} - set(names)
+    if own.intersection(i.name for i in known):
+        raise CaptureError("leaves that stand out of reach take part")
+    inputs = tuple(
+        replace(i, name=names[i.name].name, aliases=names[i.name].aliases) if i.name in names else i
+        for i in program.inputs
+    )
+    calls = tuple(
+        replace(
+            c, args=map_refs(named, c.args), kwargs=map_refs(named, c.kwargs),
+            through=whole.rounded if c.target in _ROUNDING else c.through,
+        )
+        for c in program.calls
+    )  # fmt: skip
+    renamed = {(names[n].name if n in names else n): array for n, array in found.values.items()}
+    outputs = map_refs(named, program.outputs)
+    return replace(found, program=Program(inputs, calls, outputs), values=renamed)
 
 
 def _unfit(own: Engine, program: Program, values: Values, box: Program, box_values: Values) -> str:

@@ -37,7 +37,7 @@ _REFUSED = {
 }
 _MOVING = {"torch.Tensor.cpu", "torch.Tensor.cuda", "torch.Tensor.to"}  # or not at all
 _PYTHON_TYPES = {float: "float64", int: "int64", bool: "bool", complex: "complex128"}
-_NUMPY_DTYPE = {torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
+NUMPY_DTYPE = {torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
 
 
 class Recorder(TorchFunctionMode):
@@ -331,8 +331,8 @@ def qualified(thing: Any) -> str:
 def to_numpy(tensor: torch.Tensor) -> Array:
     """A contiguous copy; bfloat16 becomes float32, which holds it exactly."""
     plain = tensor.detach().resolve_conj().resolve_neg().contiguous()
-    if plain.dtype in _NUMPY_DTYPE:
-        plain = plain.to(_NUMPY_DTYPE[plain.dtype])
+    if plain.dtype in NUMPY_DTYPE:
+        plain = plain.to(NUMPY_DTYPE[plain.dtype])
     return np.array(plain.cpu().clone().numpy())
 
 

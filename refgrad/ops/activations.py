@@ -226,10 +226,15 @@ silu.vjp(input=lambda g, input: g * _slope_of_silu(input))
 silu = _functional(silu)
 
 
+def _ndtr(x: Any) -> Any:
+    out = sps.ndtr(x)  # which has no float16 loop
+    return out if out.dtype == x.dtype else out.astype(x.dtype)
+
+
 @op(method=False)
 def _gelu(input):
     """x Phi(x)."""
-    return input * sps.ndtr(input)
+    return input * _ndtr(input)
 
 
 @op(method=False)
@@ -246,7 +251,7 @@ def _by_gelu_tanh(g: Any, input: Any) -> Any:
 
 
 _gelu.vjp(  # Phi(x) + x phi(x)
-    input=lambda g, input: g * (sps.ndtr(input) + input * (np.exp(-0.5 * input * input) / SQRT_2PI))
+    input=lambda g, input: g * (_ndtr(input) + input * (np.exp(-0.5 * input * input) / SQRT_2PI))
 )
 _gelu_tanh.vjp(input=_by_gelu_tanh)
 

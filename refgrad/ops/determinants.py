@@ -123,7 +123,7 @@ _expm = on_host(scipy.linalg.expm)
 def matrix_exp(A: Any) -> Any:
     """The exponential of square matrices."""
     check_matrix("linalg.matrix_exp", A)
-    return _expm(A) if A.size else np.copy(A)
+    return _expm(A).astype(A.dtype, copy=False) if A.size else np.copy(A)
 
 
 def _exp_back(g: Any, A: Any) -> Any:

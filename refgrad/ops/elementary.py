@@ -100,10 +100,7 @@ arcsinh, arccosh, arctanh = (
 
 
 def _sigmoid(x: Any) -> Any:
-    if x.dtype.kind == "c":
-        return 1 / (1 + np.exp(-x))
-    out = expit(x)
-    return out if out.dtype == x.dtype else out.astype(x.dtype)  # float16 comes back wider
+    return 1 / (1 + np.exp(-x)) if x.dtype.kind == "c" else expit(x)
 
 
 @op(method=False)

@@ -71,7 +71,8 @@ def expit(x: Any) -> Any:
         np.exp(e, out=e)
         e += 1
         return np.reciprocal(e, out=e)
-    return sps.expit(x)
+    out = sps.expit(x)
+    return out if out.dtype == x.dtype else out.astype(x.dtype)  # it has no float16 loop
 
 
 def add_rows_at(out: Any, index: Any, rows: Any) -> None:

@@ -40,6 +40,19 @@ def _special(name: str, ufunc: Any, vjp: Any = None, **options: Any) -> Any:
     return made
 
 
+def _of_two(name: str, ufunc: Any, input: Any, other: Any, **options: Any) -> Any:
+    """The same of two operands, of one dtype or numbers."""
+
+    def forward(x: Any, y: Any) -> Any:
+        out = ufunc(x, y)
+        due = getattr(x, "dtype", None) or y.dtype
+        return out if out.dtype == due else out.astype(due)
+
+    made = binary(name, forward, input, other, floats=True, **options)
+    UFUNCS[ufunc] = made
+    return made
+
+
 # --- error functions -----------------------------------------------------------------------------
 
 erf = _special("erf", sps.erf, lambda g, input: g * (2 / SQRT_PI * np.exp(-input * input)))
@@ -182,17 +195,16 @@ zeta.vjp(other=lambda g, input, other: -g * input * zeta(input + 1, other))
 
 # --- x log y -------------------------------------------------------------------------------------
 
-xlogy = binary(
+xlogy = _of_two(
     "xlogy", sps.xlogy,
     lambda g, input, other: np.where((input == 0) & (other <= 0), 0.0, sps.xlogy(g, other)),
     lambda g, input, other: g * (input / other),
-    floats=True,
 )  # fmt: skip
-xlog1py = binary(
+xlog1py = _of_two(
     "xlog1py", sps.xlog1py,
     lambda g, input, other: np.where((input == 0) & (other <= -1), 0.0, sps.xlog1py(g, other)),
     lambda g, input, other: g * (input / (other + 1)),
-    floats=True, method=False, inplace=False,
+    method=False, inplace=False,
 )  # fmt: skip
 entr = _special(
     "entr", sps.entr, lambda g, input: -g * (1 + np.log(input)), method=False, inplace=False

@@ -224,9 +224,10 @@ def test_a_bias_before_a_batch_norm_has_no_gradient_in_float32_either() -> None:
 
 
 def test_values_that_numpy_cannot_hold_are_said_to_be_so() -> None:
-    x = torch.ones(3, dtype=torch.bfloat16, requires_grad=True)
-    with pytest.raises(UsageError, match=r"input 0 is torch.bfloat16.*give float32"):
-        check_gradients(torch.sin, x)
+    x = torch.ones(3, requires_grad=True)
+    codes = torch.quantize_per_tensor(torch.ones(3), 0.5, 0, torch.quint8)
+    with pytest.raises(UsageError, match=r"input 1 is torch.quint8.*give float32"):
+        check_gradients(lambda x, q: x * q.dequantize(), x, codes)
 
 
 def test_eigenvectors_of_other_signs_are_as_right(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -266,7 +266,7 @@ def test_float64_shows_what_float32_hides(factor: float) -> None:
     x = torch.linspace(0.3, 2.0, 6, requires_grad=True)
     found = narrow(wrong, x)
     assert found.outcome == "failed"
-    assert found.evidence["description"].endswith("in float64 as well")
+    assert found.evidence["description"].endswith("in more precision as well")
     assert narrow(function(torch.sin, lambda g, x: g * x.cos()), x).outcome == "passed"
 
 

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import refgrad
 from refgrad import dtypes
 from refgrad.dtypes import ALL, DIMENSIONED, SCALAR, ZERO_DIM
 
@@ -162,3 +163,26 @@ def test_the_default_dtype_decides_for_python_floats(default_dtype):
     assert dtypes.result_type(integers, real) is dtypes.bfloat16
     with pytest.raises(RuntimeError, match="invalid default scalar type for complex"):
         dtypes.result_type(integers, (dtypes.complex128, SCALAR))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda T, x: T.nn.functional.gelu(x),
+        lambda T, x: T.nn.functional.gelu(x, approximate="tanh"),
+        lambda T, x: T.nn.functional.logsigmoid(x),
+        lambda T, x: T.xlogy(x, x + 1),
+        lambda T, x: T.xlogy(2.0, x),
+        lambda T, x: T.special.xlog1py(x, x),
+        lambda T, x: T.linalg.matrix_exp(x),
+        lambda T, x: T.special.ndtr(x),
+    ],
+)
+def test_functions_of_scipy_keep_float16(call):
+    x = np.array([[0.5, 1.0], [1.5, 0.25]])
+    half, double = (refgrad.from_numpy(x.astype(d)).requires_grad_() for d in ("f2", "f8"))
+    for leaf in (half, double):
+        call(refgrad, leaf).sum().backward()
+    assert call(refgrad, half).dtype is refgrad.float16
+    assert half.grad.dtype is refgrad.float16
+    np.testing.assert_allclose(half.grad.numpy(), double.grad.numpy(), rtol=1e-2)
