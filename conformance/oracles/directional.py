@@ -312,6 +312,8 @@ def another(program: Program) -> float:
 
 def apart(narrow: Sequence[Array], right: Sequence[Array]) -> float:
     """How far outputs in less precision are off beside their scale; inf where one is not finite."""
+    if len(narrow) != len(right):
+        return np.inf
     most = 0.0
     for a, b in zip(narrow, right, strict=True):
         if a.shape == b.shape and np.isfinite(b).all() and scale(b):
