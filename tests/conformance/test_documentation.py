@@ -13,7 +13,7 @@ RIGHT = ("A module",)
 
 
 def test_each_heading_has_an_example() -> None:
-    assert len(TITLES) == len(EXAMPLES) == 11
+    assert len(TITLES) == len(EXAMPLES) == 12
 
 
 @pytest.mark.parametrize(

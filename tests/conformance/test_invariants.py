@@ -264,10 +264,11 @@ def test_all_are_run_where_they_are_asked_for() -> None:
 
 def test_a_user_is_not_told_what_the_engine_does() -> None:
     settings = Settings(checks=user_checks(1))
-    context = checks.context_for(settings, engine=RefgradEngine(), reference=REFERENCE)
-    names = {c.name for c in due(context.checks, context.case(ONE, "user"))}
-    assert "invariants.linear" in names
-    assert "invariants.own_memory" not in names
+    for engine, of_engine in ((TorchEngine(), False), (RefgradEngine(), True)):
+        context = checks.context_for(settings, engine=engine, reference=REFERENCE)
+        names = {c.name for c in due(context.checks, context.case(ONE, "user"))}
+        assert "invariants.linear" in names
+        assert ("invariants.own_memory" in names) is of_engine
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
