@@ -171,6 +171,11 @@ class Program:
         return tuple(i for i in self.inputs if i.requires_grad)
 
     @cached_property
+    def opaque(self) -> bool:
+        """Whether any call is a callable of the user's, which no name stands for."""
+        return any(call.opaque is not None for call in self.calls)
+
+    @cached_property
     def differentiates(self) -> bool:
         """Whether a gradient may be taken inside: what runs it has to record a graph then."""
         whole = any(getattr(call.opaque, "may_differentiate", False) for call in self.calls)

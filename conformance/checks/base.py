@@ -389,7 +389,7 @@ class Case:
     @cached_property
     def _unwidened(self) -> bool:
         """Whether a user's function has less than float64 to be differentiated in numerically."""
-        if all(call.opaque is None for call in self.program.calls):
+        if not self.program.opaque:
             return False
         program, _ = widest(self.reference, *self.numerical)
         return any(i.dtype in WIDE for i in program.leaves)

@@ -49,7 +49,7 @@ def beside(case: Case, check: Check) -> Finding | None:
 
 def may_read_a_triangle(case: Case) -> bool:
     """Whether a function that is not known is given a Hermitian matrix, and may read half of it."""
-    unknown = any(call.opaque is not None for call in case.program.calls)
+    unknown = case.program.opaque
     return unknown and any(hermitian(case.values[i.name]) for i in case.program.leaves)
 
 

@@ -172,7 +172,7 @@ class Rounding:
     def _scatter(self) -> list[Mapping[str, Array]]:
         """Of each draw of inputs an epsilon away, float32's gradients less float64's there."""
         program, values = self.narrow
-        if len(program.calls) < 2 or any(call.opaque is not None for call in program.calls):
+        if len(program.calls) < 2 or program.opaque:
             return []
         rng = self.case.rng("scatter")
 

@@ -59,7 +59,7 @@ class NarrowCheck:
             yield Finding("unsupported", {"reason": text})
             return
         off = apart(ours.outputs, right.outputs)
-        own = any(call.opaque is not None for call in program.calls)
+        own = program.opaque
         if off > (another(program) if own else APART):
             why = "numbers drawn anew, a kernel of one dtype, " if own else ""
             text = f"are others: {why}signs that are free, or a jump"

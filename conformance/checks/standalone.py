@@ -37,7 +37,7 @@ class StandaloneCheck:
         context, key = case.context, (case.source, case.sample.op)
         full = len(context.met) >= max(case.settings.standalone, 1)
         large = sum(v.size for v in case.values.values()) > LARGEST
-        opaque = any(c.opaque is not None for c in case.program.calls)
+        opaque = case.program.opaque
         if key in context.met or full or large or opaque or context.engine.name == "torch":
             return
         context.met.add(key)

@@ -101,7 +101,7 @@ class TorchEngine(NamespaceEngine):
 
         A function of the user's makes it where it says.
         """
-        here = self.device == "cpu" or any(call.opaque is not None for call in program.calls)
+        here = self.device == "cpu" or program.opaque
         with nullcontext() if here else torch.device(self.device):
             return super().execute(program, tensors, keeper, grad=grad)
 

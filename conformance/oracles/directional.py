@@ -291,7 +291,7 @@ def widest(engine: Engine, program: Program, values: Values) -> tuple[Program, V
     A user's kernel may be for one dtype alone, or know float32 and no float64; and numbers drawn in
     another dtype are others.
     """
-    own = any(call.opaque is not None for call in program.calls)
+    own = program.opaque
     for dtypes in (WIDE, _HALFWAY) if own else (WIDE,):
         widened, wide_values = wide(program, values, dtypes)
         if widened is program:

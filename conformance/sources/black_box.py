@@ -35,7 +35,7 @@ _IMPLICIT = (
     "the gradient of a draw of a gamma or Dirichlet distribution is implicit, that of the "
     "distribution's quantile: no derivative of the numbers that a sampler returns"
 )
-_ROUNDED = {torch.bfloat16: torch.Tensor.bfloat16, torch.complex32: torch.Tensor.chalf}
+ROUNDED = {torch.bfloat16: torch.Tensor.bfloat16, torch.complex32: torch.Tensor.chalf}
 DRAWS = "it draws random numbers: each call was given the same ones"
 _HOOKED = "{names}: what hooks make of a gradient is judged as part of it"
 _NOT_RUN = "{names}: hooks that run after a gradient is accumulated are not judged"
@@ -125,7 +125,7 @@ class BlackBox:
                 for hook in kind.hooks:
                     place.register_hook(hook)
             there = place if place.device == kind.device else place.to(kind.device)
-            rounded = _ROUNDED.get(kind.dtype)
+            rounded = ROUNDED.get(kind.dtype)
             places[name] = there if rounded is None else rounded(there)
 
         def replaced(leaf: Any) -> Any:

@@ -17,7 +17,7 @@ from conformance.oracles.directional import moved
 from conformance.oracles.frozen import frozen
 from conformance.oracles.pairs import direction
 from conformance.program import Program, Ref, Values, map_refs
-from conformance.sources.black_box import DRAWS, BlackBox
+from conformance.sources.black_box import DRAWS, ROUNDED, BlackBox
 from conformance.sources.captured import Capture, capture
 
 NUDGES = (1e-3, 1e-8)  # of the inputs: to show a value that left torch, as far as they are allowed
@@ -27,7 +27,7 @@ _UNLIKE = (
 )
 
 
-_ROUNDING = ("torch.Tensor.bfloat16", "torch.Tensor.chalf")
+_ROUNDING = {f"torch.Tensor.{method.__name__}" for method in ROUNDED.values()}
 
 
 @dataclass(frozen=True)

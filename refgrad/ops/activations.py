@@ -10,7 +10,7 @@ import scipy.special as sps
 
 from refgrad.ops.arrays import wrap_dim
 from refgrad.ops.elementary import _sigmoid, sigmoid
-from refgrad.ops.kernels import expit
+from refgrad.ops.kernels import expit, kept
 from refgrad.ops.op import INPLACE, METHODS, composite, op
 from refgrad.ops.pointwise import mul
 from refgrad.ops.shaping import narrow, reshape
@@ -226,15 +226,10 @@ silu.vjp(input=lambda g, input: g * _slope_of_silu(input))
 silu = _functional(silu)
 
 
-def _ndtr(x: Any) -> Any:
-    out = sps.ndtr(x)  # which has no float16 loop
-    return out if out.dtype == x.dtype else out.astype(x.dtype)
-
-
 @op(method=False)
 def _gelu(input):
     """x Phi(x)."""
-    return input * _ndtr(input)
+    return input * kept(sps.ndtr(input), input)
 
 
 @op(method=False)
@@ -251,7 +246,7 @@ def _by_gelu_tanh(g: Any, input: Any) -> Any:
 
 
 _gelu.vjp(  # Phi(x) + x phi(x)
-    input=lambda g, input: g * (_ndtr(input) + input * (np.exp(-0.5 * input * input) / SQRT_2PI))
+    input=lambda g, input: g * (kept(sps.ndtr(input), input) + input * (np.exp(-0.5 * input * input) / SQRT_2PI))
 )
 _gelu_tanh.vjp(input=_by_gelu_tanh)
 

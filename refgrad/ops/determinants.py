@@ -8,6 +8,7 @@ import numpy as np
 import scipy.linalg
 
 from refgrad.libraries import beside, on_host
+from refgrad.ops.kernels import kept
 from refgrad.ops.matrices import check_matrix, cofactors, is_complex, turned, without_each
 from refgrad.ops.op import composite, op
 from refgrad.ops.solving import unchecked_inverse
@@ -123,7 +124,7 @@ _expm = on_host(scipy.linalg.expm)
 def matrix_exp(A: Any) -> Any:
     """The exponential of square matrices."""
     check_matrix("linalg.matrix_exp", A)
-    return _expm(A).astype(A.dtype, copy=False) if A.size else np.copy(A)
+    return kept(_expm(A), A) if A.size else np.copy(A)
 
 
 def _exp_back(g: Any, A: Any) -> Any:

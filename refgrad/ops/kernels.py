@@ -64,6 +64,11 @@ def _labels(ndim: int, axis: tuple[int, ...]) -> tuple[str, tuple[Any, ...]]:
     return f"{own},{own}->{rest}", kept
 
 
+def kept(out: Any, x: Any) -> Any:
+    """In the dtype of x: SciPy has no float16 loop, and answers in float64."""
+    return out if out.dtype == x.dtype else out.astype(x.dtype)
+
+
 def expit(x: Any) -> Any:
     """scipy.special.expit: 1 / (1 + e^-x)."""
     if type(x) is np.ndarray and x.dtype.char == "f" and x.size > 1024:
@@ -71,8 +76,7 @@ def expit(x: Any) -> Any:
         np.exp(e, out=e)
         e += 1
         return np.reciprocal(e, out=e)
-    out = sps.expit(x)
-    return out if out.dtype == x.dtype else out.astype(x.dtype)  # it has no float16 loop
+    return kept(sps.expit(x), x)
 
 
 def add_rows_at(out: Any, index: Any, rows: Any) -> None:

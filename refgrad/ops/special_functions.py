@@ -9,6 +9,7 @@ import numpy as np
 import scipy.special as sps
 
 from refgrad.libraries import on_host, theirs
+from refgrad.ops.kernels import kept
 from refgrad.ops.op import INPLACE, UFUNCS, alias, composite, op
 from refgrad.ops.pointwise import add, mul, sub
 from refgrad.ops.ufuncs import binary, unary
@@ -32,8 +33,7 @@ def _special(name: str, ufunc: Any, vjp: Any = None, **options: Any) -> Any:
     """An op of a ufunc of SciPy, which has no float16 loop and answers in a wider dtype."""
 
     def forward(x: Any) -> Any:
-        out = ufunc(x)
-        return out if out.dtype == x.dtype else out.astype(x.dtype)
+        return kept(ufunc(x), x)
 
     made = unary(name, forward, vjp, floats=True, **options)
     UFUNCS[ufunc] = made
@@ -44,9 +44,7 @@ def _of_two(name: str, ufunc: Any, input: Any, other: Any, **options: Any) -> An
     """The same of two operands, of one dtype or numbers."""
 
     def forward(x: Any, y: Any) -> Any:
-        out = ufunc(x, y)
-        due = getattr(x, "dtype", None) or y.dtype
-        return out if out.dtype == due else out.astype(due)
+        return kept(ufunc(x, y), x if hasattr(x, "dtype") else y)
 
     made = binary(name, forward, input, other, floats=True, **options)
     UFUNCS[ufunc] = made
