@@ -152,6 +152,9 @@ _WRITING_DUNDERS = {"__setitem__", "__set__"} | {
 }
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, allow_nan=False)
+
+
 @dataclass(frozen=True)
 class Program:
     """Inputs, calls in order, and a tree of Refs for what is returned."""
@@ -204,8 +207,7 @@ class Program:
         structure = store.structure(self)
         for entry in structure["inputs"]:
             entry.pop("aliases", None)
-        text = json.dumps(structure, sort_keys=True, allow_nan=False)
-        state = hashlib.sha256(text.encode())
+        state = hashlib.sha256(_CANONICAL.encode(structure).encode())
         for i in self.inputs:
             state.update(np.ascontiguousarray(values[i.name]).tobytes())
         return state.hexdigest()[:length]

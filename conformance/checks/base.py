@@ -106,22 +106,13 @@ class Case:
     def __init__(self, context: Context, sample: Sample, source: str) -> None:
         self.context = context
         self.sample = sample
+        self.program, self.values = sample.program, sample.values
         self.source = source
         self.engine = context.engine
         self.reference = context.reference
         self.settings = context.settings
         self.beside = False  # whether it is another case at values nearby
         self.mutated: tuple[str, ...] = ()  # the values that the engine's backward pass changed
-
-    @property
-    def program(self) -> Program:
-        """The Program."""
-        return self.sample.program
-
-    @property
-    def values(self) -> Values:
-        """Its inputs' values."""
-        return self.sample.values
 
     @cached_property
     def digest(self) -> str:
@@ -134,7 +125,7 @@ class Case:
         of = self.program.leaves or self.program.inputs
         return of[0].dtype if of else self.settings.main_dtype
 
-    @property
+    @cached_property
     def coarsest(self) -> str:
         """The dtype of least precision among what is differentiated."""
         floating = [i.dtype for i in self.program.leaves if np.dtype(i.dtype).kind in "fc"]
@@ -155,8 +146,12 @@ class Case:
 
     def rounded(self, dtype: Any) -> float:
         """What rounding may do, beside a leaf's scale."""
-        unseen = [tolerance_for(c.through) for c in self.program.calls if c.through]
-        return max([tolerance_for(dtype, loose=self.loose), *unseen])
+        return max(tolerance_for(dtype, loose=self.loose), self._unseen)
+
+    @cached_property
+    def _unseen(self) -> float:
+        """The same of the dtypes in which calls compute without showing it."""
+        return max((tolerance_for(c.through) for c in self.program.calls if c.through), default=0.0)
 
     def relative(self, dtype: Any) -> float:
         """The tolerance beside a leaf's scale."""
@@ -215,8 +210,10 @@ class Case:
 
     @cached_property
     def steady_cotangents(self) -> list[Array | None]:
-        """The same with zeros where an output is not finite."""
-        pairs = zip(self.cotangents, self.reference_run.outputs, strict=True)
+        """The same list, or one with zeros where an output is not finite."""
+        pairs = list(zip(self.cotangents, self.reference_run.outputs, strict=True))
+        if all(c is None or np.isfinite(o).all() for c, o in pairs):
+            return self.cotangents
         return [None if c is None else np.where(np.isfinite(o), c, 0) for c, o in pairs]
 
     @cached_property
@@ -240,11 +237,12 @@ class Case:
     @cached_property
     def engine_vjp(self) -> Vjp:
         """The engine's gradients with the same cotangents; values it changes are put back."""
-        before = {name: array.copy() for name, array in self.values.items()}
+        before = {name: array.tobytes() for name, array in self.values.items()}
         found = self.engine.vjp(self.program, self.values, self.cotangents)
-        self.mutated = tuple(n for n, a in before.items() if not _identical(a, self.values[n]))
+        self.mutated = tuple(n for n, b in before.items() if self.values[n].tobytes() != b)
         for name in self.mutated:
-            np.copyto(self.values[name], before[name])
+            array = self.values[name]
+            np.copyto(array, np.frombuffer(before[name], array.dtype).reshape(array.shape))
         return found
 
     @cached_property

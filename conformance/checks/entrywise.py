@@ -11,7 +11,14 @@ import numpy as np
 from conformance.arbitration import shown
 from conformance.diagnosis import COTANGENT, MOST, diagnose, localise
 from conformance.errors import EngineError, Unsupported
-from conformance.oracles.directional import Opinion, by_complex_step, by_stencil, moved, steepens
+from conformance.oracles.directional import (
+    Opinion,
+    by_complex_step,
+    by_stencil,
+    moved,
+    slope_nearby,
+    steepens,
+)
 from conformance.oracles.pairs import direction, flat, inner
 from conformance.oracles.stencil import Candidate
 from conformance.oracles.torch_autograd import scale
@@ -29,7 +36,8 @@ DIGIT = 10.0  # slacks: a bound of so many settles that a gradient is right
 POOR = 1e-5  # a bound above this part of the terms' sum decides nothing,
 COARSE = 4.0  # nor one above so many tolerances, where these are more
 NEIGHBOURS = 24  # points about a kink whose slopes are taken
-NEARBY = 1e-7  # of the values: how far they are
+NEARBY = 3e-7  # of the values: how far they are,
+NEARER = 0.02  # and what is looked at about each, of that
 SMOOTH = 1e-5  # of a slope: what it changes by so near where there is no kink
 
 
@@ -207,20 +215,13 @@ class Entrywise:
         """The slopes along a direction at points nearby, at random; nan where none is known."""
         program, values = self.function
         rng = self.case.rng("neighbours")
-        first = None  # as most of the others, where no pieces meet
         for _ in range(NEIGHBOURS):
             near = moved(program, values, direction(rng, program, values), NEARBY)
             given = program, near, self.cotangents, tangents
             try:
-                found = by_complex_step(*given)
+                yield by_complex_step(*given).value
             except (Unsupported, EngineError):
-                try:
-                    found = by_stencil(self.case.reference, *given, candidate=first)
-                except EngineError:  # outside the domain
-                    continue
-            change = SMOOTH * abs(found.value)
-            first = first or Candidate(found.value, change, change)
-            yield found.value
+                yield slope_nearby(self.case.reference, *given, NEARBY * NEARER)
 
     def wrong(self, leaf: str, gradient: Array) -> dict[str, Any]:
         """As evidence, which entries of a leaf's gradient are wrong, and what they have in common.

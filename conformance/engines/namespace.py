@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import nullcontext
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -102,8 +102,10 @@ class NamespaceEngine:
     def missing(self, program: Program) -> tuple[str, ...]:
         """The targets and constants that do not resolve; opaque calls are torch's alone."""
         names = list(program.targets)
-        trees = [(c.args, c.kwargs) for c in program.calls]
-        names += [leaf.path for leaf in leaves_of(trees) if isinstance(leaf, Symbol)]
+        for call in program.calls:
+            positions, keywords = call.holes
+            open_ = [call.args[n] for n in positions], [call.kwargs[key] for key in keywords]
+            names += [leaf.path for leaf in leaves_of(open_) if isinstance(leaf, Symbol)]
         names += [f"torch.{i.dtype}" for i in program.inputs]
         return tuple(name for name in dict.fromkeys(names) if not self._has(name, program))
 
@@ -116,10 +118,10 @@ class NamespaceEngine:
 
             def keeper(call: Call, result: Any) -> None:
                 if call.name in keep or "*" in keep:
-                    kept[call.name] = tuple(self.to_numpy(t) for t in self._flat(result))
+                    kept[call.name] = tuple([self.to_numpy(t) for t in self._flat(result)])
 
-            outputs = self.execute(program, tensors, keeper, grad=inner)
-            return Run(tuple(self.to_numpy(t) for t in outputs), kept)
+            outputs = self.execute(program, tensors, keeper if keep else None, grad=inner)
+            return Run(tuple([self.to_numpy(t) for t in outputs]), kept)
 
     def vjp(
         self,
@@ -141,7 +143,7 @@ class NamespaceEngine:
                 if call.name in keep or "*" in keep:
                     results[call.name] = self._flat(result)
 
-            outputs = self.execute(program, tensors, keeper)
+            outputs = self.execute(program, tensors, keeper if keep else None)
             leaves = [tensors[i.name] for i in program.leaves]
             kept = [t for flat in results.values() for t in flat if t.requires_grad]
             found = iter(self.grad(outputs, [*leaves, *kept], cotangents, create_graph=False))
@@ -150,8 +152,8 @@ class NamespaceEngine:
                 name: tuple(self._array(next(found)) if t.requires_grad else None for t in flat)
                 for name, flat in results.items()
             }
-            differentiable = tuple(bool(t.requires_grad) for t in outputs)
-            arrays = tuple(self.to_numpy(t) for t in outputs)
+            differentiable = tuple([bool(t.requires_grad) for t in outputs])
+            arrays = tuple([self.to_numpy(t) for t in outputs])
             return Vjp(arrays, gradients, flat_kept, differentiable)
 
     def hvp(
@@ -293,7 +295,7 @@ class NamespaceEngine:
         kwargs = dict(call.kwargs)
         positions, keywords = call.holes
         for n in positions:
-            args[n] = map_tree(fill, args[n])
+            args[n] = fill(args[n]) if type(args[n]) is Ref else map_tree(fill, args[n])
         for key in keywords:
             kwargs[key] = map_tree(fill, kwargs[key])
         function = self._function(call)
@@ -319,10 +321,8 @@ class NamespaceEngine:
         return call.opaque
 
     def _fill(self, env: Mapping[str, Any], leaf: Any) -> Any:
-        if isinstance(leaf, Symbol):
-            return self._resolve(leaf.path)
         if not isinstance(leaf, Ref):
-            return leaf
+            return self._resolve(leaf.path) if isinstance(leaf, Symbol) else leaf
         value = env[leaf.name]
         for key in leaf.path:
             value = value[key]
@@ -359,18 +359,35 @@ class NamespaceEngine:
         )
         return gradients
 
-    @contextmanager
-    def failures(self) -> Iterator[None]:
-        """Anything that the engine raises becomes Unsupported or EngineError."""
-        try:
-            yield
-        except ConformanceError:
-            raise
-        except NotImplementedError as error:
-            raise Unsupported(str(error) or "not implemented") from error
-        except Exception as error:
-            message = f"{self.name} raised {type(error).__name__}: {error}"
-            raise EngineError(message) from error
+    def failures(self) -> Failures:
+        """Anything that the engine raises inside becomes Unsupported or EngineError."""
+        return Failures(self)
+
+    def failure(self, error: Exception) -> ConformanceError:
+        """What is raised in place of what the engine raised, which is its cause."""
+        if isinstance(error, ConformanceError):
+            return error
+        made: ConformanceError = EngineError(f"{self.name} raised {type(error).__name__}: {error}")
+        if isinstance(error, NotImplementedError):
+            made = Unsupported(str(error) or "not implemented")
+        made.__cause__ = error
+        return made
+
+
+class Failures:
+    """A context in which `engine.failure` says what is raised; a generator takes twice as long."""
+
+    def __init__(self, engine: NamespaceEngine) -> None:
+        self.engine = engine
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, Exception):
+            said = self.engine.failure(error)
+            if said is not error:
+                raise said
 
 
 @functools.lru_cache

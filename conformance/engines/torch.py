@@ -14,7 +14,7 @@ from torch._ops import OpOverload, OpOverloadPacket
 
 from conformance.engines.base import Capabilities, Vjp
 from conformance.engines.namespace import NamespaceEngine
-from conformance.errors import DeviceLost, EngineError, Unsupported
+from conformance.errors import ConformanceError, DeviceLost, EngineError, Unsupported
 from conformance.program import Array, Call, Program, Values, layout
 
 _MISSING = re.compile(  # a derivative, or a kernel of a device
@@ -136,6 +136,9 @@ class TorchEngine(NamespaceEngine):
             return [leaf.grad for leaf in leaves]
         before = [_written(leaf.grad) for leaf in leaves if leaf.is_leaf]
         found = super().pulled_back(outputs, leaves, seeds, **options)
+        if all(g is None for g in found):
+            # a pass within is not begun where the graph that is seen leads to none of the leaves
+            torch.autograd.backward(outputs, seeds, retain_graph=bool(options.get("create_graph")))
         if before != [_written(leaf.grad) for leaf in leaves if leaf.is_leaf]:
             text = "a backward pass within leaves gradients in .grad"
             raise Unsupported(f"{text}: it is not compatible with .grad()")
@@ -165,21 +168,22 @@ class TorchEngine(NamespaceEngine):
                 )
         return super().curvature(program, values, tangents, others)
 
-    @contextmanager
-    def failures(self) -> Iterator[None]:
+    def failure(self, error: Exception) -> ConformanceError:
         """As of any engine; what torch does not have, or not on a device, is unsupported.
 
         What follows an error of the device fails with it, whatever it asks for: DeviceLost.
         """
-        try:
-            with super().failures():
-                yield
-        except EngineError as error:
-            if _MISSING.search(str(error)) or _BACKWARD_ALONE.search(str(error)):
-                raise Unsupported(str(error)) from error
-            if isinstance(error.__cause__, torch.AcceleratorError):
-                raise DeviceLost(str(error), call=error.call) from error
-            raise
+        found = super().failure(error)
+        if not isinstance(found, EngineError):
+            return found
+        made: ConformanceError = found
+        if _MISSING.search(str(found)) or _BACKWARD_ALONE.search(str(found)):
+            made = Unsupported(str(found))
+        elif isinstance(found.__cause__, torch.AcceleratorError):
+            made = DeviceLost(str(found), call=found.call)
+        if made is not found:
+            made.__cause__ = found
+        return made
 
 
 @contextmanager

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
 from conformance.engines.base import Engine
-from conformance.engines.namespace import NamespaceEngine
+from conformance.engines.namespace import Failures, NamespaceEngine
 from conformance.errors import Unsupported
 from conformance.program import Array, Call, Program, Values, leaves_of
 
@@ -162,5 +161,5 @@ class Recording:
     def _keep(self, call: Call, result: Any) -> None:
         self.results[call.name] = [t for t in leaves_of(result) if self.engine.is_tensor(t)]
 
-    def failures(self) -> AbstractContextManager[None]:
+    def failures(self) -> Failures:
         return self.engine.failures()

@@ -63,9 +63,13 @@ def _is_complex(x: Any) -> bool:
 
 def join(value: Any, z: Any) -> Any:
     """The value of the real function with the imaginary part of z; nan where the value is nan."""
-    made = np.empty(np.broadcast_shapes(np.shape(value), np.shape(z)), complex)
+    shape, other = np.shape(value), np.shape(z)
+    made = np.empty(shape if shape == other else np.broadcast_shapes(shape, other), complex)
     made.real = value
-    made.imag = np.where(np.isnan(value), np.nan, imag(z))
+    made.imag = imag(z)
+    undefined = np.isnan(value)
+    if undefined.any():
+        made.imag = np.where(undefined, np.nan, made.imag)
     return made
 
 

@@ -46,16 +46,19 @@ class _ComplexStepEngine(RefgradEngine):
     def inputs(self, program: Program, values: Values, *, grad: bool) -> dict[str, Any]:
         if any(i.storage is not None and i.requires_grad for i in program.inputs):
             raise Unsupported("complex step: leaves that share memory")
-        tensors = super().inputs(program, values, grad=False)
+        fresh = layout(program.inputs, values)
+        tensors = {}
         for i in program.inputs:
+            array = fresh[i.name]
             moves = i.requires_grad and i.name in self.tangents
             if moves and 0 < np.abs(self.tangents[i.name]).max(initial=0.0) < FAINT:
                 raise Unsupported("complex step: the step vanishes beside values so near zero")
-            if moves or (np.dtype(i.dtype).kind == "f" and i.storage is None):
-                fresh = layout([i], values)[i.name]
-                z = np.empty_like(fresh, dtype=complex)
-                z.real, z.imag = fresh, STEP * self.tangents[i.name] if moves else 0.0
+            if moves or (array.dtype.kind == "f" and i.storage is None):
+                z = np.empty_like(array, dtype=complex)
+                z.real, z.imag = array, STEP * self.tangents[i.name] if moves else 0.0
                 tensors[i.name] = wrap(ComplexArray(z, self.trace, i.dtype))
+            else:
+                tensors[i.name] = self.to_tensor(array, i.dtype)
             if grad and i.requires_grad:
                 tensors[i.name].requires_grad_()
         return tensors

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -31,6 +32,7 @@ from conformance.program import (
 
 SCALE = 1.0  # a direction is in proportion to the values, so its parameter's scale is 1
 NOTHING = 1e-9  # a bound below this part of the function itself is that of a zero derivative
+ALIKE = 1e-5  # what two short secants may differ by, where nothing lies between them
 SECANTS = (1e-4, 1e-8, 1e-12)  # steps whose secants show an infinite slope,
 STEEPER = 10.0  # each so many times as steep as the one before
 ANOTHER = 0.01  # of an output's scale: a user's function that is off by more is another
@@ -121,6 +123,25 @@ def by_stencil(
         along, SCALE, weights=weights[None], ladder=ladder, eps=eps, candidate=candidate
     )
     return opinion(estimate, f"stencil on {engine.name}")
+
+
+def slope_nearby(
+    engine: Engine,
+    program: Program,
+    values: Values,
+    cotangents: Sequence[Array | None],
+    tangents: Mapping[str, Array],
+    within: float,
+) -> float:
+    """The slope of an engine's forward along a direction, of what lies within so short a way.
+
+    By two steps that agree to `ALIKE`; nan where they do not.
+    """
+    program, values = widest(engine, program, values)
+    along, weights = _outputs(engine, program, values, cotangents, tangents)
+    slopes = [float((along(h) - along(-h)) @ weights) / (2 * h) for h in (within, within / 2)]
+    alike = abs(slopes[0] - slopes[1]) <= ALIKE * max(map(abs, slopes))
+    return slopes[1] if alike else math.nan
 
 
 def steepens(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,8 +15,8 @@ FAINT = 1e-100  # values below it are moved by parts of themselves, and not by 1
 
 def flat(array: Array) -> Array:
     """All entries as float64 in one dimension; a complex one as its real and imaginary part."""
-    array = np.ascontiguousarray(array)
     if array.dtype.kind == "c":
+        array = np.ascontiguousarray(array)
         return array.astype(np.complex128, copy=False).reshape(-1).view(np.float64)
     return array.astype(np.float64, copy=False).reshape(-1)
 
@@ -27,11 +28,20 @@ def inner(a: Mapping[str, Array | None], b: Mapping[str, Array]) -> tuple[float,
         value = a.get(name)
         if value is None:
             continue
-        along = flat(direction)
-        terms = np.where(along == 0, 0.0, flat(value) * along)
-        total += float(terms.sum())
-        size += float(np.abs(terms).sum())
+        added, terms = _sums(flat(direction), flat(value))
+        total += added
+        size += terms
     return total, size
+
+
+def _sums(weights: Array, values: Array) -> tuple[float, float]:
+    """Of the products and of their magnitudes; a weight of 0 silences what is not finite."""
+    terms = weights * values
+    size = float(np.abs(terms).sum())
+    if math.isnan(size):
+        terms = np.where(weights == 0, 0.0, terms)
+        size = float(np.abs(terms).sum())
+    return float(terms.sum()), size
 
 
 def contracted(cotangents: Sequence[Array | None], tangents: Iterable[Any]) -> tuple[float, float]:
@@ -42,10 +52,9 @@ def contracted(cotangents: Sequence[Array | None], tangents: Iterable[Any]) -> t
             continue
         if tangent.shape != cotangent.shape:
             tangent = np.broadcast_to(tangent, cotangent.shape)
-        weights, values = flat(cotangent), flat(tangent)
-        terms = np.where(weights == 0, 0.0, weights * values)
-        total += float(terms.sum())
-        size += float(np.abs(terms).sum())
+        added, terms = _sums(flat(cotangent), flat(tangent))
+        total += added
+        size += terms
     return total, size
 
 
@@ -70,9 +79,13 @@ def direction(
     for leaf in program.leaves:
         value = values[leaf.name]
         wide = np.complex128 if value.dtype.kind == "c" else np.float64
+        along = gaussian(rng, value.shape, wide)
         finite = np.isfinite(value)
-        size = np.abs(value[finite], dtype=np.float64) if finite.any() else np.zeros(1)
-        along = np.where(finite, gaussian(rng, value.shape, wide) * _change(size), 0)
+        if finite.all():
+            along *= _change(np.abs(value, dtype=np.float64) if value.size else np.zeros(1))
+        else:
+            size = np.abs(value[finite], dtype=np.float64) if finite.any() else np.zeros(1)
+            along = np.where(finite, along * _change(size), 0)
         if (within or program.takes_hermitian) and hermitian(value):
             along = (along + along.mT.conj()) / 2
         made[leaf.name] = along

@@ -150,10 +150,10 @@ def one_sided(
 
 def _look_from_both_sides(scan: _Scan, central: Estimate) -> Estimate:
     """Tells a kink, a jump and a domain's edge from a function that is only hard."""
-    right, left = scan.run(RIGHT), scan.run(LEFT)
+    right, left = scan.run(RIGHT, briefly=True), scan.run(LEFT, briefly=True)
     jump = False
     if not (scan.good(right) and scan.good(left)):
-        open_right, open_left = scan.run(OPEN_RIGHT), scan.run(OPEN_LEFT)
+        open_right, open_left = (scan.run(f, briefly=True) for f in (OPEN_RIGHT, OPEN_LEFT))
         jumps = scan.jumps(open_right, open_left)
         if jumps and scan.good(open_right) and scan.good(open_left):
             right, left, jump = open_right, open_left, True
@@ -303,12 +303,13 @@ class _Scan:
         self.size = self.center_size
         return None
 
-    def run(self, formula: _Formula) -> Estimate:
+    def run(self, formula: _Formula, *, briefly: bool = False) -> Estimate:
         """Scans the ladder with one formula and takes, for each output, the best triple of steps.
 
         It judges twice: believing each step's own noise, and holding that noise once seen is there
         at every step (a function that rounds its values looks smooth, or constant, from too near).
-        Where the two disagree the bound covers both.
+        Where the two disagree the bound covers both. `briefly` ends with the first steps that agree
+        without noise: as on one side of a kink, seen from near and from far.
         """
         hs: list[float] = []
         slopes: list[Array] = []
@@ -338,6 +339,9 @@ class _Scan:
                 least = np.fmin(least, spread + formula.amplification * high / hs[-2])
                 quiet = flat & (high <= QUIET * size)
                 if (quiet & (formula.amplification * low / h > 3 * least)).all():
+                    break
+                clean = briefly and len(hs) >= CLEAN
+                if clean and self._clean(slopes[-CLEAN:], smooth[-CLEAN:]).all():
                     break
             return self._judge(formula, np.array(hs), slopes, smooth, rough, sizes)
 
@@ -373,6 +377,12 @@ class _Scan:
             reason = "the function looks different from near and from far: fine wiggles, or noise"
         return Estimate(value, bound, self.evaluations, reason)
 
+    def _clean(self, slopes: list[Array], smooth: list[Array]) -> Array:
+        """Whether these steps agree on a slope that is not zero, without noise, (k,)."""
+        quiet = np.maximum.reduce(smooth) <= QUIET * self.size
+        agree = np.ptp(np.stack(slopes), axis=0) < 1e-6 * np.abs(slopes[0])
+        return np.asarray(quiet & agree)
+
     def _clean_from_near(
         self, slopes: list[Array], smooth: list[Array], rough: list[Array]
     ) -> Array:
@@ -384,9 +394,7 @@ class _Scan:
         """
         clean = np.zeros(self.outputs, bool)
         for i in range(len(slopes) - CLEAN + 1):
-            few = np.stack(slopes[i : i + CLEAN])
-            quiet = np.maximum.reduce(smooth[i : i + CLEAN]) <= QUIET * self.size
-            clean |= quiet & (np.ptp(few, axis=0) < 1e-6 * np.abs(few[0]))
+            clean |= self._clean(slopes[i : i + CLEAN], smooth[i : i + CLEAN])
         for before, after in itertools.pairwise(rough):
             clean &= ~((before > SUDDEN * after) & (FLAT * before >= self.noise))
         return clean

@@ -6,6 +6,7 @@ How far is measured: the reference's gradient at inputs that are changed by an e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -67,5 +68,7 @@ def spread(
 def scale(array: Array) -> float:
     """The largest finite magnitude."""
     numbers = np.abs(flat(array))
-    numbers = numbers[np.isfinite(numbers)]
-    return float(numbers.max()) if numbers.size else 0.0
+    largest = float(numbers.max(initial=0.0))
+    if math.isfinite(largest):
+        return largest
+    return float(numbers[np.isfinite(numbers)].max(initial=0.0))

@@ -168,10 +168,10 @@ def _measured(
         for _ in check_sample(sample, context, "rates"):
             pass
 
-    for sample in drawn[:CHUNK]:  # what is made once
-        ours(sample)
-    meter.seconds = 0.0
-    _in_turns(rate, drawn, ours, judges)
+    def begin() -> None:
+        meter.seconds = 0.0
+
+    _in_turns(rate, drawn, ours, judges, begin)
     rate.reference = meter.seconds
     return rate
 
@@ -181,7 +181,11 @@ def _in_turns(
     drawn: Sequence[Sample],
     ours: Callable[[Sample], None],
     judges: dict[str, Callable[..., Any]],
+    begin: Callable[[], None] = lambda: None,
 ) -> Rate:
+    for sample in drawn[:CHUNK]:  # what is made once
+        ours(sample)
+    begin()
     spent = dict.fromkeys(judges, (0, 0.0))
     for start in range(0, len(drawn), CHUNK):
         chunk = drawn[start : start + CHUNK]
@@ -228,12 +232,14 @@ def on_torch(sample: Sample) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     engine, program = TorchEngine(), sample.program
     given = engine.inputs(program, sample.values, grad=True)
 
+    names = [i.name for i in program.leaves]
+    leaves = tuple(given.pop(name) for name in names)
+
     def function(*leaves: Any) -> Any:
-        tensors = {**given, **{i.name: x for i, x in zip(program.leaves, leaves, strict=True)}}
-        made = engine.execute(program, tensors)
+        made = engine.execute(program, {**given, **dict(zip(names, leaves, strict=True))})
         return tuple(t for t in made if t.requires_grad)
 
-    return function, tuple(given[i.name] for i in program.leaves)
+    return function, leaves
 
 
 def _small(sample: Sample) -> bool:

@@ -1,14 +1,18 @@
 """What a black box computes without gradient: detached, under no_grad, in a backward pass within.
 
+And the rows of an embedding that `padding_idx` names.
+
 By design autograd does not differentiate it, so a numerical derivative has to hold it constant: it
 is recorded once, and put back when the function is evaluated at other points. What runs inside an
-`autograd.Function` is without gradient too, and is left alone: its derivative is its backward.
+`autograd.Function` is without gradient too, and is left alone: its derivative is its backward. A
+reentrant checkpoint is such a Function as well, and what it runs has its own derivative.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
@@ -16,8 +20,10 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils.checkpoint import CheckpointFunction
 
 _DETACH = torch.ops.aten.detach.default
+_EMBEDDING = torch.ops.aten.embedding.default
 _RENORM = torch.ops.aten.embedding_renorm_.default  # an embedding's weight, by max_norm
 _OF_DATA = (torch.Tensor.detach_, torch.Tensor.data.__get__)  # type: ignore[attr-defined]
 _LEAVING = (torch.Tensor.numpy, torch.Tensor.__array__, torch.Tensor.tolist, torch.Tensor.item)
@@ -56,25 +62,27 @@ class Stops:
 
     @contextmanager
     def _watching(self, *, again: bool) -> Iterator[None]:
-        with _within_functions() as depth:
-            watching = _Watching(self, depth, again=again)
+        with _counted() as running:
+            watching = _Watching(self, running, again=again)
             with watching, _Calls(watching):
                 yield
 
 
 class _Watching(TorchDispatchMode):
-    def __init__(self, stops: Stops, depth: list[int], *, again: bool) -> None:
+    def __init__(self, stops: Stops, running: _Running, *, again: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.stops, self.depth, self.replays = stops, depth, again
+        self.stops, self.running, self.replays = stops, running, again
         self.next = 0
         self.stopped = self.detaches = False  # of the user's call that is running
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if func is _EMBEDDING and not self.running.functions and not self.stopped:
+            return self._padded(func(*args, **(kwargs or {})), *args, **(kwargs or {}))
         written = args[0] if args and _writes(func) and isinstance(args[0], torch.Tensor) else None
         detaches = func is _DETACH and self.detaches
-        counts = not self.depth[0] and (self.stopped or detaches or func is _RENORM)
+        counts = not self.running.functions and (self.stopped or detaches or func is _RENORM)
         before = written.clone() if written is not None and counts else None
         result = func(*args, **(kwargs or {}))
         if not counts:
@@ -97,6 +105,19 @@ class _Watching(TorchDispatchMode):
         for tensor, value in zip(tensors, same, strict=True):
             tensor.copy_(value)  # in place: an operand may have been written into
         return tree_unflatten(leaves, structure)
+
+    def _padded(
+        self, result: torch.Tensor, weight: Any, indices: Any, padding_idx: int = -1, *_: Any
+    ) -> torch.Tensor:
+        """Embedded rows, of which those that are padding are as they were first."""
+        padding = (indices == padding_idx).unsqueeze(-1)
+        if padding_idx < 0 or not padding.any():
+            return result
+        if not self.replays:
+            self.stops.recorded.append((_EMBEDDING, [result.clone()]))
+            return result
+        same = self._following(_EMBEDDING, [result])
+        return result if same is None else torch.where(padding, same[0], result)
 
     def held(self, func: Any, result: torch.Tensor) -> torch.Tensor:
         """A tensor without its graph, of which no operation tells, as it was first."""
@@ -151,11 +172,12 @@ class _Calls(TorchFunctionMode):
         detach = func in (torch.Tensor.detach, torch.detach)
         watching.detaches = detach or func in _STRAIGHT_THROUGH
         backward = func in _BACKWARD and not kwargs.get("create_graph")
-        watching.stopped = detach or backward or not torch.is_grad_enabled()
+        differentiable = torch.is_grad_enabled() or watching.running.checkpoints
+        watching.stopped = detach or backward or not differentiable
         recorded = watching.stops.recorded
         if func in _LEAVING and args and id(args[0]) in self.detached:
             recorded[self.detached[id(args[0])][0]] = None
-        if func in _OF_DATA and not watching.depth[0]:
+        if func in _OF_DATA and not watching.running.functions:
             return watching.held(func, func(*args, **kwargs))
         try:
             result = func(*args, **kwargs)
@@ -178,19 +200,28 @@ def _is_view(func: Any) -> bool:
     return any(a is not None and not a.is_write for a in aliases)
 
 
+@dataclass
+class _Running:
+    """How many calls of `apply` are running: of Functions, and of reentrant checkpoints."""
+
+    functions: int = 0
+    checkpoints: int = 0
+
+
 @contextmanager
-def _within_functions() -> Iterator[list[int]]:
-    """How many calls of a Function's apply are running."""
-    depth = [0]
+def _counted() -> Iterator[_Running]:
+    """Count what runs inside."""
+    running = _Running()
     base: Any = torch.autograd.function._SingleLevelFunction
 
     def counted_apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
         parent: Any = super(base, cls)
-        depth[0] += 1
+        kind = "checkpoints" if issubclass(cls, CheckpointFunction) else "functions"
+        setattr(running, kind, getattr(running, kind) + 1)
         try:
             return parent.apply(*args, **kwargs)
         finally:
-            depth[0] -= 1
+            setattr(running, kind, getattr(running, kind) - 1)
 
     with mock.patch.object(base, "apply", classmethod(counted_apply), create=True):
-        yield depth
+        yield running

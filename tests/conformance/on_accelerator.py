@@ -38,6 +38,20 @@ class Exp(torch.autograd.Function):
         return Exp.apply(x), dims[0]
 
 
+class Sine(torch.autograd.Function):
+    """A kernel for 16 bits and float32, 5 % off in its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        assert x.dtype in (torch.bfloat16, torch.float32)
+        ctx.save_for_backward(x)
+        return x.sin()
+
+    @staticmethod
+    def backward(ctx: Any, g: torch.Tensor) -> torch.Tensor:
+        return 1.05 * g * ctx.saved_tensors[0].cos()
+
+
 class Twice(Exp):
     @staticmethod
     def backward(ctx: Any, g: torch.Tensor) -> Any:
@@ -114,6 +128,10 @@ def cases(device: str) -> Iterator[tuple[str, Callable[[], Report]]]:
             lambda z: (z * z.conj()).real.sum(), leaf(3, dtype=torch.complex128)
         ),
     )
+    dense = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.GELU(), torch.nn.Linear(8, 2))
+    rounded = leaf(3, 4, dtype=torch.bfloat16)
+    yield "bfloat16", lambda: check_gradients(dense.to(device, torch.bfloat16), rounded)
+    yield "wrong_bfloat16", lambda: check_gradients(Sine.apply, rounded)
     yield "half", lambda: check_gradients(lambda x: x.sin().sum(0), x, half=True)
     yield (
         "spec",

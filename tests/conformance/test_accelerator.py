@@ -18,10 +18,11 @@ from tests.fakes import accelerator
 WRONG = {
     "wrong": "the gradient is 2 times the right one",
     "wrong_within": "the gradient is 2 times the right one",
+    "wrong_bfloat16": "NOT OK: engine wrong: stencil on torch on",
     "wrong_batch": "its rule for vmap does not give what a loop over the samples gives",
     "custom_op": "the gradient is 1.5 (3/2; 3 is the size of axis 0) times the right one",
 }
-CAPTURED = ("module", "float32", "picks", "drops", "closure", "complex", "half")
+CAPTURED = ("module", "float32", "picks", "drops", "closure", "complex", "half", "bfloat16")
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs torch with a GPU")
 DEVICES = [
     accelerator.NAME,

@@ -133,6 +133,58 @@ def test_a_reentrant_checkpoint_is_judged_by_backward() -> None:
     assert any("backward() leaves" in note for note in report.notes)
 
 
+class Embedded(nn.Module):
+    """A checkpoint that is given none of the parameters; of row 0 none is to have a gradient."""
+
+    def __init__(self, factor: float = 2.0) -> None:
+        super().__init__()
+        self.table = nn.Embedding(5, 3, padding_idx=0, dtype=D)
+        self.factor = factor
+
+    def forward(self, indices: torch.Tensor) -> torch.Tensor:
+        def rows(i: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+            return Square.apply(self.table(i).sin(), self.factor)
+
+        reached: torch.Tensor = checkpoint(
+            rows, indices, torch.ones(1, requires_grad=True), use_reentrant=True
+        )
+        return reached
+
+
+class Square(torch.autograd.Function):
+    """x^2, whose gradient is `factor` x."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, factor: float) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        ctx.factor = factor
+        return x * x
+
+    @staticmethod
+    def backward(ctx: Any, g: torch.Tensor) -> Any:
+        return ctx.factor * g * ctx.saved_tensors[0], None
+
+
+def test_what_a_checkpoint_runs_has_its_own_stops() -> None:
+    indices = torch.tensor([[0, 1], [4, 0]])
+
+    def embedded(w: torch.Tensor) -> torch.Tensor:
+        return nn.functional.embedding(indices, w, padding_idx=0).sin()
+
+    for function in (embedded, lambda x: x.sin() * x.detach().exp()):
+        report = check_gradients(
+            lambda x, f=function: checkpoint(f, x, use_reentrant=True), leaf(5, 3)
+        )
+        assert report.ok, report
+
+
+@pytest.mark.parametrize("factor", [2.0, 2.1])
+def test_a_checkpoint_is_given_no_parameter(factor: float) -> None:
+    report = check_gradients(Embedded(factor), torch.tensor([[0, 1], [4, 0]]))
+    assert report.failed == (factor != 2.0), report
+    assert any("backward() leaves" in note for note in report.notes)
+
+
 def test_the_callers_gradients_are_as_before() -> None:
     net = smooth()
     net(torch.ones(1, 2, dtype=D)).sum().backward()
