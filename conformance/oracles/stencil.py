@@ -33,7 +33,7 @@ SUDDEN = 1e4  # times as much noise at the step before: jumps, not the 4th power
 CLEAN = 5  # steps that must agree, from near, to outweigh noise that was seen from farther
 COARSE = 0.03  # differences above this part of the values: the step is too long to see the function
 FLAT = 5.0  # noise is seen where three steps differ by no more than this
-BRIEF = slice(4, 12)  # steps that may confirm a candidate: what is smooth is seen best there
+BRIEF = range(4, 11)  # steps that may confirm a candidate: what is smooth is seen best there
 QUIET = 1e-11  # noise below this part of the largest value is rounding: smaller steps cannot help
 
 
@@ -280,26 +280,35 @@ class _Scan:
     def confirm(self, candidate: Candidate) -> Estimate | None:
         """An estimate by two steps that confirms the candidate; None where a few do not.
 
-        Where the steps agree with what is claimed, a third that agrees with them says no more.
+        Where the steps agree with what is claimed, a third that agrees with them says no more. They
+        shorten, or lengthen where rounding is all that keeps the first two apart.
         """
-        hs: list[float] = []
-        looks: list[tuple[Array, ...]] = []
+        hs = list(itertools.islice(self.steps(), BRIEF.stop + 1))
+        looks: dict[float, tuple[Array, ...]] = {}
+        numbers: Iterator[int] = iter(BRIEF)
         with np.errstate(all="ignore"):
-            for h in itertools.islice(self.steps(), BRIEF.start, BRIEF.stop):
-                hs.append(h)
-                looks.append(self._step(CENTRAL, h))
-                if len(hs) < 2:
-                    continue
-                slopes, smooth, rough, sizes = zip(*looks[-2:], strict=True)
-                spread, noise = _agreement(hs[-2:], slopes, smooth, rough, sizes[0])
+            for n in numbers:
+                pair = hs[n : n + 2]
+                if len(pair) < 2:
+                    break
+                for h in pair:
+                    if h not in looks:
+                        looks[h] = self._step(CENTRAL, h)
+                slopes, smooth, rough, sizes = zip(*(looks[h] for h in pair), strict=True)
+                spread, noise = _agreement(pair, slopes, smooth, rough, sizes[0])
                 self.size = np.where(self.center_size > 0, self.center_size, sizes[0])
-                error = spread + CENTRAL.amplification / hs[-1] * noise
+                error = spread + CENTRAL.amplification / pair[-1] * noise
                 bound = np.fmax(FACTOR * error, self._finest)
                 off = np.abs(slopes[0] - candidate.value)
                 still = (candidate.value == 0) & (spread == 0) & (noise <= self.rounding * sizes[0])
                 enough = (bound <= candidate.enough) | still  # it is constant, to the last bit
                 if (enough & (off <= bound + candidate.slack)).all():
                     return Estimate(slopes[0], bound, self.evaluations, size=self.size)
+                quiet = bool((noise <= QUIET * sizes[0]).all())
+                if n == BRIEF.start and quiet:
+                    numbers = reversed(range(n))
+                elif n < BRIEF.start and not quiet:
+                    break
         self.size = self.center_size
         return None
 
@@ -402,13 +411,14 @@ class _Scan:
     def _step(self, formula: _Formula, h: float) -> tuple[Array, Array, Array, Array]:
         """Slope at step h, the values' noise read in two ways, and their size, each (k,)."""
         values = np.stack([self.evaluate(k * h) for k in formula.offsets])
-        slope = self.project(formula.coefficients @ (values - values[3])) / h
+        changes = values - values[3]
+        slope = self.project(formula.coefficients @ changes) / h
         largest = np.abs(values).max(axis=0)
         rounding = self.rounding * largest
         smooth, rough = (np.maximum(noise, rounding) for noise in _noise(values))
         if self.weights is not None:
             squares = np.square(self.weights).T
-            together = _noise(self.project(values))
+            together = _noise(self.project(changes))
             unit = float(largest.max(initial=0.0)) or 1.0  # squares of large values overflow
 
             def joint(each: Array) -> Array:

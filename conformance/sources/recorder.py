@@ -344,6 +344,8 @@ def device_of(tensors: Iterable[torch.Tensor]) -> str:
 
 def by_field(tree: Any) -> Any:
     """A tree of results in which a dataclass is the dict of its fields."""
+    if isinstance(tree, torch.Tensor):
+        return tree
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type | dict):
         return {f.name: by_field(getattr(tree, f.name)) for f in dataclasses.fields(tree)}
     if type(tree) in (tuple, list):
