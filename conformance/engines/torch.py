@@ -113,17 +113,27 @@ class TorchEngine(NamespaceEngine):
         *,
         keep: Collection[str] = (),
     ) -> Vjp:
-        """As of any engine; by backward() where that alone gives all gradients."""
+        """As of any engine; by backward() where that alone gives all gradients.
+
+        As of a checkpoint that is given none of its module's parameters: it leads to no leaf.
+        """
+        found = None
         try:
-            return super().vjp(program, values, cotangents, keep=keep)
+            found = super().vjp(program, values, cotangents, keep=keep)
+            if not program.opaque or any(g is not None for g in found.gradients.values()):
+                return found
         except Unsupported as error:
             if not _BACKWARD_ALONE.search(str(error)):
                 raise
-        self.accumulates = self.accumulated = True
+        self.accumulates = True
         try:
-            return super().vjp(program, values, cotangents, keep=keep)
+            left = super().vjp(program, values, cotangents, keep=keep)
         finally:
             self.accumulates = False
+        if found is not None and all(g is None for g in left.gradients.values()):
+            return found
+        self.accumulated = True
+        return left
 
     def pulled_back(
         self, outputs: list[Any], leaves: list[Any], seeds: list[Any], **options: Any
@@ -136,10 +146,8 @@ class TorchEngine(NamespaceEngine):
             return [leaf.grad for leaf in leaves]
         before = [_written(leaf.grad) for leaf in leaves if leaf.is_leaf]
         found = super().pulled_back(outputs, leaves, seeds, **options)
-        if all(g is None for g in found):
-            # a pass within is not begun where the graph that is seen leads to none of the leaves
-            torch.autograd.backward(outputs, seeds, retain_graph=bool(options.get("create_graph")))
-        if before != [_written(leaf.grad) for leaf in leaves if leaf.is_leaf]:
+        unbegun = self.accumulated and all(g is None for g in found)
+        if unbegun or before != [_written(leaf.grad) for leaf in leaves if leaf.is_leaf]:
             text = "a backward pass within leaves gradients in .grad"
             raise Unsupported(f"{text}: it is not compatible with .grad()")
         return found
