@@ -20,7 +20,7 @@ from conformance.oracles.directional import (
     steepens,
 )
 from conformance.oracles.pairs import direction, flat, inner
-from conformance.oracles.stencil import Candidate
+from conformance.oracles.stencil import FACTOR, Candidate
 from conformance.oracles.torch_autograd import scale
 from conformance.program import Array, Call, Program, Values
 
@@ -308,15 +308,19 @@ class Entrywise:
             return {}
         worst = max(bounds, key=lambda i: abs(bounds[i][0] - bounds[i][1]))
         values = self.case.values
+        noise = max(bound for *_, bound in bounds.values()) / FACTOR
         if sampled:
             alike = {n: v.reshape(-1)[places] for n, v in values.items() if v.shape == right.shape}
             some, theirs = gradient.reshape(-1)[places], right.reshape(-1)[places]
-            said = diagnose(some, theirs, some.shape, alike, leaf=leaf)
+            said = diagnose(some, theirs, some.shape, alike, leaf=leaf, noise=noise)
             text = f"of {len(places)} entries that were looked at: {said.sentence}"
         else:
             outputs = self.cotangents
             cotangent = {COTANGENT: outputs[0]} if len(outputs) == 1 else {}
-            said = diagnose(gradient, right, gradient.shape, values, leaf=leaf, gradients=cotangent)
+            said = diagnose(
+                gradient, right, gradient.shape, values,
+                leaf=leaf, gradients=cotangent, noise=noise,
+            )  # fmt: skip
             text = said.sentence
         found: dict[str, Any] = {"index": list(worst), "wrong_entries": len(bounds)}
         ours, numerical, bound = bounds[worst]

@@ -32,7 +32,8 @@ from conformance.program import (
 
 SCALE = 1.0  # a direction is in proportion to the values, so its parameter's scale is 1
 NOTHING = 1e-9  # a bound below this part of the function itself is that of a zero derivative
-ALIKE = 1e-5  # what two short secants may differ by, where nothing lies between them
+ALIKE = 1e-5  # what two short secants may differ by, where nothing lies between them,
+SHORT, SHORTER = 5, 8  # of so many, each so many times shorter than the one before
 SECANTS = (1e-4, 1e-8, 1e-12)  # steps whose secants show an infinite slope,
 STEEPER = 10.0  # each so many times as steep as the one before
 ANOTHER = 0.01  # of an output's scale: a user's function that is off by more is another
@@ -135,13 +136,18 @@ def slope_nearby(
 ) -> float:
     """The slope of an engine's forward along a direction, of what lies within so short a way.
 
-    By two steps that agree to `ALIKE`; nan where they do not.
+    By the first two of a few shorter and shorter steps that agree to `ALIKE`; nan where none do.
     """
     program, values = widest(engine, program, values)
     along, weights = _outputs(engine, program, values, cotangents, tangents)
-    slopes = [float((along(h) - along(-h)) @ weights) / (2 * h) for h in (within, within / 2)]
-    alike = abs(slopes[0] - slopes[1]) <= ALIKE * max(map(abs, slopes))
-    return slopes[1] if alike else math.nan
+    before = math.nan
+    for n in range(SHORT):
+        h = within / SHORTER**n
+        slope = float((along(h) - along(-h)) @ weights / (2 * h))
+        if abs(slope - before) <= ALIKE * max(abs(slope), abs(before)):
+            return slope
+        before = slope
+    return math.nan
 
 
 def steepens(
