@@ -28,6 +28,7 @@ from conformance.sources.opinfo import OpInfo, entries
 
 SOURCE = "mutant"
 GRADCHECKED = 20  # examples, to the killing one, that gradcheck is asked about
+ALIKE = 1000  # examples that show an equivalent one: four times what the hardest other one takes
 LARGEST = 200  # elements: gradcheck's slow mode takes two forwards an element
 
 
@@ -49,7 +50,10 @@ class Kill:
 
 
 def hunt(mutant: Mutant, seconds: float, seed: int = 0, *, compare: bool = True) -> Kill:
-    """Show the mutant's samples to every check for at most so many seconds of CPU."""
+    """Show the mutant's samples to every check for at most so many seconds of CPU.
+
+    One that is said to be equivalent meets ALIKE of them: in rounding two forms of one rule differ.
+    """
     settings = Settings(order=2, standalone=0, seed=seed, dtypes=(mutant.dtype,))
     context = checks.context_for(settings, RefgradEngine(), TorchEngine())
     kill = Kill(mutant)
@@ -75,7 +79,7 @@ def hunt(mutant: Mutant, seconds: float, seed: int = 0, *, compare: bool = True)
             if sample is not kept[-1]:
                 kept.append(sample)
             break
-        if spent > seconds:
+        if spent > seconds or (mutant.equivalent and kill.examples >= ALIKE):
             break
     kill.milliseconds = 1000 * spent
     if compare:

@@ -197,5 +197,6 @@ MUTANTS: tuple[Mutant, ...] = (
       for op in ("prod", "cumprod", "var", "logsumexp")),
     claim("cumprod said to be elementwise", "forward only", "cumprod", "elementwise", True),
     claim("softmax said to be elementwise", "forward only", "softmax", "elementwise", True,
-          equivalent="softmax's Jacobian is symmetric: its own transpose, as of an elementwise op"),
+          equivalent="softmax's Jacobian is symmetric: its own transpose, as of an elementwise op "
+          "(in rounding the form for vjp loses digits of 1e-8 beside 1, as 5,416 samples showed)"),
 )  # fmt: skip

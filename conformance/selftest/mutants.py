@@ -41,7 +41,8 @@ def command(
     Each mutant is one thing of refgrad changed. It meets generated Programs about its op and
     op_db's samples, in turn; all checks of first and second order look at each. gradcheck and
     gradgradcheck, with their defaults, then see the mutant on the same samples (the first 19 and
-    the one that killed it). Exit 1 where a mutant survives that is not declared equivalent.
+    the one that killed it). Exit 1 where a mutant survives that is not declared equivalent, and
+    where one that is does not survive a thousand samples.
     """
     from conformance.cli.options import data, echo_json, talk
     from conformance.mutants import MUTANTS
