@@ -15,6 +15,7 @@ from conformance.selftest.measured import Measured
 from conformance.selftest.oracles import elementwise
 
 Scalar = Callable[[float], float]
+ZERO = Candidate(0.0, 0.0, 0.0)
 
 
 def _measured(dtype: type, count: int) -> Measured:
@@ -69,6 +70,18 @@ def test_a_kink_is_found_with_both_slopes(f: Scalar, left: float, right: float) 
     assert found.kink.right[0] == pytest.approx(right, abs=1e-9)
     assert found.kink.holds(np.array((left + right) / 2))
     assert not found.kink.holds(np.array(max(left, right) + 0.1))
+
+
+def test_one_side_of_a_kink_is_seen_from_a_few_steps() -> None:
+    found = derivative(lambda t: np.array([abs(t)]), 1.0)
+    assert found.kink is not None
+    assert found.evaluations < 30 * 6 + 2 * 40  # the ladder of the center, and little beside it
+
+
+def test_a_side_with_another_kink_is_looked_at_whole() -> None:
+    """From far its slope is 3, exactly, and from near 1."""
+    found = derivative(lambda t: np.array([1 + abs(t) + 2 * max(t - 1e-6, 0.0)]), 1.0)
+    assert found.kink is None or abs(found.kink.right[0] - 1) <= found.kink.right_bound[0]
 
 
 def test_a_kink_beside_the_point_is_none_of_its_business() -> None:
@@ -157,6 +170,21 @@ def test_a_right_claim_is_confirmed_by_a_few_steps() -> None:
     assert abs(found.value[0] - np.cos(0.7)) <= found.bound[0] <= 1e-10
     assert found.evaluations <= 25
     assert found.evaluations < derivative(lambda t: np.array([np.sin(t)]), 1.0, at=0.7).evaluations
+
+
+def test_a_small_derivative_of_a_large_value_is_confirmed_from_farther() -> None:
+    """Its rounding is all that is seen from as near as of others."""
+    found = _asked(lambda t: 2.0 + 1e-2 * t, 0.7, 1e-2, 2e-3)
+    assert abs(found.value[0] - 1e-2) <= found.bound[0] <= 2e-13
+    assert 13 < found.evaluations <= 31
+
+
+def test_a_constant_of_many_terms_confirms_zero() -> None:
+    values = np.linspace(0.1, 3, 37)
+    found = derivative(
+        lambda t: values.copy(), 1.0, at=0.5, weights=np.cos(values)[None], candidate=ZERO
+    )
+    assert (found.value[0], found.evaluations) == (0.0, 13)
 
 
 def test_a_constant_confirms_zero_and_a_kink_does_not() -> None:
