@@ -174,8 +174,8 @@ def test_a_right_claim_is_confirmed_by_a_few_steps() -> None:
 
 def test_a_small_derivative_of_a_large_value_is_confirmed_from_farther() -> None:
     """Its rounding is all that is seen from as near as of others."""
-    found = _asked(lambda t: 2.0 + 1e-2 * t, 0.7, 1e-2, 2e-3)
-    assert abs(found.value[0] - 1e-2) <= found.bound[0] <= 2e-13
+    found = _asked(lambda t: 2.0 + 1e-2 * t, 0.7, 1e-2, 5e-3)
+    assert abs(found.value[0] - 1e-2) <= found.bound[0] <= 5e-13
     assert 13 < found.evaluations <= 31
 
 
