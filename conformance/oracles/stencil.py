@@ -281,16 +281,15 @@ class _Scan:
         """An estimate by two steps that confirms the candidate; None where a few do not.
 
         Where the steps agree with what is claimed, a third that agrees with them says no more. They
-        shorten, or lengthen where rounding is all that keeps the first two apart.
+        shorten as long as the bound falls, and lengthen where it rises at once.
         """
         hs = list(itertools.islice(self.steps(), BRIEF.stop + 1))
         looks: dict[float, tuple[Array, ...]] = {}
-        numbers: Iterator[int] = iter(BRIEF)
+        least = np.full(self.outputs, np.inf)
+        pairs = [(n, hs[n : n + 2]) for n in BRIEF if n + 1 < len(hs)]
         with np.errstate(all="ignore"):
-            for n in numbers:
-                pair = hs[n : n + 2]
-                if len(pair) < 2:
-                    break
+            while pairs:
+                n, pair = pairs.pop(0)
                 for h in pair:
                     if h not in looks:
                         looks[h] = self._step(CENTRAL, h)
@@ -304,11 +303,12 @@ class _Scan:
                 enough = (bound <= candidate.enough) | still  # it is constant, to the last bit
                 if (enough & (off <= bound + candidate.slack)).all():
                     return Estimate(slopes[0], bound, self.evaluations, size=self.size)
-                quiet = bool((noise <= QUIET * sizes[0]).all())
-                if n == BRIEF.start and quiet:
-                    numbers = reversed(range(n))
-                elif n < BRIEF.start and not quiet:
+                rises = bool((bound >= least).any())
+                if rises and n == BRIEF.start + 1:
+                    pairs = [(k, hs[k : k + 2]) for k in reversed(range(BRIEF.start))]
+                elif rises:
                     break
+                least = np.fmin(least, bound)
         self.size = self.center_size
         return None
 
