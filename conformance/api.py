@@ -8,6 +8,7 @@ rule had a part in. What cannot be captured is judged as a black box.
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -78,6 +79,7 @@ def check_gradients(
     half: bool = False,
     rtol: float = 0.0,
     device: str = "cpu",
+    allow_known: bool = False,
 ) -> Report:
     """Check the gradients that torch gives of `fn(*inputs, **kwargs)`.
 
@@ -98,6 +100,10 @@ def check_gradients(
     solver: an entry that differs by less than so much of its leaf's scale is no fault. Along a
     random direction errors of either sign cancel in part, so that five times as much is all but
     sure to be seen, and not twice as much. By default rounding alone is allowed for.
+
+    A fault of PyTorch's own ops that is listed is told in a note. With `allow_known` the check that
+    it fails counts as passed, as in `conformance verify`: what else that check might have found in
+    the same sample is not seen then.
 
     Raises GradientMismatch with str(report) where `raise_on_failure` is set and a derivative is
     wrong; UsageError where nothing requires grad; and whatever `fn` itself raises, unless it does
@@ -128,8 +134,9 @@ def check_gradients(
                 whole = BlackBox(fn, args, arguments)
                 with whole.undisturbed():
                     found, said = _check(
-                        whole, label, order, directions, seed, half=half, rtol=rtol
-                    )
+                        whole, label, order, directions, seed,
+                        half=half, rtol=rtol, allow_known=allow_known,
+                    )  # fmt: skip
         except UsageError:
             raise
         except Exception as error:
@@ -163,27 +170,28 @@ def _plainly() -> Iterator[None]:
         yield
 
 
-def _known(results: list[Result], program: Program) -> list[str]:
-    """What is known of the faults of PyTorch's own ops among these; a single call is blamed."""
-    failures = [result for result in results if result.outcome in FAILING]
-    if not failures:
-        return []
+def _known(results: list[Result], program: Program) -> list[list[str]]:
+    """What is known of each as a fault of PyTorch's own ops; a single call is blamed."""
+    if not any(result.outcome in FAILING for result in results):
+        return [[] for _ in results]
     listed = expectations.load("torch")
     alone = program.targets[0] if len(program.targets) == 1 else ""
     plain = not any(call.in_place or call.opaque for call in program.calls)  # torch's alone
-    found = dict[str, None]()
-    for result in failures:
+
+    def said(result: Result) -> list[str]:
         culprit = str(result.evidence.get("culprit", alone))
         name = culprit.removeprefix("torch.").removeprefix("Tensor.").removeprefix("ops.aten.")
         blamed = replace(result, op=name or "-")
-        for known in listed:
-            specific = (known.op, known.call) != ("*", "*") or (plain and known.verdict != "*")
-            if specific and known.covers(blamed):
-                link = f" [{known.link}]" if known.link else ""
-                found[
-                    f"known of PyTorch{f', {culprit}' if culprit else ''}: {known.reason}{link}"
-                ] = None
-    return list(found)
+        covering = [
+            known
+            for known in listed
+            if (known.op, known.call) != ("*", "*") or (plain and known.verdict != "*")
+            if known.covers(blamed)
+        ]
+        about = f"known of PyTorch{f', {culprit}' if culprit else ''}"
+        return [f"{about}: {k.reason}{f' [{k.link}]' if k.link else ''}" for k in covering]
+
+    return [said(r) if r.outcome in FAILING else [] for r in results]
 
 
 def _sets(
@@ -227,7 +235,15 @@ def _split(made: Any, kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str
 
 
 def _check(
-    whole: BlackBox, label: str, order: int, directions: int, seed: int, *, half: bool, rtol: float
+    whole: BlackBox,
+    label: str,
+    order: int,
+    directions: int,
+    seed: int,
+    *,
+    half: bool,
+    rtol: float,
+    allow_known: bool,
 ) -> tuple[list[Result], list[str]]:
     """The results for one set of inputs, and what is to be said of them."""
     given = as_program(whole)
@@ -265,7 +281,10 @@ def _check(
         results = [_unseen(r) if r.check == "vjp" and r.outcome == "passed" else r for r in results]
     remarks += [_BY_BACKWARD] if engine.accumulated else []
     remarks += [] if any(values[i.name].size for i in program.leaves) else [_EMPTY]
-    return results, [*given.notes, *remarks, *opinion, *_known(results, program)]
+    known = _known(results, program)
+    if allow_known:
+        results = [_passed(r) if k else r for r, k in zip(results, known, strict=True)]
+    return results, [*given.notes, *remarks, *opinion, *itertools.chain(*known)]
 
 
 def _reads_memory(result: Result, program: Program) -> bool:

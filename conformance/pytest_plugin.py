@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MARKER = "gradients"
 _KEYS = ("order", "samples", "directions", "seed")
-_MARKED = (*_KEYS, "rtol", "device")
+_MARKED = (*_KEYS, "rtol", "device", "allow_known")
 _POLICIES = ("fail", "warn", "pass")
 _STATE = pytest.StashKey[Counter[str]]()
 
@@ -38,6 +38,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     for key, default in (("order", "1"), ("samples", "8"), ("directions", "4"), ("seed", "0")):
         text = f"check_gradients: the default of {key}"
         parser.addini(f"gradients_{key}", text, default=default)
+    text = "check_gradients: let pass what is known as a fault of PyTorch's own (true or false)"
+    parser.addini("gradients_allow_known", text, type="bool", default=False)
     text = "check_gradients: fail, warn or pass where a gradient could not be decided"
     parser.addini("gradients_inconclusive", text, default="fail")
 
@@ -66,6 +68,7 @@ def check_gradients(request: pytest.FixtureRequest) -> Callable[..., Report]:
     warns or passes, as the option `gradients_inconclusive` says, or `inconclusive=` of the marker.
     """
     options: dict[str, Any] = {key: _number(request.config, key) for key in _KEYS}
+    options["allow_known"] = request.config.getini("gradients_allow_known")
     policy = request.config.getini("gradients_inconclusive")
     for marker in reversed(list(request.node.iter_markers(MARKER))):
         policy = _marked(marker, options) or policy

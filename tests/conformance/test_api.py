@@ -418,6 +418,34 @@ def test_what_is_known_of_pytorch_is_told() -> None:
     assert any("github.com/pytorch/pytorch/issues/196700" in n for n in report.notes)
 
 
+def test_what_is_known_of_pytorch_may_be_let_pass() -> None:
+    """Forward mode gives the padding row of an embedding a tangent."""
+    model = torch.nn.Sequential(torch.nn.Embedding(5, 3, padding_idx=0), torch.nn.Tanh()).double()
+    indices = torch.tensor([[0, 1], [4, 0]])
+    assert check_gradients(model, indices, order=2).failed
+    report = check_gradients(model, indices, order=2, allow_known=True)
+    assert report.ok
+    assert any("known of PyTorch, torch.nn.functional.embedding" in n for n in report.notes)
+
+
+def test_what_is_not_known_is_no_more_let_pass() -> None:
+    class Cube(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            ctx.save_for_backward(x)
+            return x**3
+
+        @staticmethod
+        def backward(ctx: Any, g: torch.Tensor) -> torch.Tensor:
+            return 2 * g * ctx.saved_tensors[0] ** 2
+
+    table = torch.nn.Embedding(5, 3, padding_idx=0).double()
+    report = check_gradients(
+        lambda i: Cube.apply(table(i)), torch.tensor([[0, 1]]), allow_known=True
+    )
+    assert report.failed
+
+
 def test_nested_forward_mode_of_a_function_is_unsupported() -> None:
     class Sine(torch.autograd.Function):
         @staticmethod

@@ -85,6 +85,24 @@ class TestMarked:
     result.assert_outcomes(passed=3)
 
 
+def test_what_is_known_of_pytorch_may_be_let_pass(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\ngradients_allow_known = true\n")
+    result = outcome(
+        pytester,
+        """
+TABLE = torch.nn.Embedding(4, 2, padding_idx=0, dtype=torch.float64)
+
+def test_ini(check_gradients):
+    assert check_gradients(TABLE, torch.tensor([0, 1])).ok
+
+@pytest.mark.gradients(allow_known=False)
+def test_marked(check_gradients):
+    check_gradients(TABLE, torch.tensor([0, 1]))
+""",
+    )
+    result.assert_outcomes(passed=1, failed=1)
+
+
 @pytest.mark.parametrize(
     ("policy", "expected"),
     [
