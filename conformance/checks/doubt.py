@@ -3,7 +3,8 @@
 Two right engines round differently. Where the terms of a derivative cancel, and where an operand
 comes to lie on the other side of a kink or a jump, that is all there is to see. So each call is
 judged alone, on the values that it had, and the reference is asked how far rounding moves its own
-answer.
+answer. Within a call, what is rounded beside a 1 does not move with an epsilon of the inputs: there
+the two differ by either sign at values nearby.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from conformance.checks.parting import alone
 from conformance.errors import EngineError, ProgramError, Unsupported
 from conformance.oracles.noise import DRAWS, Ask, changes
 from conformance.oracles.pairs import flat
-from conformance.oracles.torch_autograd import SPREADS, SWITCH, scale
+from conformance.oracles.torch_autograd import SPREADS, SWITCH, perturbed, scale
 from conformance.program import Array, Program, Values
 
 AMPLIFIED = 64.0  # epsilons: rounding then moves an answer by so much more, and a jump does not
@@ -26,6 +27,9 @@ PROPORTIONAL = AMPLIFIED / 8
 LARGEST = 4.0  # times the largest change of DRAWS, where a fault of 5e-6 in float32 is to be seen
 FAINT = 1e4  # epsilons of the largest gradient: no jump moves an answer by so little
 FAR = 64.0  # times what two draws show: no more are needed
+NEARBY, POINTS = 1e8, 16  # epsilons by which values are moved, so many times, to be rounded anew
+SLIGHT = 5e-10  # of a leaf's scale: what is off by more is wrong, whatever its sign is elsewhere
+SCATTERED = "rounding within a call: at values nearby the two engines differ by either sign"
 DECIDED = "rounding on the way decides on which side of {what} an operand is; no call differs alone"
 
 
@@ -69,6 +73,31 @@ def second_look(
             ruling = arbitration.cancelled(error, rounding)
             return Finding("precision", finding.evidence | ruling.evidence())
     return finding
+
+
+def scattered(case: Case, leaf: str, entry: int, error: float) -> bool:
+    """Whether two gradients differ by little, and by either sign at values nearby.
+
+    A rule that is wrong is wrong on one side: the mean of what the two differ by is then more than
+    its deviation.
+    """
+    right = case.reference_vjp.gradients[leaf]
+    if right is None or error > SLIGHT * scale(right):
+        return False
+    rng, gaps = case.rng("scattered", leaf), []
+    for _ in range(POINTS):
+        near = perturbed(case.program, case.values, rng, NEARBY)
+        try:
+            pair = [
+                e.vjp(case.program, near, case.cotangents) for e in (case.engine, case.reference)
+            ]
+        except (EngineError, Unsupported):
+            return False
+        ours, theirs = (found.gradients[leaf] for found in pair)
+        if ours is None or theirs is None:
+            return False
+        gaps.append(float(flat(ours)[entry] - flat(theirs)[entry]))
+    return bool(abs(np.mean(gaps)) <= np.std(gaps))
 
 
 def faint(dtype: str, gradients: Mapping[str, Array | None]) -> float:

@@ -79,6 +79,10 @@ class VjpCheck:
             finding = doubt.second_look(
                 case, self, finding, _gradients(case), name, entry, difference.error
             )
+            slightly = finding.outcome == "failed" and case.context.independent
+            if slightly and doubt.scattered(case, name, entry, difference.error):
+                said = {"verdict": f"precision: {doubt.SCATTERED}"}
+                finding = Finding("precision", finding.evidence | said)
         yield finding
 
 

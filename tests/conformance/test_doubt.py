@@ -10,7 +10,7 @@ import torch
 
 import refgrad
 from conformance import checks
-from conformance.engines.base import Engine
+from conformance.engines.base import Engine, Vjp
 from conformance.engines.refgrad import RefgradEngine
 from conformance.engines.torch import TorchEngine
 from conformance.oracles.noise import changes, moved
@@ -128,6 +128,33 @@ def test_a_wrong_convention_at_a_tie_is_found() -> None:
     found = {r.check: r for r in results(values, *calls, engine=wrong)}
     assert found["vjp"].outcome == "failed"
     assert found["vjp"].evidence["culprit"] == "torch.amax"
+
+
+class Off(RefgradEngine):
+    """Its gradients are off by a number, or by one that nine digits of the values decide."""
+
+    def __init__(self, by: float, *, at_random: bool) -> None:
+        super().__init__()
+        self.by, self.at_random = by, at_random
+
+    def vjp(self, program: Program, values: Any, *given: Any, **options: Any) -> Vjp:
+        found = super().vjp(program, values, *given, **options)
+        rng = np.random.default_rng(list(np.round(values["x"], 9).tobytes()))
+        for gradient in found.gradients.values():
+            assert gradient is not None
+            gradient += self.by * (rng.standard_normal(gradient.shape) if self.at_random else 1)
+        return found
+
+
+@pytest.mark.parametrize("at_random", [True, False])
+def test_rounding_within_a_call_has_either_sign_nearby(at_random: bool) -> None:
+    """Of the cross entropy of what is nearly certain: log(1 + exp(-10)) is rounded beside the 1."""
+    values = {"x": np.array([[34.0, 36.5, 46.5]])}
+    call = Call("v0", F + "cross_entropy", (Ref("x"), Ref("i")))
+    values["i"] = np.array([2])
+    for by, outcome in ((3e-16, "precision"), (3e-13, "failed")):
+        found = outcomes(values, call, engine=Off(by, at_random=at_random))
+        assert found["vjp"] == (outcome if at_random else "failed")
 
 
 def test_every_use_is_moved_by_itself_but_what_is_written_later() -> None:
