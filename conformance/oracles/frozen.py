@@ -114,8 +114,9 @@ def _steadied(program: Program) -> Program:
     calls = []
     for call in program.calls:
         held = steady.get(call.name)
-        through = getattr(held, "through", "") or call.through
-        calls.append(replace(call, opaque=held or call.opaque, through=through))
+        if held is not None:
+            call = replace(call, opaque=held, through=held.through(call.through))
+        calls.append(call)
     return replace(program, calls=tuple(calls))
 
 

@@ -21,10 +21,12 @@ from unittest import mock
 
 import numpy as np
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from conformance.errors import CaptureError, Unsupported, UsageError
+from conformance.oracles.directional import ANOTHER
 from conformance.program import OPAQUE, Call, Input, Program, Ref, Values
 from conformance.sources import randomness
 from conformance.sources.captured import module_of
@@ -87,6 +89,7 @@ class BlackBox:
         self.standing_in = ExitStack()  # undoes it
         self.stops = Stops()
         self.autocasts = False  # whether it is autocast that makes it compute in 16 bits
+        self.casts = False  # whether it is the same function where it casts to float64 instead
         self.draws_implicitly = False
         self.unseen: list[torch.Tensor] = []  # leaves that are out of reach
         self.gradients: list[tuple[torch.Tensor, torch.Tensor | None]] = []  # the caller's
@@ -191,7 +194,7 @@ class BlackBox:
         """
         if self.draws_implicitly:
             raise Unsupported(_IMPLICIT)
-        return _Steady(self) if self.stops or self.autocasts else None
+        return _Steady(self) if self.stops or self.autocasts or self.casts else None
 
     @property
     def in_reverse_alone(self) -> bool:
@@ -241,6 +244,8 @@ class BlackBox:
             with plainly, _no_autocast():
                 self(*given)
             self.autocasts = not plainly.narrower({t.dtype for t in given})
+        elif through:
+            self._widen(given, outputs)
         if through:
             notes.append(f"it computes in {through} on the way, and is held to that")
         if self.randomness.drawn:
@@ -259,6 +264,19 @@ class BlackBox:
         refs = tuple(Ref(i.name) for i in inputs)
         box = Call("v0", OPAQUE + name, refs, opaque=self, through=through)
         return Program(tuple(inputs), (box,), _references(outputs, ())), values, tuple(notes)
+
+    def _widen(self, given: Sequence[torch.Tensor], outputs: Any) -> None:
+        """See whether it can do without what it casts to less precision, as a norm in float32."""
+        stops, met = Stops(), _Met()
+        try:
+            with met, _Widened(), stops.recording():
+                wide = self(*given)
+        except Exception:  # a kernel for one dtype alone
+            return
+        pairs = zip(_floating(outputs), _floating(wide), strict=True)
+        apart = [float((a - b).abs().max() / (a.abs().max() or 1.0)) for a, b in pairs]
+        if not met.narrower({t.dtype for t in given}) and max(apart, default=0.0) <= ANOTHER:
+            self.casts, self.stops = True, stops
 
     def _out_of_reach(self, given: Sequence[torch.Tensor], outputs: Any) -> list[torch.Tensor]:
         """Leaves of the graph that are none of the given ones, nor made by the call itself."""
@@ -296,23 +314,54 @@ class _Kind:
 
 @dataclass(frozen=True)
 class _Steady:
-    """A black box with what it computes without gradient held constant, and without autocast."""
+    """A black box with what it computes without gradient held constant, and as it is in float64.
+
+    Without autocast, and where it can do without with no cast to less precision.
+    """
 
     box: BlackBox
     may_differentiate = True
 
-    @property
-    def through(self) -> str:
-        """The least precise dtype in which it computes, where that is not the box's own."""
-        return "float32" if self.box.autocasts else ""
+    def through(self, own: str) -> str:
+        """The least precise dtype in which it computes; that of the box is `own`."""
+        return "float32" if self.box.autocasts else "" if self.box.casts else own
 
     def __call__(self, *given: torch.Tensor) -> Any:
         with ExitStack() as stack:
             if self.box.autocasts:
                 stack.enter_context(_no_autocast())
+            if self.box.casts:
+                stack.enter_context(_Widened())
             if self.box.stops:
                 stack.enter_context(self.box.stops.again())
             return self.box(*given)
+
+
+class _Widened(TorchFunctionMode):
+    """What names a floating dtype inside, or casts to one, gets float64."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        given = args, kwargs or {}
+        if any(isinstance(leaf, torch.dtype) for leaf in tree_leaves(given)):
+            given = tree_map(lambda t: _WIDE.get(t, t) if isinstance(t, torch.dtype) else t, given)
+        cast: Any = _CASTS.get(func, func)
+        return cast(*given[0], **given[1])
+
+
+_WIDE = {
+    **dict.fromkeys((torch.float32, torch.float16, torch.bfloat16), torch.float64),
+    **dict.fromkeys((torch.complex64, torch.complex32), torch.complex128),
+}
+_CASTS = {
+    getattr(torch.Tensor, narrow): getattr(torch.Tensor, wide)
+    for wide, names in {
+        "double": ("float", "half", "bfloat16"),
+        "cdouble": ("cfloat", "chalf"),
+    }.items()
+    for narrow in names
+}
 
 
 @contextmanager

@@ -175,6 +175,7 @@ class _Calls(TorchFunctionMode):
         differentiable = torch.is_grad_enabled() or watching.running.checkpoints
         watching.stopped = detach or backward or not differentiable
         recorded = watching.stops.recorded
+        before = len(recorded)
         if func in _LEAVING and args and id(args[0]) in self.detached:
             recorded[self.detached[id(args[0])][0]] = None
         if func in _OF_DATA and not watching.running.functions:
@@ -185,6 +186,10 @@ class _Calls(TorchFunctionMode):
             detaches, watching.detaches, watching.stopped = watching.detaches, False, False
         if detaches and not watching.replays and recorded:
             self.detached[id(result)] = len(recorded) - 1, result
+            if func in _STRAIGHT_THROUGH:  # but for the last, what autograd saves is detached
+                meant = bool(kwargs.get("hard", args[2] if len(args) > 2 else False))
+                for place in range(before, len(recorded) - meant):
+                    recorded[place] = None
         return result
 
 

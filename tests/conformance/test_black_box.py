@@ -262,6 +262,75 @@ def test_second_order_beside_what_is_stopped() -> None:
     assert report.ok, report
 
 
+@pytest.mark.parametrize("hard", [True, False])
+def test_second_order_of_what_saves_its_output(hard: bool) -> None:
+    report = check_gradients(
+        lambda x: F.gumbel_softmax(x, 1.0, hard) * x.sin(), leaf(2, 3), order=2
+    )
+    assert report.ok, report
+
+
+class Normed(nn.Module):
+    """A norm in float32, as T5's and Llama's are, that is read without gradient as well."""
+
+    def __init__(self, slope: float = 1.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([0.5, -1.0, 2.0], dtype=D))
+        self.slope = slope
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        wide = Sloped.apply(x.to(torch.float32), self.slope)
+        with torch.no_grad():
+            largest = x.float().abs().max()
+        scale = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True, dtype=torch.float32))
+        return self.weight * F.dropout((wide * scale / largest).to(x.dtype), 0.3)
+
+
+class Sloped(torch.autograd.Function):
+    """sin(x), whose gradient is `slope` times the right one."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, slope: float) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        ctx.slope = slope
+        return x.sin()
+
+    @staticmethod
+    def backward(ctx: Any, g: torch.Tensor) -> Any:
+        return g * ctx.saved_tensors[0].cos() * ctx.slope, None
+
+
+def test_casts_on_the_way_are_left_out_of_numerical_derivatives() -> None:
+    torch.manual_seed(0)
+    report = check_gradients(boxed(Normed()), leaf(4, 3))
+    assert report.ok, report
+    (found,) = (r for r in report.results if r.check == "numerical")
+    assert found.evidence["bound"] < 1e-7
+    assert any("it computes in float32 on the way" in note for note in report.notes)
+    assert check_gradients(boxed(Normed(1.001)), leaf(4, 3)).failed
+
+
+def test_a_kernel_of_float32_alone_keeps_its_casts() -> None:
+    class Kernel(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            assert x.dtype == torch.float32
+            ctx.save_for_backward(x)
+            return x.sin()
+
+        @staticmethod
+        def backward(ctx: Any, g: torch.Tensor) -> torch.Tensor:
+            return g * ctx.saved_tensors[0].cos()
+
+    report = check_gradients(boxed(lambda x: Kernel.apply(x.float()).double()), leaf(4, 3))
+    assert not report.failed, report
+
+
+def boxed(function: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The same with a factor that draws numbers, which no Program can hold."""
+    return lambda x: function(x) * F.gumbel_softmax(x)
+
+
 def test_a_buffer_that_two_modules_share_is_one() -> None:
     class Part(nn.Module):
         def __init__(self, shared: torch.Tensor) -> None:
