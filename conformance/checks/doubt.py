@@ -28,7 +28,7 @@ LARGEST = 4.0  # times the largest change of DRAWS, where a fault of 5e-6 in flo
 FAINT = 1e4  # epsilons of the largest gradient: no jump moves an answer by so little
 FAR = 64.0  # times what two draws show: no more are needed
 NEARBY, POINTS = 1e8, 16  # epsilons by which values are moved, so many times, to be rounded anew
-SLIGHT = 5e-10  # of a leaf's scale: what is off by more is wrong, whatever its sign is elsewhere
+SLIGHT = 2e-11  # of a leaf's scale: what is off by more is wrong, whatever its sign is elsewhere
 SCATTERED = "rounding within a call: at values nearby the two engines differ by either sign"
 DECIDED = "rounding on the way decides on which side of {what} an operand is; no call differs alone"
 
