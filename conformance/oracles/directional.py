@@ -284,6 +284,9 @@ def wide(
         if cast is not None:
             coarse = cast if cast in _COARSE else ""
             call = replace(call, target=f"torch.Tensor.{_METHODS[cast]}", through=coarse)
+        unseen = getattr(call.opaque, "casts_to", "")  # of a black box that is given float64
+        if unseen:
+            call = replace(call, through=unseen)
         args, kwargs = map_tree(symbol, call.args), map_tree(symbol, call.kwargs)
         return replace(call, args=args, kwargs=kwargs)
 

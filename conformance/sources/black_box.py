@@ -89,7 +89,7 @@ class BlackBox:
         self.standing_in = ExitStack()  # undoes it
         self.stops = Stops()
         self.autocasts = False  # whether it is autocast that makes it compute in 16 bits
-        self.casts = False  # whether it is the same function where it casts to float64 instead
+        self.casts_to = ""  # what it casts float64 to, where it is the same function without
         self.draws_implicitly = False
         self.unseen: list[torch.Tensor] = []  # leaves that are out of reach
         self.gradients: list[tuple[torch.Tensor, torch.Tensor | None]] = []  # the caller's
@@ -194,7 +194,7 @@ class BlackBox:
         """
         if self.draws_implicitly:
             raise Unsupported(_IMPLICIT)
-        return _Steady(self) if self.stops or self.autocasts or self.casts else None
+        return _Steady(self) if self.stops or self.autocasts or self.casts_to else None
 
     @property
     def in_reverse_alone(self) -> bool:
@@ -244,7 +244,7 @@ class BlackBox:
             with plainly, _no_autocast():
                 self(*given)
             self.autocasts = not plainly.narrower({t.dtype for t in given})
-        elif through:
+        if not self.autocasts and not self.rounded:
             self._widen(given, outputs)
         if through:
             notes.append(f"it computes in {through} on the way, and is held to that")
@@ -266,17 +266,23 @@ class BlackBox:
         return Program(tuple(inputs), (box,), _references(outputs, ())), values, tuple(notes)
 
     def _widen(self, given: Sequence[torch.Tensor], outputs: Any) -> None:
-        """See whether it can do without what it casts to less precision, as a norm in float32."""
-        stops, met = Stops(), _Met()
+        """See whether it casts float64 to less precision, as a norm does, and can do without."""
+        wide = [_in_double(t) for t in given]
+        stops, met, without = Stops(), _Met(), _Met()
         try:
-            with met, _Widened(), stops.recording():
-                wide = self(*given)
+            with met:
+                self(*wide)
+            casts_to = met.narrower({t.dtype for t in wide})
+            if not casts_to:
+                return
+            with without, _Widened(wide), stops.recording():
+                other = self(*wide)
         except Exception:  # a kernel for one dtype alone
             return
-        pairs = zip(_floating(outputs), _floating(wide), strict=True)
+        pairs = zip(_floating(outputs), _floating(other), strict=True)
         apart = [float((a - b).abs().max() / (a.abs().max() or 1.0)) for a, b in pairs]
-        if not met.narrower({t.dtype for t in given}) and max(apart, default=0.0) <= ANOTHER:
-            self.casts, self.stops = True, stops
+        if not without.narrower({t.dtype for t in wide}) and max(apart, default=0.0) <= ANOTHER:
+            self.casts_to, self.stops = casts_to, stops
 
     def _out_of_reach(self, given: Sequence[torch.Tensor], outputs: Any) -> list[torch.Tensor]:
         """Leaves of the graph that are none of the given ones, nor made by the call itself."""
@@ -314,9 +320,9 @@ class _Kind:
 
 @dataclass(frozen=True)
 class _Steady:
-    """A black box with what it computes without gradient held constant, and as it is in float64.
+    """A black box with what it computes without gradient held constant, and without autocast.
 
-    Without autocast, and where it can do without with no cast to less precision.
+    Where it is the same function so, without casts to less precision than its inputs have.
     """
 
     box: BlackBox
@@ -324,44 +330,54 @@ class _Steady:
 
     def through(self, own: str) -> str:
         """The least precise dtype in which it computes; that of the box is `own`."""
-        return "float32" if self.box.autocasts else "" if self.box.casts else own
+        return "float32" if self.box.autocasts else "" if self.box.casts_to else own
 
     def __call__(self, *given: torch.Tensor) -> Any:
         with ExitStack() as stack:
             if self.box.autocasts:
                 stack.enter_context(_no_autocast())
-            if self.box.casts:
-                stack.enter_context(_Widened())
+            if self.box.casts_to:
+                stack.enter_context(_Widened(given))
             if self.box.stops:
                 stack.enter_context(self.box.stops.again())
             return self.box(*given)
 
 
 class _Widened(TorchFunctionMode):
-    """What names a floating dtype inside, or casts to one, gets float64."""
+    """What casts inside to a dtype of less precision than `given` have casts to theirs."""
+
+    def __init__(self, given: Sequence[torch.Tensor]) -> None:
+        super().__init__()
+        self.eps = min((_eps(t.dtype) for t in _floating(given)), default=1.0)
+        self.double = self.eps < _eps(torch.float32)
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         given = args, kwargs or {}
         if any(isinstance(leaf, torch.dtype) for leaf in tree_leaves(given)):
-            given = tree_map(lambda t: _WIDE.get(t, t) if isinstance(t, torch.dtype) else t, given)
-        cast: Any = _CASTS.get(func, func)
-        return cast(*given[0], **given[1])
+            given = tree_map(self._wide, given)
+        if func in _CASTS and _eps(_CASTS[func]) > self.eps:
+            return given[0][0].to(self._wide(_CASTS[func]))
+        return func(*given[0], **given[1])
+
+    def _wide(self, leaf: Any) -> Any:
+        if not isinstance(leaf, torch.dtype) or not (leaf.is_floating_point or leaf.is_complex):
+            return leaf
+        if _eps(leaf) <= self.eps:
+            return leaf
+        if leaf.is_complex:
+            return torch.complex128 if self.double else torch.complex64
+        return torch.float64 if self.double else torch.float32
 
 
-_WIDE = {
-    **dict.fromkeys((torch.float32, torch.float16, torch.bfloat16), torch.float64),
-    **dict.fromkeys((torch.complex64, torch.complex32), torch.complex128),
-}
 _CASTS = {
-    getattr(torch.Tensor, narrow): getattr(torch.Tensor, wide)
-    for wide, names in {
-        "double": ("float", "half", "bfloat16"),
-        "cdouble": ("cfloat", "chalf"),
+    getattr(torch.Tensor, name): dtype
+    for name, dtype in {
+        "float": torch.float32, "half": torch.float16, "bfloat16": torch.bfloat16,
+        "cfloat": torch.complex64, "chalf": torch.complex32,
     }.items()
-    for narrow in names
-}
+}  # fmt: skip
 
 
 @contextmanager
@@ -614,6 +630,14 @@ class _Met(TorchDispatchMode):
 
 
 _IMPLICITLY = (torch.ops.aten._standard_gamma.default, torch.ops.aten._sample_dirichlet.default)
+
+
+def _in_double(tensor: torch.Tensor) -> torch.Tensor:
+    """A leaf with the same numbers in float64 or complex128; what is neither as it is."""
+    if not (tensor.is_floating_point() or tensor.is_complex()):
+        return tensor
+    dtype = torch.complex128 if tensor.is_complex() else torch.float64
+    return tensor.detach().to(dtype).requires_grad_(tensor.requires_grad)
 
 
 def _eps(dtype: torch.dtype) -> float:

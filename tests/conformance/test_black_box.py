@@ -300,14 +300,24 @@ class Sloped(torch.autograd.Function):
         return g * ctx.saved_tensors[0].cos() * ctx.slope, None
 
 
-def test_casts_on_the_way_are_left_out_of_numerical_derivatives() -> None:
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_casts_on_the_way_are_left_out_of_numerical_derivatives(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    report = check_gradients(boxed(Normed()), leaf(4, 3))
+    x = torch.randn(4, 3, dtype=dtype, requires_grad=True)
+    report = check_gradients(boxed(Normed().to(dtype)), x)
     assert report.ok, report
     (found,) = (r for r in report.results if r.check == "numerical")
     assert found.evidence["bound"] < 1e-7
-    assert any("it computes in float32 on the way" in note for note in report.notes)
-    assert check_gradients(boxed(Normed(1.001)), leaf(4, 3)).failed
+    said = any("it computes in float32 on the way" in note for note in report.notes)
+    assert said == (dtype == D)
+    assert check_gradients(boxed(Normed(1.001).to(dtype)), x).failed
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_casts_to_sixteen_bits_are_left_out_too(dtype: torch.dtype) -> None:
+    x = torch.randn(4, 3, dtype=dtype, requires_grad=True)
+    report = check_gradients(boxed(lambda x: x.to(torch.bfloat16).sin().to(x.dtype)), x)
+    assert report.ok, report
 
 
 def test_a_kernel_of_float32_alone_keeps_its_casts() -> None:
