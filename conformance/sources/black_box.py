@@ -231,8 +231,7 @@ class BlackBox:
                 outputs = self(*given)
         except Exception:  # what cannot be watched (compiled code); or it raises for itself again
             self.stops = Stops()
-            if "torch._dynamo" in sys.modules:  # it keeps what it made of torch.cond under a mode
-                torch._dynamo.reset()
+            _recompile()
             outputs = self(*given)
         if any(t.is_nested for t in _tensors(tree_leaves(outputs))):
             raise UsageError("the function returns a nested tensor; return its values()")
@@ -277,7 +276,8 @@ class BlackBox:
                 return
             with without, _Widened(wide), stops.recording():
                 other = self(*wide)
-        except Exception:  # a kernel for one dtype alone
+        except Exception:  # a kernel for one dtype alone, or what cannot be watched
+            _recompile()
             return
         pairs = zip(_floating(outputs), _floating(other), strict=True)
         apart = [float((a - b).abs().max() / (a.abs().max() or 1.0)) for a, b in pairs]
@@ -341,6 +341,12 @@ class _Steady:
             if self.box.stops:
                 stack.enter_context(self.box.stops.again())
             return self.box(*given)
+
+
+def _recompile() -> None:
+    """What was compiled under a mode is not kept, as what torch.cond makes of its branches."""
+    if "torch._dynamo" in sys.modules:
+        torch._dynamo.reset()
 
 
 class _Widened(TorchFunctionMode):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import torch._dynamo  # noqa: F401 (once in a process, and pytester forgets what its runs import)
 
 pytest_plugins = ("pytester",)
 
