@@ -243,7 +243,8 @@ class BlackBox:
             with plainly, _no_autocast():
                 self(*given)
             self.autocasts = not plainly.narrower({t.dtype for t in given})
-        if not self.autocasts and not self.rounded:
+        double = all(t is d for t, d in zip(given, map(_in_double, given), strict=True))
+        if (through or not double) and not self.autocasts and not self.rounded:
             self._widen(given, outputs)
         if through:
             notes.append(f"it computes in {through} on the way, and is held to that")
@@ -639,10 +640,10 @@ _IMPLICITLY = (torch.ops.aten._standard_gamma.default, torch.ops.aten._sample_di
 
 
 def _in_double(tensor: torch.Tensor) -> torch.Tensor:
-    """A leaf with the same numbers in float64 or complex128; what is neither as it is."""
-    if not (tensor.is_floating_point() or tensor.is_complex()):
-        return tensor
+    """A leaf with the same numbers in float64 or complex128; itself where that changes nothing."""
     dtype = torch.complex128 if tensor.is_complex() else torch.float64
+    if tensor.dtype == dtype or not (tensor.is_floating_point() or tensor.is_complex()):
+        return tensor
     return tensor.detach().to(dtype).requires_grad_(tensor.requires_grad)
 
 
