@@ -25,7 +25,7 @@ import numpy as np
 
 from conformance.engines.base import ALL
 from conformance.engines.refgrad import RefgradEngine
-from conformance.errors import ConformanceError
+from conformance.errors import ConformanceError, EngineError
 from conformance.program import Array, Program, Values, refs
 from conformance.question import Question, comparison
 from conformance.reduce import Witness, alone, alone_and_wide, reduce
@@ -199,7 +199,10 @@ def _steady(case: Case) -> bool:
 
 
 def _script(case: Case, check: str, finding: Finding) -> str | None:
-    """A script that compares the one that is wrong with what is right; None where they agree."""
+    """A script that compares the one that is wrong with what is right; None where they agree.
+
+    Where that one raises, the script does, which exits 1 as well.
+    """
     program, values = case.program, case.values
     wrong, right = case.engine, case.reference
     if str(finding.evidence.get("verdict")).startswith("reference wrong"):
@@ -210,13 +213,16 @@ def _script(case: Case, check: str, finding: Finding) -> str | None:
     outputs = right.run(program, values).outputs
     if len(outputs) != len(list(refs(program.outputs))):
         return None
-    kind = "cotangent" if finding.evidence.get("diagnosis") == "cotangent" else check
+    in_cotangent = finding.evidence.get("diagnosis") in ("cotangent", "refused")
+    kind = "cotangent" if in_cotangent else check
     for question in _questions(case, kind, outputs):
         known = question.answer(right, program, values, plain=True)
         expected = {n: y for n, y in known.items() if y is not None}
-        found = question.answer(wrong, program, values, plain=False)
         scale = max((float(np.abs(y).max(initial=0)) for y in expected.values()), default=0.0)
-        differ = _largest(found, expected)
+        try:
+            differ = _largest(question.answer(wrong, program, values, plain=False), expected)
+        except EngineError:
+            differ = np.inf
         if differ > 1e-12 * scale:
             tolerance = differ / 2 if np.isfinite(differ) else 1e-9 * (scale or 1.0)
             return comparison(question, program, values, expected, engine_import, tolerance)

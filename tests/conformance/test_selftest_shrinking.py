@@ -38,6 +38,13 @@ def test_a_fault_of_the_engine_ends_with_few_ops() -> None:
     assert not misses(found)
 
 
+def test_a_pass_that_raises_ends_as_a_script_that_raises() -> None:
+    found = shrinkage(MUTANTS["a second gradient is added into shared memory"], 20.0)
+    assert found.check == "rr"
+    assert 0 < found.lines <= 25
+    assert (found.with_fault, found.without) == (1, 0)
+
+
 def test_a_fault_that_only_another_check_shows_alone() -> None:
     found = shrinkage(MUTANTS["sin for a transposed cotangent"], 20.0)
     assert found.calls[1] == 1
