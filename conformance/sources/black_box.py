@@ -17,19 +17,17 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import CodeType
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import torch
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from conformance.errors import CaptureError, Unsupported, UsageError
-from conformance.oracles.directional import ANOTHER
+from conformance.oracles.directional import ANOTHER, apart
 from conformance.program import OPAQUE, Call, Input, Program, Ref, Values
 from conformance.sources import randomness
 from conformance.sources.captured import module_of
+from conformance.sources.casts import Met, Widened, floating, in_double, no_autocast
 from conformance.sources.recorder import NUMPY_DTYPE, by_field, device_of
 from conformance.sources.stops import Stops
 
@@ -225,7 +223,7 @@ class BlackBox:
         """The one call of it, the values, and what is to be said of it."""
         inputs, values = self.inputs()
         given = self.given(values)
-        met = _Met()
+        met = Met()
         try:
             with met, self.stops.recording():
                 outputs = self(*given)
@@ -239,11 +237,11 @@ class BlackBox:
         self.draws_implicitly = met.implicit
         through = met.narrower({t.dtype for t in given})
         if through in ("bfloat16", "float16"):
-            plainly = _Met()
-            with plainly, _no_autocast():
+            plainly = Met()
+            with plainly, no_autocast():
                 self(*given)
             self.autocasts = not plainly.narrower({t.dtype for t in given})
-        double = all(t is d for t, d in zip(given, map(_in_double, given), strict=True))
+        double = all(t is d for t, d in zip(given, map(in_double, given), strict=True))
         if (through or not double) and not self.autocasts and not self.rounded:
             self._widen(given, outputs)
         if through:
@@ -267,22 +265,26 @@ class BlackBox:
 
     def _widen(self, given: Sequence[torch.Tensor], outputs: Any) -> None:
         """See whether it casts float64 to less precision, as a norm does, and can do without."""
-        wide = [_in_double(t) for t in given]
-        stops, met, without = Stops(), _Met(), _Met()
+        wide = [in_double(t) for t in given]
+        stops, met, without = Stops(), Met(), Met()
         try:
             with met:
                 self(*wide)
             casts_to = met.narrower({t.dtype for t in wide})
             if not casts_to:
                 return
-            with without, _Widened(wide), stops.recording():
+            with without, Widened(wide), stops.recording():
                 other = self(*wide)
         except Exception:  # a kernel for one dtype alone, or what cannot be watched
             _recompile()
             return
-        pairs = zip(_floating(outputs), _floating(other), strict=True)
-        apart = [float((a - b).abs().max() / (a.abs().max() or 1.0)) for a, b in pairs]
-        if not without.narrower({t.dtype for t in wide}) and max(apart, default=0.0) <= ANOTHER:
+        if without.narrower({t.dtype for t in wide}):
+            return
+        ours, theirs = (
+            [in_double(t).detach().cpu().numpy() for t in floating(tree)]
+            for tree in (outputs, other)
+        )
+        if apart(ours, theirs) <= ANOTHER:
             self.casts_to, self.stops = casts_to, stops
 
     def _out_of_reach(self, given: Sequence[torch.Tensor], outputs: Any) -> list[torch.Tensor]:
@@ -336,9 +338,9 @@ class _Steady:
     def __call__(self, *given: torch.Tensor) -> Any:
         with ExitStack() as stack:
             if self.box.autocasts:
-                stack.enter_context(_no_autocast())
+                stack.enter_context(no_autocast())
             if self.box.casts_to:
-                stack.enter_context(_Widened(given))
+                stack.enter_context(Widened(given))
             if self.box.stops:
                 stack.enter_context(self.box.stops.again())
             return self.box(*given)
@@ -348,52 +350,6 @@ def _recompile() -> None:
     """What was compiled under a mode is not kept, as what torch.cond makes of its branches."""
     if "torch._dynamo" in sys.modules:
         torch._dynamo.reset()
-
-
-class _Widened(TorchFunctionMode):
-    """What casts inside to a dtype of less precision than `given` have casts to theirs."""
-
-    def __init__(self, given: Sequence[torch.Tensor]) -> None:
-        super().__init__()
-        self.eps = min((_eps(t.dtype) for t in _floating(given)), default=1.0)
-        self.double = self.eps < _eps(torch.float32)
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        given = args, kwargs or {}
-        if any(isinstance(leaf, torch.dtype) for leaf in tree_leaves(given)):
-            given = tree_map(self._wide, given)
-        if func in _CASTS and _eps(_CASTS[func]) > self.eps:
-            return given[0][0].to(self._wide(_CASTS[func]))
-        return func(*given[0], **given[1])
-
-    def _wide(self, leaf: Any) -> Any:
-        if not isinstance(leaf, torch.dtype) or not (leaf.is_floating_point or leaf.is_complex):
-            return leaf
-        if _eps(leaf) <= self.eps:
-            return leaf
-        if leaf.is_complex:
-            return torch.complex128 if self.double else torch.complex64
-        return torch.float64 if self.double else torch.float32
-
-
-_CASTS = {
-    getattr(torch.Tensor, name): dtype
-    for name, dtype in {
-        "float": torch.float32, "half": torch.float16, "bfloat16": torch.bfloat16,
-        "cfloat": torch.complex64, "chalf": torch.complex32,
-    }.items()
-}  # fmt: skip
-
-
-@contextmanager
-def _no_autocast() -> Iterator[None]:
-    """What asks for autocast inside does not get it."""
-    enter = mock.patch.object(torch.autocast, "__enter__", lambda self: self)
-    leave = mock.patch.object(torch.autocast, "__exit__", return_value=None)
-    with enter, leave:
-        yield
 
 
 class _Holder:
@@ -607,57 +563,6 @@ def _accumulated(outputs: Any) -> Iterator[torch.Tensor]:
             if following is not None and following not in seen:
                 seen.add(following)
                 ahead.append(following)
-
-
-class _Met(TorchDispatchMode):
-    """The floating dtypes to which something more precise is rounded within; and implicit draws."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.dtypes: set[torch.dtype] = set()
-        self.implicit = False
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        self.implicit = self.implicit or func in _IMPLICITLY
-        given = [_eps(t.dtype) for t in _floating((args, kwargs))]
-        if given:
-            self.dtypes |= {t.dtype for t in _floating(result) if _eps(t.dtype) > min(given)}
-        return result
-
-    def narrower(self, given: set[torch.dtype]) -> str:
-        """The least precise of them by name; nothing where one of `given` is no more precise."""
-        floating = [d for d in given if d.is_floating_point or d.is_complex]
-        least = max(self.dtypes, key=_eps, default=None)
-        if least is None or _eps(least) <= max(map(_eps, floating), default=0.0):
-            return ""
-        return str(least).removeprefix("torch.")
-
-
-_IMPLICITLY = (torch.ops.aten._standard_gamma.default, torch.ops.aten._sample_dirichlet.default)
-
-
-def _in_double(tensor: torch.Tensor) -> torch.Tensor:
-    """A leaf with the same numbers in float64 or complex128; itself where that changes nothing."""
-    dtype = torch.complex128 if tensor.is_complex() else torch.float64
-    if tensor.dtype == dtype or not (tensor.is_floating_point() or tensor.is_complex()):
-        return tensor
-    return tensor.detach().to(dtype).requires_grad_(tensor.requires_grad)
-
-
-def _eps(dtype: torch.dtype) -> float:
-    return float(torch.finfo(dtype).eps)
-
-
-def _floating(tree: Any) -> list[torch.Tensor]:
-    """The floating and complex tensors of a tree that hold numbers."""
-    found = _tensors(tree_leaves(tree))
-    return [
-        t for t in found
-        if (t.is_floating_point() or t.is_complex()) and t.device.type != "meta" and t.numel()
-    ]  # fmt: skip
 
 
 def _references(tree: Any, path: tuple[int | str, ...]) -> Any:
