@@ -3,7 +3,8 @@
 A `Node` is made for every recorded operation. It holds
 
 - `links`: for each input that requires grad, where its gradient goes (the node that made the input,
-  or the leaf itself), by which rule, and in what shape and dtype;
+  or the leaf itself), by which rule, and in what shape and dtype (a dtype of None: what the rule
+  of an elementwise op gives has both already, which saves the walk a tenth of its time);
 - `raws` and `args`: the saved arguments, as arrays for a first-order backward and as Tensors for a
   recorded one (`create_graph`); `out`, the saved result;
 - `seq`: a creation number, so that descending `seq` is a topological order.

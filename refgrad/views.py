@@ -15,7 +15,9 @@ import numpy as np
 
 from refgrad.graph import Node, Writes
 from refgrad.mode import state
-from refgrad.tensor import LEAF_WRITE, Tensor
+from refgrad.tensor import LEAF_WRITE, Tensor, wrap
+
+_new = object.__new__
 
 SEVERAL = (
     "Output {index} of {name} is a view and {written} modified inplace. This view is the output of "
@@ -45,13 +47,13 @@ class View(Tensor):
     """A tensor made by a view op: it shares the memory of `_base`, which is no view itself."""
 
     _made_by: tuple[Any, tuple[Any, ...]]  # the op, and its arguments; the first is the parent
-    _index: int | None = None  # which of several results it is
-    _recorded = True  # whether it was made in grad mode
+    _index: int | None  # which of several results it is
+    _recorded: bool  # whether it was made in grad mode
     _function: str | None = None  # the node of the user's Function that returned it
-    _own_node: Any = None
-    _own_requires_grad = False
-    _seen = 0  # when its history was last read through its base
-    _made_at = 0  # the last write before it was made
+    _own_node: Any
+    _own_requires_grad: bool
+    _seen: int  # when its history was last read through its base
+    _made_at: int  # the last write before it was made
 
     def _refresh(self) -> None:
         """Make the nodes of this view, and of those between it and its base, anew if need be."""
@@ -85,7 +87,8 @@ class View(Tensor):
 
     @property
     def _node(self) -> Any:
-        self._refresh()
+        if Writes.last != self._made_at:
+            self._refresh()
         return self._own_node
 
     @_node.setter
@@ -94,7 +97,8 @@ class View(Tensor):
 
     @property
     def _requires_grad(self) -> bool:
-        self._refresh()
+        if Writes.last != self._made_at:  # else nothing was written since
+            self._refresh()
         return self._own_requires_grad
 
     @_requires_grad.setter
@@ -208,22 +212,23 @@ def make_view(array: Any, node: Any, op: Any, values: tuple[Any, ...], index: in
         index: which of several results it is.
     """
     source = values[0]
-    shares = (
-        isinstance(source, Tensor)
-        and getattr(array, "base", None) is not None  # a copy may have a base too, of its own
-        and np.may_share_memory(array, source._array)
-    )
-    made: Any = Tensor.__new__(View if shares else Tensor)
+    base = getattr(array, "base", None)  # a copy may have one too, of its own
+    shares = False
+    if base is not None and isinstance(source, Tensor):
+        own = source._array
+        shares = bool(
+            array.size if base is own or base is own.base else np.may_share_memory(array, own)
+        )
+    if not shares:
+        return wrap(array, node)
+    made = _new(View)
     made._array = array
-    if shares:
-        base = source._base if isinstance(source, View) else source
-        made._base = base
-        made._made_by = (op, values)
-        made._index = index
-        made._recorded = state.enabled
-        made._seen = base._rebased
-        made._made_at = Writes.last
-    if node is not None:
-        made._node = node
-        made._requires_grad = True
-    return made  # type: ignore[no-any-return]
+    base = made._base = source._base if isinstance(source, View) else source
+    made._made_by = (op, values)
+    made._index = index
+    made._recorded = state.enabled
+    made._seen = base._rebased
+    made._made_at = Writes.last
+    made._own_node = node
+    made._own_requires_grad = node is not None
+    return made

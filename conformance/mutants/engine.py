@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from typing import Any
 
 from conformance.mutants.mutant import Mutant, patch, rule
@@ -53,22 +54,23 @@ def _subtracting(original: Any) -> Any:
     return add
 
 
-def _unsorted(original: Any) -> Any:
-    def reachable(roots: Any) -> Any:
-        order = original(roots)
-        if len(order) > 3:
-            order[1], order[2] = order[2], order[1]
-        return order
+def _second(original: Any) -> Any:
+    def heappop(ahead: Any) -> Any:
+        first = original(ahead)
+        if not ahead:
+            return first
+        second = original(ahead)
+        heapq.heappush(ahead, first)
+        return second
 
-    return reachable
+    return heappop
 
 
-def _first_wins(original: Any) -> Any:
-    def reachable(roots: Any) -> Any:
-        order = original(roots)
-        return sorted(order, key=lambda node: node.seq, reverse=True) if len(order) > 4 else order
+def _last_sent(original: Any) -> Any:
+    def heapreplace(ahead: Any, item: Any) -> Any:
+        return item
 
-    return reachable
+    return heapreplace
 
 
 def _one_short(original: Any) -> Any:
@@ -211,8 +213,9 @@ MUTANTS: tuple[Mutant, ...] = (
           f"{_WALK}:Gradients.add", _aliasing),
     patch("a second gradient is subtracted", "accumulation",
           f"{_WALK}:Gradients.add", _subtracting),
-    patch("two nodes change places", "order of the walk", f"{_WALK}:reachable", _unsorted),
-    patch("oldest nodes first", "order of the walk", f"{_WALK}:reachable", _first_wins),
+    patch("two nodes change places", "order of the walk", f"{_WALK}:heappop", _second),
+    patch("what was sent to last comes next", "order of the walk",
+          f"{_WALK}:heapreplace", _last_sent),
     patch("the oldest node is left out for one leaf", "requires_grad mask",
           f"{_WALK}:leading_to", _one_short),
     patch("a graph that is kept is released", "retain_graph reuse",

@@ -1,7 +1,8 @@
 """The backward pass: gradients flow from the roots to the leaves, newest node first.
 
-No recursion: the reachable nodes are collected with a stack and visited by descending creation
-number, which is a topological order, so each node is visited once, with its whole gradient.
+No recursion: the nodes that a gradient has reached wait in a heap and are visited by descending
+creation number, which is a topological order, so each node is visited once, with its whole
+gradient. (To collect and sort the nodes first took half as long again on a chain.)
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import gc
 import operator
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from heapq import heappop, heappush, heapreplace
 from typing import Any
 
 import numpy as np
@@ -89,13 +91,15 @@ class Gradients:
     """The gradients on their way, by target; those in `shared` lie in memory that others hold too.
 
     The first gradient of a target is stored; the next is added, in place once the sum is our own.
+    `ahead` is a heap of the nodes that have one, the newest first.
     """
 
-    __slots__ = ("of", "record", "shared")
+    __slots__ = ("ahead", "of", "record", "shared")
 
     def __init__(self, record: bool) -> None:
         self.of: dict[Any, Any] = {}
         self.shared: set[Any] = set()
+        self.ahead: list[tuple[int, Any]] = []
         self.record = record
 
     def add(self, target: Any, r: Any) -> None:
@@ -104,6 +108,8 @@ class Gradients:
         if target not in of:
             of[target] = r
             self.shared.add(target)
+            if isinstance(target, _NODES):
+                heappush(self.ahead, (-target.seq, target))
         elif self.record or target in self.shared:
             of[target] = of[target] + r
             self.shared.discard(target)
@@ -150,18 +156,26 @@ def _walk(
     grads = Gradients(record)
     for target, seed in starts:
         grads.add(target, seed)
-    order = reachable([target for target, _ in starts])
     passing: Any
     needed: Any
-    passing, needed = (None, None) if wanted is None else leading_to(order, wanted)
+    passing, needed = None, None
+    if wanted is not None:
+        passing, needed = leading_to(reachable([target for target, _ in starts]), wanted)
     watched = anomaly.enabled
     found: dict[Any, Any] = {}
-    of, shared = grads.of, grads.shared
-    while order:
-        node = order.pop()
-        g = of.pop(node, None)
-        if g is None:
-            continue
+    of, shared, ahead = grads.of, grads.shared, grads.ahead
+    newest: Any = None  # of the nodes that the last one sent to: most often it comes next
+    while True:
+        if newest is None:
+            if not ahead:
+                break
+            node = heappop(ahead)[1]
+        elif ahead and ahead[0][0] < -newest.seq:
+            node = heapreplace(ahead, (-newest.seq, newest))[1]
+        else:
+            node = newest
+        newest = None
+        g = of.pop(node)
         around = watched
         if node.hooks is not None:
             g = node.hooks.on_gradient(g, record)
@@ -172,9 +186,11 @@ def _walk(
             if node not in passing:
                 continue
         if type(node) is Output:
-            parts = of.get(node.parent)
+            parent = node.parent
+            parts = of.get(parent)
             if parts is None:
-                parts = of[node.parent] = [None] * node.parent.op.outputs_of(node.parent)
+                parts = of[parent] = [None] * parent.op.outputs_of(parent)
+                heappush(ahead, (-parent.seq, parent))
             before = parts[node.index]  # of the forward, and of a rule that read `out`
             parts[node.index] = g if before is None else before + g
             continue
@@ -197,15 +213,26 @@ def _walk(
                 continue
             if r is None:
                 continue
-            a = r._array if record else r
-            if a.shape != shape or a.dtype is not dtype:
-                r = a = _fit(r, shape, dtype, record)
-            if target not in of:
-                of[target] = r
-                if r is g or type(r) is not np.ndarray or r.base is not None:
-                    shared.add(target)
-            else:
+            if dtype is not None:
+                a = r._array if record else r
+                if a.shape != shape or a.dtype is not dtype:
+                    r = _fit(r, shape, dtype, record)
+            if target in of:
                 grads.add(target, r)
+                continue
+            of[target] = r
+            if r is g or type(r) is not np.ndarray or r.base is not None:
+                shared.add(target)
+            if type(target) is Node:
+                if newest is None:
+                    newest = target
+                elif target.seq > newest.seq:
+                    heappush(ahead, (-newest.seq, newest))
+                    newest = target
+                else:
+                    heappush(ahead, (-target.seq, target))
+            elif isinstance(target, _NODES):
+                heappush(ahead, (-target.seq, target))
         if shared:
             shared.discard(node)
         if not retain and (node.raws is not None or node.out is not None):
@@ -271,11 +298,12 @@ def _all_results(node: Any, g: Any, record: bool, needed: Any) -> tuple[list[Any
         for t, part, s, d in (
             zip(target, r, shape, dtype, strict=True) if several else ((target, r, shape, dtype),)
         ):
-            if d is None:  # an argument that is no tensor
+            if d is None and several:  # an argument that is no tensor
                 continue
             unused = t is None or part is None or (needed is not None and t not in needed)
             targets.append(None if unused else t)
-            results.append(None if unused else _fit(part, s, d, record))
+            fits = unused or d is None
+            results.append(None if unused else part if fits else _fit(part, s, d, record))
     return targets, results
 
 

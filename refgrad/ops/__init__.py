@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from refgrad.ops import (
     activations,
     adaptive,
@@ -125,18 +122,9 @@ __all__ = [
 ]
 
 
-def _method(function: Callable[..., Any]) -> Callable[..., Any]:
-    def method(self: Tensor, *args: Any, **kwargs: Any) -> Any:
-        return function(self, *args, **kwargs)
-
-    method.__name__ = function.__name__
-    method.__doc__ = function.__doc__
-    return method
-
-
 for _name, _function in METHODS.items():
     if not hasattr(Tensor, _name):
-        setattr(Tensor, _name, _method(_function))
+        setattr(Tensor, _name, _function)
 for _name, _function in INPLACE.items():
     if not hasattr(Tensor, f"{_name}_"):
         setattr(Tensor, f"{_name}_", inplace.of(_function))

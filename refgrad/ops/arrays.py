@@ -10,7 +10,7 @@ import numpy as np
 
 from refgrad.dtypes import from_numpy
 from refgrad.libraries import Loaded, on_device
-from refgrad.ops.kernels import sum_over
+from refgrad.ops.kernels import reshaped, sum_over
 
 
 def as_array(x: Any) -> Any:
@@ -41,9 +41,9 @@ def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     """Sum `g` over the axes along which an input of `shape` was broadcast."""
     own = g.shape
     extra = len(own) - len(shape)
-    axes = tuple(i + extra for i, n in enumerate(shape) if n == 1 and own[i + extra] != 1)
+    axes = tuple([i + extra for i, n in enumerate(shape) if n == 1 and own[i + extra] != 1])
     if extra:
-        return np.reshape(sum_over(g, (*range(extra), *axes)), shape)
+        return reshaped(sum_over(g, (*range(extra), *axes)), shape)
     return sum_over(g, axes, True) if axes else g
 
 
@@ -65,6 +65,8 @@ def wrap_dim(dim: Any, ndim: int) -> int:
     Raises:
         IndexError: it is outside [-ndim, ndim), with 0-d arrays read as 1-d.
     """
+    if type(dim) is int and -ndim <= dim < ndim:
+        return dim + ndim if dim < 0 else dim
     dim = operator.index(dim)
     span = max(ndim, 1)
     if not -span <= dim < span:
@@ -83,8 +85,10 @@ def wrap_dims(dim: Any, ndim: int) -> tuple[int, ...]:
     """
     if dim is None:
         return tuple(range(ndim))
+    if type(dim) is int and -ndim <= dim < ndim:
+        return (dim + ndim if dim < 0 else dim,)
     dim = tuple(dim) if isinstance(dim, Sequence) else (dim,)
-    dims = tuple(wrap_dim(d, ndim) for d in dim)
+    dims = tuple([wrap_dim(d, ndim) for d in dim])
     if len(set(dims)) != len(dims):
         raise RuntimeError(f"dim {dim} appears multiple times in the list of dims")
     return dims if ndim else ()
@@ -95,4 +99,4 @@ def keep_dims(g: Any, shape: tuple[int, ...], dim: Any, keepdim: bool) -> Any:
     if keepdim:
         return g
     dims = wrap_dims(dim, len(shape))
-    return np.reshape(g, tuple(1 if i in dims else n for i, n in enumerate(shape)))
+    return reshaped(g, tuple([1 if i in dims else n for i, n in enumerate(shape)]))

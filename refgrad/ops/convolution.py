@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from refgrad.libraries import on_device
-from refgrad.ops.kernels import inner_over
+from refgrad.ops.kernels import inner_over, reshaped, swapped
 from refgrad.ops.op import composite, op
 from refgrad.ops.windows import count, each, pad_spatial, windows
 
@@ -40,7 +40,7 @@ def _columns(x: Any, kernel: Any, places: Any, stride: Any, dilation: Any, group
     view = windows(x, kernel, stride, dilation)
     view = view[(..., *(slice(o) for o in places))]
     n, c = x.shape[:2]
-    return np.reshape(view, (n, groups, c // groups * math.prod(kernel), math.prod(places)))
+    return reshaped(view, (n, groups, c // groups * math.prod(kernel), math.prod(places)))
 
 
 def _offsets(kernel: Any, places: Any, stride: Any, dilation: Any) -> Iterator[tuple[Any, Any]]:
@@ -70,11 +70,11 @@ def _correlate_padded(
     out: Any = np.zeros_like(x, shape=(n, o, *places), order="C")  # for views by another shape
     if not out.size:
         return out
-    rows = np.reshape(w, (groups, o // groups, per * math.prod(kernel)))
+    rows = reshaped(w, (groups, o // groups, per * math.prod(kernel)))
     if _lies_in_strips(x, kernel, places, stride):
         _correlate_strips(x, rows, kernel, dilation, out)
         return out
-    flat = np.reshape(out, (n, groups, o // groups, math.prod(places)))
+    flat = reshaped(out, (n, groups, o // groups, math.prod(places)))
     for some in _batches(x, x.shape[1] * math.prod(kernel) * math.prod(places)):
         np.matmul(rows, _columns(x[some], kernel, places, stride, dilation, groups), out=flat[some])
     return out
@@ -100,7 +100,7 @@ def _strips(x: Any, kernel: Any, places: Any, dilation: Any) -> tuple[Any, list[
     ]
     area, length = math.prod(spatial), places[0] * steps[0]
     flat: Any = np.zeros_like(x, shape=(n, c, max(area, length + offsets[-1])), order="C")
-    flat[..., :area] = np.reshape(x, (n, c, area))
+    flat[..., :area] = reshaped(x, (n, c, area))
     return flat, offsets, length
 
 
@@ -121,8 +121,8 @@ def _correlate_strips(x: Any, rows: Any, kernel: Any, dilation: Any, out: Any) -
             strips = np.zeros_like(x, shape=(m, c, count, length), order="C")
         for i, offset in enumerate(offsets):
             strips[:m, :, i] = flat[some, :, offset : offset + length]
-        columns = np.reshape(strips[:m], (m, len(rows), rows.shape[2], length))
-        products = np.reshape(np.matmul(rows, columns), (m, o, places[0], *spatial[1:]))
+        columns = reshaped(strips[:m], (m, len(rows), rows.shape[2], length))
+        products = reshaped(np.matmul(rows, columns), (m, o, places[0], *spatial[1:]))
         out[some] = products[inside]
 
 
@@ -136,23 +136,23 @@ def _spread(
         full = [r * (k - 1) for r, k in zip(dilation, kernel)]
         before = tuple(f - p for f, p in zip(full, padding))
         after = tuple(s - q + p for s, q, p in zip(spatial, places, padding))
-        turned = np.swapaxes(np.reshape(w, (groups, o // groups, per, *kernel)), 1, 2)
+        turned = swapped(reshaped(w, (groups, o // groups, per, *kernel)), 1, 2)
         turned = np.flip(turned, tuple(range(3, turned.ndim)))
         # in order, for matmul has no BLAS for the flip: depthwise 1.0 ms in place of 2.2
-        turned = np.copy(np.reshape(turned, (groups * per, o // groups, *kernel)), order="C")
+        turned = np.copy(reshaped(turned, (groups * per, o // groups, *kernel)), order="C")
         y = pad_spatial(y, before, after)
         return _correlate_padded(y, turned, tuple(spatial), stride, dilation, groups)
     padded = tuple(
         max(s + 2 * p, (q - 1) * t + (k - 1) * r + 1)
         for s, p, q, t, k, r in zip(spatial, padding, places, stride, kernel, dilation)
     )
-    rows = np.reshape(w, (groups, o // groups, per * math.prod(kernel))).swapaxes(1, 2)
-    y = np.reshape(y, (n, groups, o // groups, math.prod(places)))
+    rows = reshaped(w, (groups, o // groups, per * math.prod(kernel))).swapaxes(1, 2)
+    y = reshaped(y, (n, groups, o // groups, math.prod(places)))
     out: Any = np.zeros_like(y, shape=(n, groups * per, *padded))
     if y.size:
         shape = (-1, groups * per, *kernel, *places)
         for some in _batches(y, groups * per * math.prod(kernel) * math.prod(places)):
-            columns = np.reshape(rows @ y[some], shape)
+            columns = reshaped(rows @ y[some], shape)
             for k, at in _offsets(kernel, places, stride, dilation):
                 meets = out[some][at]  # `[at] +=` would copy the sum to where it is, on a device
                 np.add(meets, columns[(slice(None), slice(None), *k[1:])], out=meets)
@@ -170,25 +170,25 @@ def _weight(
     x = pad_spatial(x, padding, padding)
     out: Any = np.zeros_like(x, shape=(groups, o // groups, per * math.prod(kernel)))
     if not y.size or not x.size:
-        return np.reshape(out, (o, per, *kernel))
+        return reshaped(out, (o, per, *kernel))
     if o == groups and per == 1:  # a kernel for every channel: no product of matrices, 3 ms for 9
         over = (0, *range(2, y.ndim))
         if _lies_in_strips(x, kernel, places, stride):  # 0.3 ms in place of 1.2
             wide: Any = np.zeros_like(y, shape=(n, o, places[0], *x.shape[3:]), order="C")
             wide[(..., *(slice(q) for q in places))] = y
             flat, offsets, length = _strips(x, kernel, places, dilation)
-            y, over = np.reshape(wide, (n, o, length)), (0, 2)
+            y, over = reshaped(wide, (n, o, length)), (0, 2)
             met = [flat[..., offset : offset + length] for offset in offsets]
         else:
             met = [x[at] for _, at in _offsets(kernel, places, stride, dilation)]
         for i, strip in enumerate(met):
-            out[:, 0, i] = np.reshape(inner_over(y, strip, over), (o,))
-        return np.reshape(out, (o, per, *kernel))
-    y = np.reshape(y, (n, groups, o // groups, math.prod(places)))
+            out[:, 0, i] = reshaped(inner_over(y, strip, over), (o,))
+        return reshaped(out, (o, per, *kernel))
+    y = reshaped(y, (n, groups, o // groups, math.prod(places)))
     for some in _batches(x, x.shape[1] * math.prod(kernel) * math.prod(places)):
         columns = _columns(x[some], kernel, places, stride, dilation, groups)
         out += np.sum(y[some] @ columns.swapaxes(-1, -2), axis=0)
-    return np.reshape(out, (o, per, *kernel))
+    return reshaped(out, (o, per, *kernel))
 
 
 # --- the three ops -------------------------------------------------------------------------------

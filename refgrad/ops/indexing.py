@@ -10,7 +10,7 @@ import numpy as np
 
 from refgrad.libraries import on_device
 from refgrad.ops.arrays import wrap_dim
-from refgrad.ops.kernels import add_at
+from refgrad.ops.kernels import add_at, reshaped, widened
 from refgrad.ops.op import composite, op
 from refgrad.ops.strides import columns, indexed
 from refgrad.tensor import Tensor, wrap
@@ -151,7 +151,7 @@ def setitem(input: Any, index: Any, value: Any) -> Any:
         into = out[first] if second is None else out[first][second]
         lead = value.ndim - into.ndim
         if lead > 0 and value.shape[:lead] == (1,) * lead:
-            value = np.reshape(value, value.shape[lead:])
+            value = reshaped(value, value.shape[lead:])
         if value.dtype.kind == "c" and out.dtype.kind != "c":
             raise RuntimeError("value cannot be converted to the tensor's type without overflow")
     if second is None:
@@ -163,7 +163,7 @@ def setitem(input: Any, index: Any, value: Any) -> Any:
 
 setitem.vjp(
     input=lambda g, index: setitem(g, index, 0.0),
-    value=lambda g, index, shape: np.reshape(getitem(g, index), shape)
+    value=lambda g, index, shape: reshaped(getitem(g, index), shape)
     if np.prod(shape) == np.prod(getitem(g, index).shape) else getitem(g, index),
 )  # fmt: skip
 
@@ -212,9 +212,9 @@ def index_select(input: Any, dim: Any, index: Any) -> Any:
     if index.ndim > 1:
         raise IndexError("index_select(): Index is supposed to be a vector")
     if input.ndim == 0:
-        return np.copy(np.broadcast_to(input, index.shape if index.size != 1 else ()), order="C")
+        return np.copy(widened(input, index.shape if index.size != 1 else ()), order="C")
     d = wrap_dim(dim, input.ndim)
-    index = np.reshape(index, (-1,))
+    index = reshaped(index, (-1,))
     _check_bounds(index, input.shape[d])
     return np.take(input, index, axis=d)
 
@@ -228,7 +228,7 @@ index_select.linear("input")
 index_select.vjp(
     input=lambda g, shape, dim, index: placed_at(
         g if shape else np.sum(g),
-        at_dim(wrap_dim(dim, len(shape)), np.reshape(index, (-1,))) if shape else (),
+        at_dim(wrap_dim(dim, len(shape)), reshaped(index, (-1,))) if shape else (),
         shape,
     )
 )

@@ -11,6 +11,7 @@ import numpy as np
 
 from refgrad.ops.arrays import wrap_dim
 from refgrad.ops.indexing import at_dim
+from refgrad.ops.kernels import reshaped
 from refgrad.ops.op import composite, op
 from refgrad.ops.placing import constant
 from refgrad.ops.shaping import atleast_1d, atleast_2d, atleast_3d, expand, ints, reshape, unsqueeze
@@ -39,12 +40,11 @@ def cat(tensors: Any, dim: Any = 0) -> Any:
     d = wrap_dim(dim, kept[0].ndim)
     shape = kept[0].shape
     for x in kept:
-        if x.ndim != len(shape) or any(
-            i != d and a != b for i, (a, b) in enumerate(zip(x.shape, shape, strict=True))
-        ):
+        own = x.shape
+        if own != shape and (own[:d], own[d + 1 :]) != (shape[:d], shape[d + 1 :]):
             raise RuntimeError(
                 f"Sizes of tensors must match except in dimension {d}. Expected {list(shape)} but got "
-                f"{list(x.shape)}"
+                f"{list(own)}"
             )
     return np.concatenate(kept, axis=d)
 
@@ -56,7 +56,7 @@ def _cat_back(g: Any, shape: Any, dim: Any) -> list[Any]:
     for s in shape:
         n = 0 if s == (0,) else s[d]
         part = g[at_dim(d, slice(start, start + n))]
-        parts.append(np.reshape(part, s) if s == (0,) else part)
+        parts.append(reshaped(part, s) if s == (0,) else part)
         start += n
     return parts
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import string
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,47 @@ import scipy.special as sps
 from refgrad.libraries import Loaded, on_device
 
 _LARGE = 1 << 16  # elements
+_BLOCK = _LARGE  # elements that are worked on at a time, of some arrays at once
 _ATOMIC = "ilqILQefd"  # the dtypes that a device adds to one place from many threads
+
+
+# --- other views of the same elements: NumPy's functions dispatch first, its methods do not -------
+
+
+def reshaped(x: Any, shape: Any) -> Any:
+    """np.reshape(x, shape)."""
+    return x.reshape(shape) if type(x) is np.ndarray else np.reshape(x, shape)  # 0.1 us, not 0.6
+
+
+def swapped(x: Any, a: int, b: int) -> Any:
+    """np.swapaxes(x, a, b)."""
+    return x.swapaxes(a, b) if type(x) is np.ndarray else np.swapaxes(x, a, b)  # 0.1 us, not 0.35
+
+
+def turned(x: Any, order: Any) -> Any:
+    """np.transpose(x, order)."""
+    return x.transpose(order) if type(x) is np.ndarray else np.transpose(x, order)  # likewise
+
+
+def widened(x: Any, shape: tuple[int, ...]) -> Any:
+    """np.broadcast_to(x, shape)."""
+    if type(x) is np.ndarray and x.flags.c_contiguous and x.size:  # 0.5 us in place of 1.9
+        own, steps = x.shape, x.strides
+        extra = len(shape) - len(own)
+        strides = [0] * extra
+        for n, m, step in zip(own, shape[extra:], steps):
+            if n != m and n != 1:
+                break
+            strides.append(step if n == m else 0)
+        else:
+            if extra >= 0:
+                out = np.ndarray(shape, x.dtype, x, 0, strides)
+                out.flags.writeable = False
+                return out
+    return np.broadcast_to(x, shape)
+
+
+# --- sums ----------------------------------------------------------------------------------------
 
 
 def sum_over(x: Any, axis: Any, keepdims: bool = False) -> Any:
@@ -34,6 +75,31 @@ def sum_over(x: Any, axis: Any, keepdims: bool = False) -> Any:
 def _rowwise(x: Any) -> bool:
     """Whether rows of x may be summed by a matrix product: these are short and lie in order."""
     return x.dtype.char in "fd" and 16 <= x.shape[-1] <= 4096 and x.flags.c_contiguous
+
+
+def in_blocks(f: Callable[..., Any], dims: tuple[int, ...], *xs: Any) -> Any:
+    """f(dims, *xs), of a shape like the first, for an f to which what lies along `dims` is one row.
+
+    It is given some rows at a time, so that what it makes on the way stays in cache: the gradient
+    of a layer norm of 4096 rows of 256 takes 0.9 ms in place of 2.4.
+    """
+    x = xs[0]
+    at = min(dims, default=0)
+    if not at or not all(map(_in_order, xs)) or x.size < 4 * _BLOCK:
+        return f(dims, *xs)
+    dims = tuple([d - at + 1 for d in dims])
+    rows = math.prod(x.shape[:at])
+    step = max(1, _BLOCK * rows // x.size)
+    flat = [y.reshape(rows, *y.shape[at:]) for y in xs]
+    out = np.empty_like(x)
+    parts = out.reshape(flat[0].shape)
+    for i in range(0, rows, step):
+        parts[i : i + step] = f(dims, *[y[i : i + step] for y in flat])
+    return out
+
+
+def _in_order(x: Any) -> bool:
+    return type(x) is np.ndarray and x.flags.c_contiguous
 
 
 def max_over(x: Any, axis: Any, keepdims: bool = False) -> Any:
@@ -71,8 +137,8 @@ def kept(out: Any, x: Any) -> Any:
 
 def expit(x: Any) -> Any:
     """scipy.special.expit: 1 / (1 + e^-x)."""
-    if type(x) is np.ndarray and x.dtype.char == "f" and x.size > 1024:
-        e = np.negative(x)  # 1e6 floats: 1.9 ms in place of 4.2
+    if type(x) is np.ndarray and x.dtype.char in "fd" and x.size > 1024:
+        e = np.negative(x)  # 1e6 floats: 1.9 ms in place of 4.2; 1e5 doubles: 0.1 for 0.36
         np.exp(e, out=e)
         e += 1
         return np.reciprocal(e, out=e)

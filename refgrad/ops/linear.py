@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from refgrad.ops.kernels import reshaped, swapped
 from refgrad.ops.op import composite, op
 
 __all__ = ["bilinear"]
@@ -13,19 +14,19 @@ __all__ = ["bilinear"]
 
 @op(method=False, name="linear", node_name="AddmmBackward0")
 def _linear(input: Any, weight: Any, bias: Any) -> Any:
-    out = np.matmul(input, np.swapaxes(weight, 0, 1))
+    out = np.matmul(input, swapped(weight, 0, 1))
     return out if bias is None else out + bias
 
 
 def _rows(x: Any) -> Any:
     """The last dimension's vectors as the rows of a matrix."""
-    return x if x.ndim == 2 else np.reshape(x, (-1, x.shape[-1]))
+    return x if x.ndim == 2 else reshaped(x, (-1, x.shape[-1]))
 
 
 # One node in place of those of t, matmul and add; d out = dx W^T + x dW^T + db
 _linear.vjp(
     input=lambda g, weight: np.matmul(g, weight),
-    weight=lambda g, input: np.matmul(np.swapaxes(_rows(g), 0, 1), _rows(input)),
+    weight=lambda g, input: np.matmul(swapped(_rows(g), 0, 1), _rows(input)),
     bias=lambda g: g,
 )
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from refgrad.layouts import channels_last, channels_last_3d
-from refgrad.ops.kernels import inner_over, sum_over
+from refgrad.ops.kernels import in_blocks, inner_over, reshaped, sum_over
 from refgrad.ops.op import composite, op
 from refgrad.ops.shaping import ints
 from refgrad.tensor import Tensor, wrap
@@ -35,11 +35,11 @@ def standardise(input: Any, weight: Any, bias: Any, dims: Any, across: Any, eps:
     mean = sum_over(input, dims, True) / n
     x = input - mean
     variance = inner_over(x, x, dims) / n
-    rstd = 1 / np.sqrt(variance + eps)
+    rstd = np.reciprocal(np.sqrt(variance + eps))
     x *= rstd
-    out = np.copy(x) if weight is None else x * np.reshape(weight, across)
+    out = np.copy(x) if weight is None else x * reshaped(weight, across)
     if bias is not None:
-        out += np.reshape(bias, across)
+        out += reshaped(bias, across)
     return out, x, rstd, mean, variance
 
 
@@ -49,11 +49,20 @@ def _by_input(g: Any, out: Any, weight: Any, dims: Any, across: Any) -> Any:
     _, x, rstd, *_ = out
     n = _count(x.shape, dims)
     if weight is not None:
-        of_out = of_out * np.reshape(weight, across)
-    d = of_out if of_x is None else of_out + of_x
+        of_out = of_out * reshaped(weight, across)
+    if of_x is None:
+        return in_blocks(
+            lambda dims, d, x, rstd: _centred(
+                d, x, rstd, inner_over(d, x, dims), sum_over(d, dims, True), n
+            ),
+            dims, of_out, x, rstd,
+        )  # fmt: skip
+    d = of_out + of_x
     along, level = inner_over(d, x, dims), sum_over(d, dims, True)
-    if of_x is not None:
-        along, level = along + of_rstd * rstd, level - of_mean / rstd
+    return _centred(d, x, rstd, along + of_rstd * rstd, level - of_mean / rstd, n)
+
+
+def _centred(d: Any, x: Any, rstd: Any, along: Any, level: Any, n: int) -> Any:
     return (x * (along / -n) + d - level / n) * rstd
 
 
@@ -61,7 +70,7 @@ def _by_vector(of_out: Any, x: Any, across: Any, shape: Any) -> Any:
     """The gradient of a weight, or with x None of a bias, that broadcasts as `across`."""
     axes = tuple(i for i, n in enumerate(across) if n == 1)
     total = sum_over(of_out, axes, True) if x is None else inner_over(of_out, x, axes)
-    return np.reshape(total, shape)
+    return reshaped(total, shape)
 
 
 def _standardising(name: str, node_name: str) -> Any:
@@ -226,7 +235,7 @@ def _update(running: Any, batch: Any, momentum: float, scale: float = 1.0) -> No
     """running = (1 - momentum) running + momentum scale batch, in place; of (C,) and (N, C, *)."""
     if running is not None:
         own = running._array
-        new = np.reshape(batch._array, (-1, *own.shape))
+        new = reshaped(batch._array, (-1, *own.shape))
         new = np.sum(new, axis=0) * (momentum * scale / max(len(new), 1))
         own[...] = (1 - momentum) * own + new
         running.mark_written()

@@ -19,6 +19,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -154,6 +155,10 @@ class Op:
 
     # --- calling ---------------------------------------------------------------------------------
 
+    def __get__(self, tensor: Any, owner: Any = None) -> Any:
+        """As a method of a Tensor."""
+        return self if tensor is None else MethodType(self, tensor)
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if kwargs and "out" in kwargs and not self.view:
             out = kwargs.pop("out")
@@ -161,26 +166,42 @@ class Op:
         values = self.bind(args, kwargs)
         if Loaded.cuda is not None:
             together(self, values)
+        raws: list[Any]
         if self.view:  # it is taken again later, when a tensor that gave a size may be another
-            values[1:] = map(as_number, values[1:])
-        tensors = False
-        for v in values:
-            if isinstance(v, Tensor) or (
-                (type(v) is tuple or type(v) is list) and any(isinstance(e, Tensor) for e in v)
-            ):
-                tensors = True
-                break
+            first = values[0]
+            tensors = isinstance(first, Tensor)
+            wanted = tensors and first._requires_grad
+            raws = [first._array if tensors else first]
+            for i, v in enumerate(values[1:], 1):
+                if type(v) is not int and not (type(v) is tuple and {*map(type, v)} == _INTS):
+                    values[i] = as_number(v)
+                    v = _raw(values[i])
+                raws.append(v)
+        else:
+            raws, tensors, wanted = [], False, False  # is there any, and one that requires grad
+            for v in values:
+                if isinstance(v, Tensor):
+                    tensors, wanted = True, wanted or v._requires_grad
+                    raws.append(v._array)
+                elif type(v) is list or (type(v) is tuple and {*map(type, v)} != _INTS):
+                    for e in v:
+                        if isinstance(e, Tensor):
+                            tensors, wanted = True, wanted or e._requires_grad
+                    raws.append(_raw(v))
+                else:
+                    raws.append(v)
         if not tensors:
             return self._on_arrays(values)
         if self.promoted and not self._agreed(values):
             self._promote(values)
-        raws = [v._array if isinstance(v, Tensor) else _raw(v) for v in values]
+            raws = [_raw(v) for v in values]
         out = self._forward(raws)
-        links = self.links(values) if state.enabled and self.rules else ()
-        if isinstance(out, (tuple, list)):
-            several = self._several(out, values, raws, links)
-            return push(self, values, raws, several) if Levels.open else several
-        out = as_array(out)
+        links = self.links(values) if wanted and state.enabled and self.rules else ()
+        if type(out) is not np.ndarray:
+            if isinstance(out, (tuple, list)):
+                several = self._several(out, values, raws, links)
+                return push(self, values, raws, several) if Levels.open else several
+            out = as_array(out)
         if self.laid is not None:
             out = self.laid(out, raws)
         node = None
@@ -231,6 +252,8 @@ class Op:
             return [*args, *self.defaults[n:]]
         if i is not None and n > i and not isinstance(args[i], (tuple, list)):
             rest = args[i:]
+            if not kwargs and {*map(type, rest)} == _INTS:  # 0.3 us in place of 0.9
+                return [*args[:i], rest, *self.defaults[i + 1 :]]
             if all(not isinstance(r, (tuple, list)) for r in rest) and (
                 len(rest) > 1 or args[i] is not None
             ):
@@ -286,11 +309,18 @@ class Op:
 
     def _agreed(self, values: Sequence[Any]) -> bool:
         """Whether the promoted arguments are Tensors of one dtype that it takes as they are."""
-        found = [v._array.dtype if isinstance(v := values[i], Tensor) else None for i in self.promoted]
-        first = found[0]
-        if first is None or any(dtype is not first for dtype in found):
-            return False
-        return not self.floats or first.kind in "fc"
+        first = None
+        for i in self.promoted:
+            v = values[i]
+            for e in v if type(v) is list or type(v) is tuple else (v,):
+                if not isinstance(e, Tensor):
+                    return False
+                dtype = e._array.dtype
+                if first is None:
+                    first = dtype
+                elif dtype is not first:
+                    return False
+        return first is not None and (not self.floats or first.kind in "fc")
 
     def _promote(self, values: list[Any]) -> None:
         """Bring the promoted arguments (or the tensors of a list) to their common dtype."""
@@ -353,7 +383,7 @@ class Op:
         self, out: Any, values: Sequence[Any], raws: Sequence[Any], links: tuple[Any, ...]
     ) -> Any:
         """Wrap several results; those that have a gradient hang on one node."""
-        arrays = [as_array(o) for o in out]
+        arrays = [o if type(o) is np.ndarray else as_array(o) for o in out]
         if self.laid is not None:
             rules = self.laid if type(self.laid) is tuple else (self.laid,) * len(arrays)
             arrays = [laid(a, raws) for laid, a in zip(rules, arrays, strict=True)]
@@ -491,6 +521,8 @@ def _record(result: Tensor, node: Any) -> None:
 def as_number(value: Any) -> Any:
     """An argument with the 0-d integer tensors in it as the integers that they stand for."""
     kind = type(value)
+    if kind is int:
+        return value
     if kind is tuple or kind is list:
         return value if {*map(type, value)} == _INTS else kind(map(as_number, value))
     if kind is slice:

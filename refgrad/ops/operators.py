@@ -54,7 +54,7 @@ def _takes(other: Any) -> bool:
 
 def _binary(op: Callable[..., Any]) -> Callable[..., Any]:
     def operator(self: Tensor, other: Any) -> Any:
-        return op(self, other) if _takes(other) else NotImplemented
+        return op(self, other) if isinstance(other, Tensor) or _takes(other) else NotImplemented
 
     return operator
 

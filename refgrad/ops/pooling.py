@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from refgrad.libraries import beside
-from refgrad.ops.kernels import add_at
+from refgrad.ops.kernels import add_at, reshaped
 from refgrad.ops.op import composite, op
 from refgrad.ops.windows import each, pad_spatial
 
@@ -245,14 +245,14 @@ def lp_pool3d(
 def _flat(index: Any, size: int) -> Any:
     """Indices into the flattened spatial dimensions as indices into the whole flattened array."""
     n, c = index.shape[:2]
-    base = np.reshape(beside(np.arange(n * c), index), (n, c, *(1,) * (index.ndim - 2)))
+    base = reshaped(beside(np.arange(n * c), index), (n, c, *(1,) * (index.ndim - 2)))
     return index + base * size
 
 
 @op(method=False, node_name="MaxPoolBackwardBackward0")
 def pick(input: Any, index: Any) -> Any:
     """The elements of (N, C, *spatial) at `index`, which counts in the flattened spatial dimensions."""
-    return np.reshape(input, (-1,))[_flat(index, math.prod(input.shape[2:]))]
+    return reshaped(input, (-1,))[_flat(index, math.prod(input.shape[2:]))]
 
 
 @op(method=False, node_name="MaxPoolBackward0")
@@ -260,9 +260,9 @@ def deposit(input: Any, index: Any, size: Any) -> Any:
     """The transpose of `pick`: (N, C, *places) added at `index` into zeros (N, C, *size)."""
     shape = (*input.shape[:2], *size)
     out: Any = np.zeros_like(input, shape=(math.prod(shape),))  # a reshape of it could be a copy
-    flat = np.reshape(_flat(index, math.prod(size)), (-1,))
-    add_at(out, (flat,), np.reshape(input, (-1,)))
-    return np.reshape(out, shape)
+    flat = reshaped(_flat(index, math.prod(size)), (-1,))
+    add_at(out, (flat,), reshaped(input, (-1,)))
+    return reshaped(out, shape)
 
 
 pick.vjp(input=lambda g, index, shape: deposit(g, index, shape[2:]))
@@ -300,7 +300,7 @@ def _inside(spatial: Any, places: Any, kernel: Any, stride: Any, dilation: Any) 
     for n, o, k, s, r in zip(spatial, places, kernel, stride, dilation):
         start = np.add.outer(start * n, np.arange(o) * s)
         beyond = np.add.outer(beyond * n, np.arange(k) * r)
-    return start, np.reshape(beyond, (-1,))
+    return start, reshaped(beyond, (-1,))
 
 
 @op(method=False, node_name="MaxPool2DWithIndicesBackward0", unread=True)
@@ -318,7 +318,7 @@ def maximum(
     index: Any = 0
     for i, k in enumerate(np.unravel_index(which, kernel)):
         n, o, s, p, r = spatial[i], places[i], stride[i], padding[i], dilation[i]
-        start = np.reshape(beside(np.arange(o) * s - p, which), (-1, *(1,) * (len(kernel) - 1 - i)))
+        start = reshaped(beside(np.arange(o) * s - p, which), (-1, *(1,) * (len(kernel) - 1 - i)))
         first = np.maximum(-(start // r), 0)  # where all is -inf the padding is not meant,
         at = start + np.maximum(k, first) * r
         index = index * n + np.minimum(at, n - 1)  # nor where a dilated window has nothing else

@@ -11,6 +11,7 @@ import numpy as np
 
 from refgrad.ops.arrays import wrap_dim, wrap_dims
 from refgrad.ops.casting import fill
+from refgrad.ops.kernels import reshaped, widened
 from refgrad.ops.op import INPLACE, UFUNCS, composite, op
 from refgrad.ops.placing import constant
 from refgrad.ops.pointwise import mul
@@ -71,8 +72,8 @@ def _of_right(g: Any, shape: Any, input: Any) -> Any:
         return np.matmul(input.mT, g[..., None])[..., 0]
     if len(shape) == 2 and input.ndim > 2:  # one product over all batches instead of their sum
         rows = math.prod(input.shape[:-1])
-        left = np.reshape(input, (rows, input.shape[-1]))
-        return np.matmul(left.mT, np.reshape(g, (rows, g.shape[-1])))
+        left = reshaped(input, (rows, input.shape[-1]))
+        return np.matmul(left.mT, reshaped(g, (rows, g.shape[-1])))
     return np.matmul(input.mT, g)
 
 
@@ -315,7 +316,7 @@ def _contract_back(g: Any, equation: Any, operands: Any) -> list[Any]:
         )
         if kept != own:
             place = tuple(slice(None) if c in kept else None for c in own)
-            part = np.broadcast_to(part[place], tuple(
+            part = widened(part[place], tuple(
                 part.shape[kept.index(c)] if c in kept else sizes[c] for c in own
             ))  # fmt: skip
         found.append(part)

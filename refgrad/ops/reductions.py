@@ -8,7 +8,7 @@ import numpy as np
 
 from refgrad.libraries import beside
 from refgrad.ops.arrays import keep_dims, wrap_dim, wrap_dims
-from refgrad.ops.kernels import sum_over
+from refgrad.ops.kernels import reshaped, sum_over, widened
 from refgrad.ops.op import composite, op
 from refgrad.tensor import Tensor
 
@@ -22,7 +22,7 @@ def dims_of(dim: Any, ndim: int) -> tuple[int, ...]:
 
 def spread(g: Any, shape: tuple[int, ...], dim: Any, keepdim: bool) -> Any:
     """`g`, the gradient of a reduction of `shape` over `dim`, at every element that was reduced."""
-    return np.broadcast_to(keep_dims(g, shape, None if dim == () else dim, keepdim), shape)
+    return widened(keep_dims(g, shape, None if dim == () else dim, keepdim), shape)
 
 
 def _widened(input: Any, dtype: Any) -> Any:
@@ -99,7 +99,7 @@ def nanmean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = 
 def _others(x: Any, dim: int) -> Any:
     """The product of all other elements along `dim`: of those before times those after."""
     n = x.shape[dim]
-    first = np.reshape(beside(np.arange(n) == 0, x), (n,) + (1,) * (x.ndim - 1 - dim))
+    first = reshaped(beside(np.arange(n) == 0, x), (n,) + (1,) * (x.ndim - 1 - dim))
     before = np.where(first, 1.0, np.roll(np.cumprod(x, axis=dim), 1, axis=dim))
     back = np.cumprod(np.flip(x, axis=dim), axis=dim)
     after = np.flip(np.where(first, 1.0, np.roll(back, 1, axis=dim)), axis=dim)
@@ -117,7 +117,7 @@ def _by_factor(g: Any, shape: tuple[int, ...], input: Any, dim: Any, keepdim: bo
     if not isinstance(g, Tensor) and not np.any(input == 0):
         return g * spread(out, shape, dim, keepdim) / input
     if dim is None:
-        return g * np.reshape(_others(np.reshape(input, (-1,)), 0), shape)
+        return g * reshaped(_others(reshaped(input, (-1,)), 0), shape)
     return g * _others(input, wrap_dim(dim, len(shape)))
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from refgrad.layouts import contiguous_format
 from refgrad.libraries import to_host
 from refgrad.ops.arrays import unbroadcast, wrap_dim, wrap_dims
+from refgrad.ops.kernels import reshaped, swapped, turned, widened
 from refgrad.ops.op import METHODS, composite, op
 
 __all__ = [
@@ -61,10 +62,10 @@ def solve_size(size: Any, numel: int) -> tuple[int, ...]:
 @op(view=True, variadic="shape", node_name="ViewBackward0")
 def reshape(input: Any, shape: Any) -> Any:
     """The same elements in `shape`, of which one length may be -1; a view where that is possible."""
-    return np.reshape(input, solve_size(shape, input.size))
+    return reshaped(input, solve_size(shape, input.size))
 
 
-reshape.vjp(input=lambda g, shape: np.reshape(g, shape))
+reshape.vjp(input=lambda g, shape: reshaped(g, shape))
 
 
 def view(input: Any, *size: Any) -> Any:
@@ -75,7 +76,12 @@ def view(input: Any, *size: Any) -> Any:
     """
     out = reshape(input, *size)
     array = out._array
-    if array.size and hasattr(array, "base") and not np.may_share_memory(array, input._array):
+    if (
+        out._base is None
+        and array.size
+        and hasattr(array, "base")
+        and not np.may_share_memory(array, input._array)
+    ):
         raise RuntimeError(
             "view size is not compatible with input tensor's size and stride (at least one dimension "
             "spans across two contiguous subspaces). Use .reshape(...) instead."
@@ -150,10 +156,10 @@ def unflatten(input: Any, dim: int, sizes: Any) -> Any:
 def transpose(input: Any, dim0: Any, dim1: Any) -> Any:
     """Two dimensions swapped."""
     a, b = wrap_dim(dim0, input.ndim), wrap_dim(dim1, input.ndim)
-    return np.swapaxes(input, a, b) if input.ndim else input[...]
+    return swapped(input, a, b) if input.ndim else input[...]
 
 
-transpose.vjp(input=lambda g, dim0, dim1: np.swapaxes(g, dim0, dim1) if g.ndim else g)
+transpose.vjp(input=lambda g, dim0, dim1: swapped(g, dim0, dim1) if g.ndim else g)
 swapaxes = composite(lambda input, axis0, axis1: transpose(input, axis0, axis1), name="swapaxes")
 swapdims = composite(lambda input, dim0, dim1: transpose(input, dim0, dim1), name="swapdims")
 
@@ -180,10 +186,10 @@ def permute(input: Any, dims: Any) -> Any:
             f"equal to len(dims) = {len(dims)}"
         )
     order = wrap_dims(tuple(dims), input.ndim)
-    return np.transpose(input, order) if input.ndim else input[...]
+    return turned(input, order) if input.ndim else input[...]
 
 
-permute.vjp(input=lambda g, dims: np.transpose(g, inverse_order(dims, g.ndim)) if g.ndim else g)
+permute.vjp(input=lambda g, dims: turned(g, inverse_order(dims, g.ndim)) if g.ndim else g)
 
 
 def inverse_order(dims: Any, ndim: int) -> tuple[int, ...]:
@@ -226,10 +232,10 @@ def squeeze(input: Any, dim: Any = None) -> Any:
     """Without the dimensions of size 1 (those in `dim`)."""
     dims = wrap_dims(dim, input.ndim)
     keep = tuple(n for i, n in enumerate(input.shape) if n != 1 or i not in dims)
-    return np.reshape(input, keep)
+    return reshaped(input, keep)
 
 
-squeeze.vjp(input=lambda g, shape: np.reshape(g, shape))
+squeeze.vjp(input=lambda g, shape: reshaped(g, shape))
 
 
 @op(view=True, node_name="UnsqueezeBackward0")
@@ -239,7 +245,7 @@ def unsqueeze(input: Any, dim: Any) -> Any:
     return input[(slice(None),) * at + (None,)]
 
 
-unsqueeze.vjp(input=lambda g, shape: np.reshape(g, shape))
+unsqueeze.vjp(input=lambda g, shape: reshaped(g, shape))
 
 
 @op(view=True, variadic="size", node_name="ExpandBackward0")
@@ -265,7 +271,7 @@ def expand(input: Any, size: Any, *, implicit: bool = False) -> Any:
                 f"The expanded size of the tensor ({n}) must match the existing size ({o}) at "
                 f"non-singleton dimension {i}."
             )
-    out = np.broadcast_to(input, new)
+    out = widened(input, new)
     if isinstance(input, np.ndarray) and input.flags.writeable:
         out.flags.writeable = True  # a part of it may be without repetition, and so be written
     return out
@@ -354,7 +360,7 @@ def flipud(input: Any) -> Any:
 def roll(input: Any, shifts: Any, dims: Any = None) -> Any:
     """Rolled by `shifts` along `dims`, or flattened."""
     if dims is None or (isinstance(dims, Sequence) and not dims):
-        return np.reshape(np.roll(np.reshape(input, (-1,)), shifts), input.shape)
+        return reshaped(np.roll(reshaped(input, (-1,)), shifts), input.shape)
     return np.roll(input, shifts, wrap_each(dims, input.ndim))
 
 

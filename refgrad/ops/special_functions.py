@@ -58,7 +58,7 @@ erfc = _special("erfc", sps.erfc, lambda g, input: g * (-2 / SQRT_PI * np.exp(-i
 
 
 def _by_erfinv(x: Any) -> Any:
-    y = sps.erfinv(x)
+    y = kept(sps.erfinv(x), x)
     return 0.5 * SQRT_PI * np.exp(y * y)
 
 
@@ -110,7 +110,7 @@ erfcx = _special("erfcx", sps.erfcx, lambda g, input: g * (-2 * _erfc_integral(i
 
 # --- gamma functions -----------------------------------------------------------------------------
 
-lgamma = _special("lgamma", sps.gammaln, lambda g, input: g * sps.psi(input))
+lgamma = _special("lgamma", sps.gammaln, lambda g, input: g * kept(sps.psi(input), input))
 digamma = _special("digamma", sps.psi, lambda g, input: g * polygamma(1, input))
 gammaln, psi = alias("gammaln", lgamma), alias("psi", digamma)
 
@@ -195,7 +195,7 @@ zeta.vjp(other=lambda g, input, other: -g * input * zeta(input + 1, other))
 
 xlogy = _of_two(
     "xlogy", sps.xlogy,
-    lambda g, input, other: np.where((input == 0) & (other <= 0), 0.0, sps.xlogy(g, other)),
+    lambda g, input, other: np.where((input == 0) & (other <= 0), 0.0, kept(sps.xlogy(g, other), g)),
     lambda g, input, other: g * (input / other),
 )  # fmt: skip
 xlog1py = _of_two(
@@ -238,7 +238,7 @@ def _scaled_slope(g: Any, input: Any, n: int) -> Any:
 
 _iv.vjp(input=_slope)
 _ive.vjp(input=_scaled_slope)
-i0 = _special("i0", sps.i0, lambda g, input: g * sps.i1(input))
+i0 = _special("i0", sps.i0, lambda g, input: g * kept(sps.i1(input), input))
 i1 = _special("i1", sps.i1, lambda g, input: _slope(g, input, 1), method=False, inplace=False)
 i0e = _special(
     "i0e", sps.i0e, lambda g, input: _scaled_slope(g, input, 0), method=False, inplace=False

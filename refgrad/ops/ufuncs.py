@@ -15,6 +15,7 @@ from refgrad.ops.op import Op
 from refgrad.ops.strides import iterated
 from refgrad.tensor import UFUNCS, Tensor, wrap
 
+ndarray = np.ndarray
 _REAL_SCALARS = frozenset((bool, int, float))
 
 
@@ -41,22 +42,23 @@ class Unary(Op):
             return super().__call__(*args, **kwargs)
         input = args[0]
         x = input._array
-        if Levels.open or x.dtype.kind not in self.kinds:
+        dtype = x.dtype
+        if Levels.open or dtype.kind not in self.kinds:
             return super().__call__(input)
         try:
             out = self.ufunc(x)
         except self.failures:  # whose error says more
             return super().__call__(input)
-        if not isinstance(out, np.ndarray):
+        if type(out) is not ndarray:
             out = as_array(out)
-        if input._requires_grad and state.enabled and self.rules:
-            save = (x,) if self.saved else None
-            link = (input._node or input, self.rules[0][1], x.shape, x.dtype)
-            node = Node(
-                self, (link,), save, args if save else None, out if self.saves_out else None
-            )
-            return wrap(out, node)
-        return wrap(out)
+        if not (input._requires_grad and state.enabled and self.rules):
+            return wrap(out)
+        fits = out.dtype is dtype  # see `Node` for what its gradient comes in
+        link = input._node or input, self.rules[0][1], x.shape, None if fits else dtype
+        kept = out if self.saves_out else None
+        if self.saved:
+            return wrap(out, Node(self, (link,), (x,), args, kept))
+        return wrap(out, Node(self, (link,), None, None, kept))
 
 
 class Binary(Op):
@@ -81,47 +83,55 @@ class Binary(Op):
         if Levels.open or kwargs or len(args) != 2:
             return super().__call__(*args, **kwargs)
         input, other = args
-        left, right = isinstance(input, Tensor), isinstance(other, Tensor)
-        x: Any = input._array if left else input
-        y: Any = other._array if right else other
-        if left and right:
-            if x.dtype is not y.dtype or (self.picky and x.dtype.kind not in self.kinds):
+        first = second = False  # whether each requires grad
+        if isinstance(input, Tensor):
+            x = input._array
+            first = input._requires_grad
+            if isinstance(other, Tensor):
+                y = other._array
+                second = other._requires_grad
+                if x.dtype is not y.dtype or (self.picky and x.dtype.kind not in self.kinds):
+                    return super().__call__(input, other)
+            elif type(other) in _REAL_SCALARS and x.dtype.kind in self.inexact:
+                y = other
+            else:
                 return super().__call__(input, other)
-        elif left:
-            if type(other) not in _REAL_SCALARS or x.dtype.kind not in self.inexact:
-                return super().__call__(input, other)
-        elif not right or type(input) not in _REAL_SCALARS or y.dtype.kind not in self.inexact:
+        elif (
+            isinstance(other, Tensor)
+            and type(input) in _REAL_SCALARS
+            and other._array.dtype.kind in self.inexact
+        ):
+            x, y = input, other._array
+            second = other._requires_grad
+        else:
             return super().__call__(input, other)
         try:
             out = self.ufunc(x, y)
         except self.failures:  # whose error says more
             return super().__call__(input, other)
-        if not isinstance(out, np.ndarray):
+        if type(out) is not ndarray:
             out = as_array(out)
-        if left and right and not (x.flags.c_contiguous and y.flags.c_contiguous):
+        two = x is not input and y is not other
+        if two and out.ndim > 1 and not (x.flags.c_contiguous and y.flags.c_contiguous):
             out = iterated(out, (x, y))
-        if state.enabled and self.rules:
-            first = left and input._requires_grad
-            second = right and other._requires_grad
-            if first or second:
-                (_, of_input), (_, of_other) = self.rules
-                links: tuple[Any, ...]
-                if first and second:
-                    links = (
-                        (input._node or input, of_input, x.shape, x.dtype),
-                        (other._node or other, of_other, y.shape, y.dtype),
-                    )
-                elif first:
-                    links = ((input._node or input, of_input, x.shape, x.dtype),)
-                else:
-                    links = ((other._node or other, of_other, y.shape, y.dtype),)
-                node = (
-                    Node(self, links, (x, y), args, out if self.saves_out else None)
-                    if self.saved
-                    else Node(self, links, None, None, out if self.saves_out else None)
-                )
-                return wrap(out, node)
-        return wrap(out)
+        if not ((first or second) and state.enabled and self.rules):
+            return wrap(out)
+        (_, of_input), (_, of_other) = self.rules
+        shape, dtype = out.shape, out.dtype
+        links: tuple[Any, ...] = ()  # see `Node` for what their gradients come in
+        if first:
+            own, kind = x.shape, x.dtype
+            fits = kind is dtype and own == shape
+            links = ((input._node or input, of_input, own, None if fits else kind),)
+        if second:
+            own, kind = y.shape, y.dtype
+            fits = kind is dtype and own == shape
+            link = other._node or other, of_other, own, None if fits else kind
+            links = (*links, link) if first else (link,)
+        kept = out if self.saves_out else None
+        if self.saved:
+            return wrap(out, Node(self, links, (x, y), args, kept))
+        return wrap(out, Node(self, links, None, None, kept))
 
 
 def unary(

@@ -249,3 +249,45 @@ def test_slopes_at_second_order(name: str) -> None:
 
     x = drawn((4, 5), np.float64) * 3
     assert_same(code, x, order=2)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_views_by_methods(shape: tuple[int, ...]) -> None:
+    for x in layouts(drawn(shape, np.float64)):
+        made = kernels.reshaped(x, (-1,) if x.size else (0,))
+        np.testing.assert_array_equal(made, x.ravel())
+        np.testing.assert_array_equal(kernels.turned(x, range(x.ndim)[::-1]), x.T)
+        if x.ndim > 1:
+            np.testing.assert_array_equal(kernels.swapped(x, 0, -1), np.swapaxes(x, 0, -1))
+
+
+@pytest.mark.parametrize(
+    ("shape", "to"),
+    [((), (2, 3)), ((3,), (2, 3)), ((2, 1), (2, 3)), ((1, 1), (4, 2, 3)), ((2, 3), (2, 3)),
+     ((0, 1), (0, 3)), ((1, 0), (3, 0)), ((1,), (0,))],
+)  # fmt: skip
+def test_widened(shape: tuple[int, ...], to: tuple[int, ...]) -> None:
+    for x in layouts(drawn(shape, np.float32)):
+        made, line = kernels.widened(x, to), np.broadcast_to(x, to)
+        np.testing.assert_array_equal(made, line)
+        assert made.dtype == line.dtype
+        assert made.flags.writeable is False
+        assert np.may_share_memory(made, x) == bool(line.size)
+
+
+@pytest.mark.parametrize(("shape", "to"), [((2,), (3,)), ((2, 3), (3,)), ((3, 2), (2, 3))])
+def test_what_does_not_broadcast_is_not_widened(shape: Any, to: Any) -> None:
+    with pytest.raises(ValueError, match=r"broadcast|dimensions"):
+        kernels.widened(np.ones(shape), to)
+
+
+@pytest.mark.parametrize("dims", [(2,), (1, 2), (0, 2), (1,), (0, 1, 2)])
+def test_in_blocks(dims: tuple[int, ...]) -> None:
+    def centred(dims: tuple[int, ...], x: Any, y: Any) -> Any:
+        return (x - x.mean(dims, keepdims=True)) * y
+
+    x = drawn((700, 30, 33), np.float64)
+    for y in (drawn((700, 30, 33), np.float64), drawn((700, 30, 33), np.float64).transpose()):
+        y = y if y.shape == x.shape else np.asfortranarray(y.transpose())
+        line = centred(dims, x, y)
+        np.testing.assert_allclose(kernels.in_blocks(centred, dims, x, y), line, atol=1e-13)

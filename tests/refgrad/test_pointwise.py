@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
 import refgrad
+from refgrad.ops.op import METHODS
+from refgrad.ops.ufuncs import Binary, Unary
 from tests.refgrad.derivatives import assert_same, assert_same_error, run
 
 INF, NAN = math.inf, math.nan
@@ -130,3 +133,31 @@ def test_what_is_masked_stops_infinite_cotangents(name: str) -> None:
         found.append(x.grad.numpy())
     assert np.isfinite(found[1]).all()
     np.testing.assert_allclose(found[1], found[0], rtol=1e-7)
+
+
+ELEMENTWISE = sorted(
+    {id(op): op for op in METHODS.values() if isinstance(op, Unary | Binary) and op.rules}.values(),
+    key=lambda op: op.name,
+)
+
+
+@pytest.mark.parametrize("op", ELEMENTWISE, ids=lambda op: op.name)
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "complex64", "complex128"])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3)])
+def test_an_elementwise_rule_keeps_shape_and_dtype(op: Any, dtype: str, shape: Any) -> None:
+    """What a link without a dtype relies on: such a gradient goes on as the rule made it."""
+    values = np.full(shape, 0.25, dtype=dtype)
+    leaves = [refgrad.from_numpy(values.copy()).requires_grad_() for _ in op.names]
+    try:
+        out = op(*leaves)
+    except NotImplementedError:  # for complex numbers
+        return
+    for target, rule, own, kind in out.grad_fn.links:
+        assert any(target is leaf for leaf in leaves)
+        assert own == shape
+        if kind is None:
+            try:
+                made = np.asarray(rule.raw(np.ones_like(out._array), out.grad_fn, own))
+            except NotImplementedError:  # as in PyTorch
+                continue
+            assert (made.shape, made.dtype) == (shape, values.dtype)
