@@ -109,6 +109,11 @@ class Call:
     opaque: Callable[..., Any] | None = field(default=None, compare=False, repr=False)
     through: str = field(default="", compare=False, repr=False)
 
+    @property
+    def own(self) -> Any:
+        """What the user calls in an opaque call, without what was put around it."""
+        return getattr(self.opaque, "own", self.opaque)
+
     @cached_property
     def refs(self) -> tuple[Ref, ...]:
         """Every Ref among the arguments, in order."""

@@ -337,10 +337,10 @@ def own_rule(call: Call) -> bool:
 
     from conformance.engines.torch import function_of
 
-    if isinstance(call.opaque, OpOverloadPacket):
-        overloads = [getattr(call.opaque, name) for name in call.opaque.overloads()]
+    if isinstance(call.own, OpOverloadPacket):
+        overloads = [getattr(call.own, name) for name in call.own.overloads()]
     else:
-        overloads = [call.opaque] if isinstance(call.opaque, OpOverload) else []
+        overloads = [call.own] if isinstance(call.own, OpOverload) else []
     if overloads:
         return not any(o._can_decompose() for o in overloads)
     custom = function_of(call)

@@ -184,7 +184,7 @@ def own_vmap(call: Call) -> bool:
     custom = function_of(call)
     if custom is not None:
         return custom.generate_vmap_rule or custom.vmap is not torch.autograd.Function.vmap
-    names = (getattr(call.opaque, key, None) for key in ("_qualified_op_name", "_name"))
+    names = (getattr(call.own, key, None) for key in ("_qualified_op_name", "_name"))
     name = next((n for n in names if isinstance(n, str)), "")  # of a packet, of an overload
     return bool(name) and torch._C._dispatch_has_kernel_for_dispatch_key(name, "FuncTorchBatched")
 

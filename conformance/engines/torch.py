@@ -165,7 +165,7 @@ class TorchEngine(NamespaceEngine):
         torch.library.custom_op it does so in any case.
         """
         for call in program.calls:
-            if isinstance(call.opaque, (CustomOpDef, OpOverload, OpOverloadPacket)):
+            if isinstance(call.own, (CustomOpDef, OpOverload, OpOverloadPacket)):
                 raise Unsupported(
                     f"torch.func has no forward mode of {call.target}: it gives zeros"
                 )
@@ -226,7 +226,7 @@ def settle(device: str) -> None:
 
 def function_of(call: Call) -> type[torch.autograd.Function] | None:
     """The autograd.Function whose `apply` this opaque call is."""
-    owner = getattr(call.opaque, "__self__", None)
+    owner = getattr(call.own, "__self__", None)
     custom = isinstance(owner, type) and issubclass(owner, torch.autograd.Function)
     return owner if custom else None
 

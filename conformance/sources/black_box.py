@@ -23,11 +23,10 @@ import torch
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from conformance.errors import CaptureError, Unsupported, UsageError
-from conformance.oracles.directional import ANOTHER, apart
 from conformance.program import OPAQUE, Call, Input, Program, Ref, Values
 from conformance.sources import randomness
 from conformance.sources.captured import module_of
-from conformance.sources.casts import Met, Widened, floating, in_double, no_autocast
+from conformance.sources.casts import Met, Widened, dispensable, in_double, no_autocast
 from conformance.sources.recorder import NUMPY_DTYPE, by_field, device_of
 from conformance.sources.stops import Stops
 
@@ -265,27 +264,14 @@ class BlackBox:
 
     def _widen(self, given: Sequence[torch.Tensor], outputs: Any) -> None:
         """See whether it casts float64 to less precision, as a norm does, and can do without."""
-        wide = [in_double(t) for t in given]
-        stops, met, without = Stops(), Met(), Met()
+        stops = Stops()
         try:
-            with met:
-                self(*wide)
-            casts_to = met.narrower({t.dtype for t in wide})
-            if not casts_to:
-                return
-            with without, Widened(wide), stops.recording():
-                other = self(*wide)
+            self.casts_to = dispensable(self, given, outputs, stops.recording())
         except Exception:  # a kernel for one dtype alone, or what cannot be watched
             _recompile()
             return
-        if without.narrower({t.dtype for t in wide}):
-            return
-        ours, theirs = (
-            [in_double(t).detach().cpu().numpy() for t in floating(tree)]
-            for tree in (outputs, other)
-        )
-        if apart(ours, theirs) <= ANOTHER:
-            self.casts_to, self.stops = casts_to, stops
+        if self.casts_to:
+            self.stops = stops
 
     def _out_of_reach(self, given: Sequence[torch.Tensor], outputs: Any) -> list[torch.Tensor]:
         """Leaves of the graph that are none of the given ones, nor made by the call itself."""

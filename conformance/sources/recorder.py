@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from conformance.errors import CaptureError
 from conformance.program import OPAQUE, Array, Call, Input, Program, Ref, Symbol, Values, layout
 from conformance.sources import randomness
+from conformance.sources.casts import watched
 from conformance.sources.names import canonical, name_of
 
 # They return tensors, but are no part of what is computed: a result that nothing recorded becomes
@@ -38,6 +39,8 @@ _REFUSED = {
 _MOVING = {"torch.Tensor.cpu", "torch.Tensor.cuda", "torch.Tensor.to"}  # or not at all
 _PYTHON_TYPES = {float: "float64", int: "int64", bool: "bool", complex: "complex128"}
 NUMPY_DTYPE = {torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
+
+_OPS = (torch._ops.OpOverload, torch._ops.OpOverloadPacket)
 
 
 class Recorder(TorchFunctionMode):
@@ -182,7 +185,11 @@ class Recorder(TorchFunctionMode):
             self._ref(tensor, where)
         grad = torch.is_grad_enabled()
         before = randomness.State.now()
-        result = func(*args, **kwargs)
+        own, through = func, ""
+        if isinstance(func, _OPS) and target is None:
+            result, own, through = watched(func, args, kwargs)
+        else:
+            result = func(*args, **kwargs)
         call = Call("", where, (), {}, grad)
         if not _has_tensor(result) and not call.in_place:
             return result
@@ -191,8 +198,8 @@ class Recorder(TorchFunctionMode):
         if before.left:
             return self._random(where, before, canonical_args, canonical_kwargs, result)
         if target is None:
-            if isinstance(func, torch._ops.OpOverload | torch._ops.OpOverloadPacket):
-                return self._append(f"{OPAQUE}{func}", args, kwargs, result, func)
+            if isinstance(func, _OPS):
+                return self._append(f"{OPAQUE}{func}", args, kwargs, result, own, through)
             raise CaptureError(f"{where} has no public name, so no Program can hold it")
         return self._append(target, canonical_args, canonical_kwargs, result)
 
@@ -205,8 +212,8 @@ class Recorder(TorchFunctionMode):
     ) -> Any:
         for tensor in tensors_of((args, kwargs)):
             self._ref(tensor, name)
-        result = function(*args, **kwargs)
-        return self._append(f"{OPAQUE}{name}", args, kwargs, result, function)
+        result, function, through = watched(function, args, kwargs)
+        return self._append(f"{OPAQUE}{name}", args, kwargs, result, function, through)
 
     def _append(
         self,
@@ -215,15 +222,18 @@ class Recorder(TorchFunctionMode):
         kwargs: dict[str, Any],
         result: Any,
         opaque: Callable[..., Any] | None = None,
+        through: str = "",
     ) -> Any:
         for tensor in tensors_of(result):
             if reason := self._elsewhere(tensor):
                 raise CaptureError(f"{target}: {reason}")
+        if through:
+            self.notes.append(f"{target} computes in {through} on the way, and is held to that")
         name = f"v{len(self.calls)}"
         plain_args = tuple(self._plain(arg, target) for arg in args)
         plain_kwargs = {key: self._plain(arg, target) for key, arg in kwargs.items()}
         grad = torch.is_grad_enabled()
-        call = Call(name, target, plain_args, plain_kwargs, grad, opaque)
+        call = Call(name, target, plain_args, plain_kwargs, grad, opaque, through)
         self.calls.append(call)
         self.results.append(result)
         for tensor, path in _tensors_with_paths(result):
