@@ -552,4 +552,6 @@ def wrap(array: Any, node: Any = None) -> Tensor:
 
 def tensors_of(values: Any) -> tuple[Any, ...]:
     """`values`, one Tensor or several, as a tuple."""
+    if isinstance(values, Tensor):
+        return (values,)
     return tuple(values) if isinstance(values, Sequence) else (values,)

@@ -231,7 +231,7 @@ def _walk(
                     newest = target
                 else:
                     heappush(ahead, (-target.seq, target))
-            elif isinstance(target, _NODES):
+            elif type(target) is not Tensor and isinstance(target, _NODES):
                 heappush(ahead, (-target.seq, target))
         if shared:
             shared.discard(node)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from refgrad.ops.extremes import clamp
 from refgrad.ops.kernels import expit
 from refgrad.ops.op import INPLACE, UFUNCS, alias, composite, op
 from refgrad.ops.pointwise import mul
-from refgrad.ops.ufuncs import binary, unary
+from refgrad.ops.ufuncs import Unary, binary, unary
 
 __all__ = [
     "acos", "acosh", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "asin",
@@ -42,28 +43,24 @@ log1p = unary("log1p", _log1p, lambda g, input: g / (1 + input), floats=True)
 UFUNCS[np.log1p] = log1p
 
 
-@op(method=False)
-def _gap(input):
-    """1 - x^2, which must not cancel near 1."""
-    return (1 - input) * (1 + input)
-
-
-_gap.vjp(input=lambda g, input: -2 * g * input)
-
-
-@op(method=False)
-def _sech2(input):
-    """1 - tanh(x)^2 = 4 / (e^x + e^-x)^2, which must not cancel in the tails."""
-    if input.dtype.kind == "c":
-        t = np.tanh(input)
+def _from_tanh(x: Any) -> Any:
+    if x.dtype.kind == "c":
+        t = np.tanh(x)
         return 1 - t * t
-    c = np.exp(input)
-    c += 1 / c
+    c = np.exp(x)
+    c += np.reciprocal(c)
     c *= c
     return 4 / c
 
 
-_sech2.vjp(input=lambda g, out, input: -2 * g * (out * np.tanh(input)))
+def _inner(name: str, function: Callable[..., Any], vjp: Callable[..., Any]) -> Unary:
+    return unary(name, function, vjp, floats=True, method=False, inplace=False)
+
+
+# 1 - x^2, which must not cancel near 1
+_gap = _inner("_gap", lambda x: (1 - x) * (1 + x), lambda g, input: -2 * g * input)
+# 1 - tanh(x)^2 = 4 / (e^x + e^-x)^2, which must not cancel in the tails
+_sech2 = _inner("_sech2", _from_tanh, lambda g, out, input: -2 * g * (out * np.tanh(input)))
 
 
 sin = unary("sin", np.sin, lambda g, input: g * np.cos(input), floats=True)
@@ -103,19 +100,20 @@ def _sigmoid(x: Any) -> Any:
     return 1 / (1 + np.exp(-x)) if x.dtype.kind == "c" else expit(x)
 
 
-@op(method=False)
-def _slope_of_sigmoid(input):
-    """s(x) s(-x) = 1 / (2 + e^x + e^-x): 1 - s(x) cancels in the upper tail."""
-    if input.dtype.kind == "c":
-        s = _sigmoid(input)
+def _from_sigmoid(x: Any) -> Any:
+    if x.dtype.kind == "c":
+        s = _sigmoid(x)
         return s * (1 - s)
-    e = np.exp(input)
-    e += 1 / e
+    e = np.exp(x)
+    e += np.reciprocal(e)
     e += 2
-    return 1 / e
+    return np.reciprocal(e)
 
 
-_slope_of_sigmoid.vjp(input=lambda g, out, input: -g * (out * np.tanh(0.5 * input)))
+# s(x) s(-x) = 1 / (2 + e^x + e^-x): 1 - s(x) cancels in the upper tail
+_slope_of_sigmoid = _inner(
+    "_slope_of_sigmoid", _from_sigmoid, lambda g, out, input: -g * (out * np.tanh(0.5 * input))
+)
 sigmoid = unary("sigmoid", _sigmoid, lambda g, input: g * _slope_of_sigmoid(input), floats=True)
 UFUNCS[sps.expit] = sigmoid
 _logit = unary(

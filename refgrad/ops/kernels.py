@@ -84,8 +84,10 @@ def in_blocks(f: Callable[..., Any], dims: tuple[int, ...], *xs: Any) -> Any:
     of a layer norm of 4096 rows of 256 takes 0.9 ms in place of 2.4.
     """
     x = xs[0]
+    if type(x) is not np.ndarray or x.size < 4 * _BLOCK:
+        return f(dims, *xs)
     at = min(dims, default=0)
-    if not at or not all(map(_in_order, xs)) or x.size < 4 * _BLOCK:
+    if not at or not all(map(_in_order, xs)):
         return f(dims, *xs)
     dims = tuple([d - at + 1 for d in dims])
     rows = math.prod(x.shape[:at])

@@ -38,15 +38,17 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Any:
     Raises:
         RuntimeError: the shapes or dtypes do not fit.
     """
-    if weight.ndim != 2 or input.ndim == 0 or 0 in input.shape:
+    of_input, of_weight = input._array.shape, weight._array.shape
+    if len(of_weight) != 2 or not of_input or 0 in of_input:
         out = input.matmul(weight.t())
         return out if bias is None else out + bias
-    if input.shape[-1] != weight.shape[1]:
-        rows = "x".join(str(n) for n in (*input.shape[:-1], input.shape[-1]))
+    if of_input[-1] != of_weight[1]:
+        rows = "x".join(map(str, of_input))
         raise RuntimeError(
-            f"mat1 and mat2 shapes cannot be multiplied ({rows} and {weight.shape[1]}x{weight.shape[0]})"
+            f"mat1 and mat2 shapes cannot be multiplied ({rows} and {of_weight[1]}x{of_weight[0]})"
         )
-    if input.dtype is not weight.dtype or (bias is not None and bias.dtype is not input.dtype):
+    dtype = input._array.dtype
+    if dtype != weight._array.dtype or (bias is not None and bias._array.dtype != dtype):
         raise RuntimeError(
             f"mat1 and mat2 must have the same dtype, but got {input.dtype!r} and {weight.dtype!r}"
         )

@@ -347,7 +347,8 @@ class Op:
             v = values[i]
             if isinstance(v, Tensor):
                 if v._requires_grad:
-                    links.append((v._node or v, rule, v._array.shape, v._array.dtype))
+                    array = v._array
+                    links.append((v._node or v, rule, array.shape, array.dtype))
             elif (type(v) is tuple or type(v) is list) and any(
                 isinstance(t, Tensor) and t._requires_grad for t in v
             ):
@@ -365,8 +366,6 @@ class Op:
         return tuple(links)
 
     def _saved(self, values: Sequence[Any], raws: Sequence[Any]) -> tuple[Any, Any]:
-        if not self.saved:
-            return None, None
         kept, args = [None] * len(raws), [None] * len(raws)
         for i, differentiated in self.saved:
             kept[i] = raws[i]
@@ -376,7 +375,7 @@ class Op:
     def _node(
         self, links: tuple[Any, ...], values: Sequence[Any], raws: Sequence[Any], out: Any
     ) -> Node:
-        saved, args = self._saved(values, raws)
+        saved, args = self._saved(values, raws) if self.saved else (None, None)
         return Node(self, links, saved, args, out if self.saves_out else None)
 
     def _several(

@@ -247,8 +247,8 @@ LAID: dict[str, Any] = _named(
         "nan_to_num polar polygamma raised round shifted_chebyshev_polynomial_t "
         "shifted_chebyshev_polynomial_u shifted_chebyshev_polynomial_v "
         "shifted_chebyshev_polynomial_w silu softplus softshrink softsign spherical squared_error "
-        "tanhshrink threshold where zeta _bernoulli _erfc_integral _gap _gelu _gelu_tanh _iv _ive "
-        "_prelu _sech2 _slope_of_sigmoid _times_power",
+        "tanhshrink threshold where zeta _bernoulli _erfc_integral _gelu _gelu_tanh _iv _ive _prelu "
+        "_times_power",
     ),
     (like_first, "order to_device to_dtype _overwrite _same primal"),
     (as_made, "clone"),

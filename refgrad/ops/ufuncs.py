@@ -38,9 +38,13 @@ class Unary(Op):
         _register(ufunc, self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if kwargs or len(args) != 1 or not isinstance(args[0], Tensor):
+        if kwargs or len(args) != 1:
             return super().__call__(*args, **kwargs)
         input = args[0]
+        if not isinstance(input, Tensor):
+            if type(input) is ndarray and input.dtype.kind in self.kinds:  # in a rule
+                return self.ufunc(input)
+            return super().__call__(input)
         x = input._array
         dtype = x.dtype
         if Levels.open or dtype.kind not in self.kinds:
