@@ -19,7 +19,7 @@ from conformance.checks.doubt import entry_of
 from conformance.checks.lost import Rounding
 from conformance.checks.numerical import NumericalCheck
 from conformance.errors import EngineError, Unsupported
-from conformance.oracles.directional import WIDE, another, apart, widest
+from conformance.oracles.directional import WIDE, another, apart, drawn_by, widest
 from conformance.oracles.pairs import flat
 from conformance.oracles.torch_autograd import SPREADS, Gradients, scale
 from conformance.program import Array, Input, Program, Symbol, Values, map_tree
@@ -52,7 +52,7 @@ class NarrowCheck:
         dtype = "float32"
         try:
             ours = case.engine.vjp(narrow, low, cotangents)
-            dtype = "float64"
+            drawn, dtype = drawn_by(narrow), "float64"
             right = case.engine.vjp(wide, high, [_in(_WIDE, c) for c in cotangents])
         except (EngineError, Unsupported) as error:
             text = f"it does not run in {dtype}: {str(error).strip().splitlines()[0]}"
@@ -60,7 +60,7 @@ class NarrowCheck:
             return
         off = apart(ours.outputs, right.outputs)
         own = program.opaque
-        if off > (another(program) if own else APART):
+        if off > (another(narrow) if own else APART) or drawn_by(wide) != drawn:
             why = "numbers drawn anew, a kernel of one dtype, " if own else ""
             text = f"are others: {why}signs that are free, or a jump"
             text = "in float32 " + text if np.isfinite(off) else "are not finite in float32"

@@ -330,14 +330,30 @@ def widest(engine: Engine, program: Program, values: Values) -> tuple[Program, V
             found = engine.run(widened, wide_values).outputs
         except (EngineError, Unsupported, ProgramError):
             continue
-        if not own or apart(engine.run(program, values).outputs, found) <= another(program):
+        if not own:
+            return widened, wide_values
+        drawn = drawn_by(widened)
+        ours = engine.run(program, values).outputs
+        if drawn_by(program) == drawn and apart(ours, found) <= another(program):
             return widened, wide_values
     return program, values
 
 
 def another(program: Program) -> float:
-    """What outputs in less precision are off by, of their scale, where it is another function."""
-    return max(ANOTHER, 64 * _coarsest(program))
+    """What outputs in less precision are off by, of their scale, where it is another function.
+
+    Other random numbers may show in little: a loss is a mean over many.
+    """
+    rounding = 64 * _coarsest(program)
+    return rounding if any(drawn_by(program)) else max(ANOTHER, rounding)
+
+
+def drawn_by(program: Program) -> tuple[bytes, ...]:
+    """Where the user's functions that draw random numbers left the generators in their last run.
+
+    In another dtype these are the same numbers only if as many were drawn.
+    """
+    return tuple(getattr(call.opaque, "left", b"") for call in program.calls)
 
 
 def apart(narrow: Sequence[Array], right: Sequence[Array]) -> float:

@@ -9,6 +9,7 @@ numbers.
 from __future__ import annotations
 
 import functools
+import hashlib
 import inspect
 import random
 import sys
@@ -184,6 +185,11 @@ class BlackBox:
         return next((str(d).removeprefix("torch.") for d in found if d in NUMPY_DTYPE), "")
 
     @property
+    def left(self) -> bytes:
+        """Where its last run left the generators; nothing where it draws no random numbers."""
+        return self.randomness.left
+
+    @property
     def steady(self) -> Callable[..., Any] | None:
         """The same with what it computes without gradient held constant; None without such.
 
@@ -264,12 +270,14 @@ class BlackBox:
 
     def _widen(self, given: Sequence[torch.Tensor], outputs: Any) -> None:
         """See whether it casts float64 to less precision, as a norm does, and can do without."""
-        stops = Stops()
+        stops, left = Stops(), self.left
         try:
             self.casts_to = dispensable(self, given, outputs, stops.recording())
         except Exception:  # a kernel for one dtype alone, or what cannot be watched
             _recompile()
             return
+        if self.left != left:
+            self.casts_to = ""
         if self.casts_to:
             self.stops = stops
 
@@ -316,6 +324,11 @@ class _Steady:
 
     box: BlackBox
     may_differentiate = True
+
+    @property
+    def left(self) -> bytes:
+        """Where its last run left the generators."""
+        return self.box.left
 
     def through(self, own: str) -> str:
         """The least precise dtype in which it computes; that of the box is `own`."""
@@ -476,6 +489,16 @@ class _Randomness:
         self.generators = generators
         self.states = self._now()
         self.drawn: bool | None = None  # whether the first call drew any
+        self._after = self.states  # of the last call
+
+    @property
+    def left(self) -> bytes:
+        """The states after the last call, digested; nothing where none draws."""
+        if not self.drawn:
+            return b""
+        (_, keys, at, *_), python, *own = self._after
+        parts = (keys.tobytes(), repr((at, python)).encode(), *(s.numpy().tobytes() for s in own))
+        return hashlib.sha256(b"".join(parts)).digest()
 
     def _now(self) -> tuple[Any, ...]:
         own = tuple(g.get_state() for g in self.generators)
@@ -500,7 +523,7 @@ class _Randomness:
         try:
             yield
         finally:
-            after = self._now()
+            self._after = after = self._now()
             if self.drawn is None:
                 self.drawn = not _alike(after, self.states)
             self._put(before, after)

@@ -132,3 +132,33 @@ def test_random_numbers_are_drawn_as_often_as_before() -> None:
     torch.manual_seed(3)
     watched(Noisy.apply, (_x(torch.float64),), {})
     assert torch.equal(torch.random.get_rng_state(), after)
+
+
+class Dropped(Function):
+    """A loss that shows little of which numbers were drawn; in float64 these are others."""
+
+    factor = 1.0
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        kept = torch.rand_like(x) > 0.3
+        ctx.save_for_backward(kept)
+        return 0.1 + 0.02 * torch.where(kept, x, 0.0).mean()
+
+    @classmethod
+    def backward(cls, ctx: Any, g: torch.Tensor) -> torch.Tensor:
+        (kept,) = ctx.saved_tensors
+        return torch.where(kept, cls.factor * 0.02 / kept.numel() * g, 0.0)
+
+
+class DroppedWrong(Dropped):
+    factor = 1.5
+
+
+@pytest.mark.parametrize("dtype", DTYPES[:2])
+def test_other_random_numbers_in_float64_are_no_fault(dtype: torch.dtype) -> None:
+    for function in (Dropped.apply, lambda x: Dropped.apply(x.sin())):
+        report = check_gradients(function, _x(dtype))
+        assert not report.failed, report
+        wrong = check_gradients(DroppedWrong.apply, _x(dtype))
+        assert wrong.verdict.startswith("engine wrong: stencil on torch"), wrong
