@@ -43,7 +43,8 @@ def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     extra = len(own) - len(shape)
     axes = tuple([i + extra for i, n in enumerate(shape) if n == 1 and own[i + extra] != 1])
     if extra:
-        return reshaped(sum_over(g, (*range(extra), *axes)), shape)
+        total = sum_over(g, (*range(extra), *axes))
+        return total if total.shape == shape else reshaped(total, shape)
     return sum_over(g, axes, True) if axes else g
 
 
