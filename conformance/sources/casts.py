@@ -158,7 +158,7 @@ def watched(
         return result, function, ""
 
     def on(*tensors: torch.Tensor) -> Any:
-        places = iter(tensors)
+        places = map(_copied, tensors)  # it may write into them
         again = tree_map(lambda x: next(places) if isinstance(x, torch.Tensor) else x, copies)
         return inside(*again[0], **again[1])
 
@@ -166,7 +166,7 @@ def watched(
     try:
         with before.again(), torch.no_grad():
             with met:
-                outputs = on(*map(_copied, given))
+                outputs = on(*given)
             with suppress(Exception):  # a kernel for one dtype alone
                 casts_to = dispensable(on, given, outputs)
     except Exception:  # what cannot be watched, as compiled code
@@ -227,9 +227,8 @@ def _eps(dtype: torch.dtype) -> float:
 
 def floating(tree: Any) -> list[torch.Tensor]:
     """The floating and complex tensors of a tree that hold numbers."""
-    found = (leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor))
     return [
-        t for t in found
+        t for t in _tensors(tree)
         if (t.is_floating_point() or t.is_complex()) and t.device.type != "meta" and t.numel()
     ]  # fmt: skip
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from refgrad.layouts import channels_last, channels_last_3d
-from refgrad.ops.kernels import in_blocks, inner_over, reshaped, sum_over
+from refgrad.ops.kernels import fitted, inner_over, reshaped, sum_over
 from refgrad.ops.op import composite, op
 from refgrad.ops.shaping import ints
 from refgrad.tensor import Tensor, wrap
@@ -50,20 +50,11 @@ def _by_input(g: Any, out: Any, weight: Any, dims: Any, across: Any) -> Any:
     n = _count(x.shape, dims)
     if weight is not None:
         of_out = of_out * reshaped(weight, across)
-    if of_x is None:
-        return in_blocks(
-            lambda dims, d, x, rstd: _centred(
-                d, x, rstd, inner_over(d, x, dims), sum_over(d, dims, True), n
-            ),
-            dims, of_out, x, rstd,
-        )  # fmt: skip
-    d = of_out + of_x
+    d = of_out if of_x is None else of_out + of_x
     along, level = inner_over(d, x, dims), sum_over(d, dims, True)
-    return _centred(d, x, rstd, along + of_rstd * rstd, level - of_mean / rstd, n)
-
-
-def _centred(d: Any, x: Any, rstd: Any, along: Any, level: Any, n: int) -> Any:
-    return (x * (along / -n) + d - level / n) * rstd
+    if of_x is not None:
+        along, level = along + of_rstd * rstd, level - of_mean / rstd
+    return fitted(x, along / -n, d, level / n, rstd)
 
 
 def _by_vector(of_out: Any, x: Any, across: Any, shape: Any) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 
 from refgrad import dtypes
 from refgrad.ops.arrays import keep_dims
-from refgrad.ops.kernels import in_blocks, inner_over, max_over, sum_over
+from refgrad.ops.kernels import inner_over, max_over, sum_over
 from refgrad.ops.op import composite, op
 from refgrad.ops.reductions import dims_of
 from refgrad.tensor import Tensor
@@ -19,11 +19,9 @@ __all__ = ["log_softmax", "logsumexp", "softmax"]
 @op(method=False, name="softmax")
 def _softmax(input, dim):
     """e^x / sum of e^x; from x - max, as e^x overflows."""
-    return in_blocks(_over_sum, dim, input) if input.size else np.copy(input)
-
-
-def _over_sum(dim, x):
-    e = np.exp(x - max_over(x, dim, True))
+    if input.size == 0:
+        return np.copy(input)
+    e = np.exp(input - max_over(input, dim, True))
     e /= sum_over(e, dim, True)
     return e
 
@@ -31,24 +29,18 @@ def _over_sum(dim, x):
 @op(method=False, name="log_softmax")
 def _log_softmax(input, dim):
     """x - log(sum of e^x), by way of x - max."""
-    return in_blocks(_less_log_sum, dim, input) if input.size else np.copy(input)
-
-
-def _less_log_sum(dim, x):
-    x = x - max_over(x, dim, True)
+    if input.size == 0:
+        return np.copy(input)
+    x = input - max_over(input, dim, True)
     x -= np.log(sum_over(np.exp(x), dim, True))
     return x
 
 
 _softmax.vjp(  # dy = y (dx - sum of y dx)
-    input=lambda g, out, dim: in_blocks(
-        lambda dim, g, out: (g - inner_over(g, out, dim)) * out, dim, g, out
-    )
+    input=lambda g, out, dim: (g - inner_over(g, out, dim)) * out
 )
 _log_softmax.vjp(  # dy = dx - sum of e^y dx
-    input=lambda g, out, dim: in_blocks(
-        lambda dim, g, out: g - np.exp(out) * sum_over(g, dim, True), dim, g, out
-    )
+    input=lambda g, out, dim: g - np.exp(out) * sum_over(g, dim, True)
 )
 
 

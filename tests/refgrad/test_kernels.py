@@ -281,13 +281,10 @@ def test_what_does_not_broadcast_is_not_widened(shape: Any, to: Any) -> None:
         kernels.widened(np.ones(shape), to)
 
 
-@pytest.mark.parametrize("dims", [(2,), (1, 2), (0, 2), (1,), (0, 1, 2)])
-def test_in_blocks(dims: tuple[int, ...]) -> None:
-    def centred(dims: tuple[int, ...], x: Any, y: Any) -> Any:
-        return (x - x.mean(dims, keepdims=True)) * y
-
-    x = drawn((700, 30, 33), np.float64)
-    for y in (drawn((700, 30, 33), np.float64), drawn((700, 30, 33), np.float64).transpose()):
-        y = y if y.shape == x.shape else np.asfortranarray(y.transpose())
-        line = centred(dims, x, y)
-        np.testing.assert_allclose(kernels.in_blocks(centred, dims, x, y), line, atol=1e-13)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_in_place(shape: tuple[int, ...], dtype: Any) -> None:
+    x, y = drawn(shape, dtype), drawn(shape, dtype)
+    a, b, c = (drawn((*shape[:-1], 1) if shape else (), dtype) for _ in range(3))
+    line = (x * a + y - b) * c
+    np.testing.assert_array_equal(kernels.fitted(x, a, y, b, c), line)
