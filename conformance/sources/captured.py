@@ -13,7 +13,8 @@ import torch
 from conformance.engines.torch import TorchEngine
 from conformance.errors import CaptureError, EngineError, Unsupported
 from conformance.program import Array, Program, Values
-from conformance.sources.recorder import Recorder, by_field, device_of, tensors_of
+from conformance.sources.recorder import Recorder, by_field, device_of
+from conformance.sources.trees import tensors_of
 
 # torch's own function does not repeat its last bits: LAPACK's gelsy reads an unset pivot array.
 _UNREPEATABLE = {"torch.linalg.lstsq"}

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from conformance.oracles.directional import ANOTHER, apart
 from conformance.sources import randomness
+from conformance.sources.trees import tensors_of
 
 
 class Met(TorchDispatchMode):
@@ -127,7 +128,7 @@ class Uncast:
         return ""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with Widened(_tensors((args, kwargs))):
+        with Widened(list(tensors_of((args, kwargs)))):
             return self._inside(*args, **kwargs)
 
 
@@ -150,7 +151,7 @@ def watched(
     """
     before, asked, met = randomness.State.now(), _Asked(), Met()
     copies = tree_map(_copied, (args, dict(kwargs)))
-    given = _tensors(copies)
+    given = [x for x in tree_leaves(copies) if isinstance(x, torch.Tensor)]
     inside = _inside(function, next((t.device.type for t in given), "cpu"))
     with asked:
         result = function(*args, **kwargs)
@@ -228,13 +229,9 @@ def _eps(dtype: torch.dtype) -> float:
 def floating(tree: Any) -> list[torch.Tensor]:
     """The floating and complex tensors of a tree that hold numbers."""
     return [
-        t for t in _tensors(tree)
+        t for t in tensors_of(tree)
         if (t.is_floating_point() or t.is_complex()) and t.device.type != "meta" and t.numel()
     ]  # fmt: skip
-
-
-def _tensors(tree: Any) -> list[torch.Tensor]:
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
 
 
 def _copied(leaf: Any) -> Any:

@@ -98,7 +98,7 @@ def _seed(seed: int) -> None:
 
 def _program(item: Item, label: str, entry: Any, sample: Any) -> Sample | Skipped:
     from conformance.sources.captured import capture
-    from conformance.sources.recorder import tensors_of
+    from conformance.sources.trees import tensors_of
 
     arguments = (sample.input, *sample.args)
     size = sum(t.numel() for t in tensors_of((arguments, sample.kwargs)))

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from conformance.errors import CaptureError
+from conformance.sources.trees import tensors_of
 
 # out = x * mask, where mask is what the call gives for ones
 _MASKED: dict[str, Callable[..., torch.Tensor]] = {
@@ -94,7 +95,7 @@ def explain(
     method = target.startswith("torch.Tensor.") and name in _DRAWN_IN_PLACE
     if method or target.startswith("torch.nn.init."):
         return Drawn("torch.Tensor.copy_", (result, result.detach().clone()))
-    if not any(t.requires_grad for t in _tensors(result)):
+    if not any(t.requires_grad for t in tensors_of(result)):
         return None
     if target in _MASKED and isinstance(result, torch.Tensor) and not _in_place(args, kwargs):
         x = args[0] if args else kwargs["input"]
@@ -117,9 +118,3 @@ def explain(
 
 def _in_place(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     return bool(kwargs.get("inplace")) or (len(args) > 3 and bool(args[3]))
-
-
-def _tensors(tree: Any) -> list[torch.Tensor]:
-    if isinstance(tree, tuple | list):
-        return [t for item in tree for t in _tensors(item)]
-    return [tree] if isinstance(tree, torch.Tensor) else []

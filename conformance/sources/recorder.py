@@ -18,6 +18,7 @@ from conformance.program import OPAQUE, Array, Call, Input, Program, Ref, Symbol
 from conformance.sources import randomness
 from conformance.sources.casts import watched
 from conformance.sources.names import canonical, name_of
+from conformance.sources.trees import tensors_of
 
 # They return tensors, but are no part of what is computed: a result that nothing recorded becomes
 # a constant when it is first used.
@@ -363,20 +364,6 @@ def by_field(tree: Any) -> Any:
     if type(tree) is dict:
         return {key: by_field(item) for key, item in tree.items()}
     return tree
-
-
-def tensors_of(tree: Any) -> Iterator[torch.Tensor]:
-    """The tensors among arguments, depth first."""
-    if isinstance(tree, torch.Tensor):
-        yield tree
-    elif isinstance(tree, tuple | list):
-        for item in tree:
-            yield from tensors_of(item)
-    elif isinstance(tree, dict):
-        for item in tree.values():
-            yield from tensors_of(item)
-    elif isinstance(tree, slice):
-        yield from tensors_of((tree.start, tree.stop, tree.step))
 
 
 def _has_tensor(tree: Any) -> bool:

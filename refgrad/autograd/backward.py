@@ -301,9 +301,10 @@ def _all_results(node: Any, g: Any, record: bool, needed: Any) -> tuple[list[Any
             if d is None and several:  # an argument that is no tensor
                 continue
             unused = t is None or part is None or (needed is not None and t not in needed)
+            if not (unused or d is None):
+                part = _fit(part, s, d, record)
             targets.append(None if unused else t)
-            fits = unused or d is None
-            results.append(None if unused else part if fits else _fit(part, s, d, record))
+            results.append(None if unused else part)
     return targets, results
 
 

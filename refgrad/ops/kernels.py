@@ -40,19 +40,17 @@ def turned(x: Any, order: Any) -> Any:
 
 def widened(x: Any, shape: tuple[int, ...]) -> Any:
     """np.broadcast_to(x, shape)."""
-    if type(x) is np.ndarray and x.flags.c_contiguous and x.size:  # 0.5 us in place of 1.9
-        own, steps = x.shape, x.strides
-        extra = len(shape) - len(own)
+    extra = len(shape) - x.ndim
+    if type(x) is np.ndarray and x.flags.c_contiguous and x.size and extra >= 0:
         strides = [0] * extra
-        for n, m, step in zip(own, shape[extra:], steps):
+        for n, m, step in zip(x.shape, shape[extra:], x.strides):
             if n != m and n != 1:
                 break
             strides.append(step if n == m else 0)
-        else:
-            if extra >= 0:
-                out = np.ndarray(shape, x.dtype, x, 0, strides)
-                out.flags.writeable = False
-                return out
+        else:  # 1.1 us in place of 1.8
+            out = np.ndarray(shape, x.dtype, x, 0, strides)
+            out.flags.writeable = False
+            return out
     return np.broadcast_to(x, shape)
 
 
