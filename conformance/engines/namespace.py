@@ -291,14 +291,13 @@ class NamespaceEngine:
         return self._flat(map_tree(fill, program.outputs))
 
     def _call(self, call: Call, fill: Callable[[Any], Any], *, grad: bool) -> Any:
-        args: list[Any] = list(call.args)
-        kwargs = dict(call.kwargs)
+        args, kwargs = list(call.args), call.kwargs
         positions, keywords = call.holes
         for n in positions:
             args[n] = fill(args[n]) if type(args[n]) is Ref else map_tree(fill, args[n])
-        for key in keywords:
-            kwargs[key] = map_tree(fill, kwargs[key])
-        function = self._function(call)
+        if keywords:
+            kwargs = {**kwargs, **{key: map_tree(fill, kwargs[key]) for key in keywords}}
+        function = self._names.get(call.target) or self._function(call)
         try:
             if grad and not call.grad:
                 with self.namespace.no_grad():
@@ -321,7 +320,7 @@ class NamespaceEngine:
         return call.opaque
 
     def _fill(self, env: Mapping[str, Any], leaf: Any) -> Any:
-        if not isinstance(leaf, Ref):
+        if type(leaf) is not Ref:
             return self._resolve(leaf.path) if isinstance(leaf, Symbol) else leaf
         value = env[leaf.name]
         for key in leaf.path:

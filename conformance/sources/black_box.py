@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import operator
 import random
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -56,6 +57,8 @@ class BlackBox:
     def __init__(self, fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]):
         self.fn, self.args, self.kwargs = fn, tuple(args), dict(kwargs)
         self.arguments = tree_flatten((self.args, self.kwargs))
+        same = map(operator.is_, self.arguments[0], self.args)
+        self._flat = not kwargs and len(self.arguments[0]) == len(self.args) and all(same)
         self.holders = tuple(_holders(fn))
         self.modules = _modules(fn, (*self.arguments[0], *(h.value for h in self.holders)))
         self.tensors: dict[str, torch.Tensor] = {}  # by the name of the input
@@ -133,9 +136,14 @@ class BlackBox:
             return places.get(self._names.get(id(leaf), ""), leaf)
 
         leaves, structure = self.arguments
-        args, kwargs = tree_unflatten([replaced(leaf) for leaf in leaves], structure)
+        args: Any = [replaced(leaf) for leaf in leaves]
+        kwargs: dict[str, Any] = {}
+        if not self._flat:
+            args, kwargs = tree_unflatten(args, structure)
         if self._outside:
             self._put(replaced)
+        if self.randomness.drawn is False:
+            return by_field(self.fn(*args, **kwargs)), replaced
         with self.randomness.again():
             return by_field(self.fn(*args, **kwargs)), replaced
 
@@ -514,10 +522,7 @@ class _Randomness:
 
     @contextmanager
     def again(self) -> Iterator[None]:
-        """The same numbers as at first; nothing is done where the first call drew none."""
-        if self.drawn is False:
-            yield
-            return
+        """The same numbers as at first."""
         before = self._now()
         self._put(self.states, before)
         try:
