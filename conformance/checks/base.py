@@ -19,6 +19,7 @@ from conformance.checks.second import SecondOrder
 from conformance.engines.base import Engine, Run, Vjp
 from conformance.errors import DeviceLost, EngineError, ProgramError, Unsupported
 from conformance.oracles.cancellation import narrowed
+from conformance.oracles.complex_step import Step
 from conformance.oracles.directional import WIDE, moved, wide, widest
 from conformance.oracles.frozen import frozen
 from conformance.oracles.pairs import flat, gaussian
@@ -26,7 +27,7 @@ from conformance.oracles.torch_autograd import SPREADS, scale, spread
 from conformance.program import Array, Input, Program, Values
 from conformance.results import Result, case_id
 from conformance.script import binding
-from conformance.settings import Settings
+from conformance.settings import SECOND_ORDER_CHECKS, Settings
 from conformance.sources.base import Sample
 
 T = TypeVar("T")
@@ -112,6 +113,7 @@ class Case:
         self.reference = context.reference
         self.settings = context.settings
         self.beside = False  # whether it is another case at values nearby
+        self._step: Step | None = None
         self.mutated: tuple[str, ...] = ()  # the values that the engine's backward pass changed
 
     @cached_property
@@ -283,6 +285,14 @@ class Case:
     def numerical(self) -> tuple[Program, Values]:
         """The Program to differentiate numerically; raises Unsupported where there is none."""
         return frozen(self.reference, self.program, self.values)
+
+    def step(self, tangents: Mapping[str, Array]) -> Step:
+        """The complex step along a direction; the last is kept, for both orders ask for it."""
+        known = self._step
+        if known is None or not _same(known.tangents, tangents):
+            second = any(c.name in SECOND_ORDER_CHECKS for c in self.context.checks)
+            known = self._step = Step(*self.numerical, tangents, grad=second)
+        return known
 
     @cached_property
     def second(self) -> SecondOrder:
@@ -485,6 +495,10 @@ class Case:
             if self.engine.name == self.reference.name:
                 raise  # what is judged is its own reference
             raise ReferenceFailed(f"the reference could not run it: {error}") from error
+
+
+def _same(a: Mapping[str, Array], b: Mapping[str, Array]) -> bool:
+    return a.keys() == b.keys() and all(_identical(a[n], b[n]) for n in a)
 
 
 def _identical(a: Array, b: Array) -> bool:

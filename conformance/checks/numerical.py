@@ -7,7 +7,7 @@ reference's forward with its measured bound. A poor bound is `inconclusive`, nev
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +23,8 @@ from conformance.checks.entrywise import POOR, Entrywise, own_rule
 from conformance.checks.parting import alone
 from conformance.errors import EngineError, ProgramError, Unsupported
 from conformance.oracles import cancellation
-from conformance.oracles.directional import Opinion, by_complex_step
+from conformance.oracles.complex_step import Step
+from conformance.oracles.directional import Opinion, of_step
 from conformance.oracles.pairs import direction, flat, hermitian, inner
 from conformance.oracles.torch_autograd import SPREADS, scale
 from conformance.program import Array, Input, Program, Values
@@ -257,7 +258,7 @@ class _Judged:
         reason = ""
         exact = None
         try:
-            exact = by_complex_step(*self.smooth, self.cotangents, tangents)
+            exact = of_step(self._step(tangents), self.cotangents)
         except (Unsupported, EngineError) as error:
             reason = str(error)
         if exact is not None and abs(ours - exact.value) <= exact.bound + slack:
@@ -266,10 +267,17 @@ class _Judged:
             if case.context.independent and abs(ours - theirs) <= slack:  # that piece's derivative
                 note = {"diagnosis": "kink", "verdict": _CONVENTION, "ties": exact.ties}
                 return Finding("passed", evidence | shown(exact) | note)
-        opinion = self.entrywise.along(tangents, self.entrywise.candidate(ours, size, tangents))
+        candidate = self.entrywise.candidate(ours, size, tangents)
+        kinked = exact is not None and exact.ties > 0
+        opinion = self.entrywise.along(tangents, replace(candidate, kinked=kinked))
         if reason:
             evidence["fallback_reason"] = reason
         return self._against(opinion, exact, ours, theirs, size, tangents, evidence)
+
+    def _step(self, tangents: Mapping[str, Array]) -> Step:
+        program, values = self.smooth
+        own = program is self.case.numerical[0]
+        return self.case.step(tangents) if own else Step(program, values, tangents)
 
     def _against(
         self,

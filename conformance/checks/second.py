@@ -13,7 +13,6 @@ from conformance.checks.beside import may_read_a_triangle
 from conformance.checks.compare import compare
 from conformance.engines.base import Engine
 from conformance.errors import EngineError, Unsupported
-from conformance.oracles import complex_step
 from conformance.oracles.directional import EXACT, Opinion, of_gradient
 from conformance.oracles.pairs import direction, flat, inner
 from conformance.oracles.stencil import Candidate
@@ -32,7 +31,7 @@ class SecondOrder:
     def __init__(self, case: Case) -> None:
         self.case = case
         self.cotangents = case.steady_cotangents
-        self.wide = self._direction("tangents")
+        self.wide = self._direction("direction", "0")  # along which first order is judged too
         self.tangents = self._narrow(self.wide)
 
     @property
@@ -74,8 +73,7 @@ class SecondOrder:
     @cached_property
     def _piece(self) -> tuple[Mapping[str, Array], int] | None:
         try:
-            program, values = self.case.numerical
-            found, first, ties = complex_step.second(program, values, self.cotangents, self.wide)
+            found, first, ties = self.case.step(self.wide).second(self.cotangents)
         except (Unsupported, EngineError):
             return None
         whole = all(np.isfinite(h).all() for h in found.values())
@@ -209,9 +207,9 @@ class SecondOrder:
         case = self.case
         return case.reference.hvp(case.program, values, self.cotangents, self.tangents)
 
-    def _direction(self, label: str) -> dict[str, Array]:
+    def _direction(self, *labels: str) -> dict[str, Array]:
         case, within = self.case, may_read_a_triangle(self.case)
-        return direction(case.rng(label), case.program, case.values, within=within)
+        return direction(case.rng(*labels), case.program, case.values, within=within)
 
     def _narrow(self, wide: Mapping[str, Array]) -> dict[str, Array]:
         return {n: t.astype(self.case.values[n].dtype) for n, t in wide.items()}

@@ -157,7 +157,8 @@ class SecondOrderCheck:
         ours, size = inner(found, onto)
         size = max(size, second.floor)
         slack = case.loosened(100, case.coarsest) * size
-        candidate = Candidate(ours, slack, slack)
+        kinked = second.exact is None and second.piece is not None
+        candidate = Candidate(ours, slack, slack, kinked)
         opinion = second.stencil(onto, case.engine, candidate)  # first order, which vjp has judged
         evidence |= {"engine": ours, "reference": inner(second.expected, onto)[0]}
         evidence |= shown(opinion)

@@ -9,7 +9,7 @@ a function meets its own corner, the `Trace` counts a tie: there the derivative 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,7 +124,7 @@ class ComplexArray(np.lib.mixins.NDArrayOperatorsMixin):
         if dtype.kind == "f":
             return ComplexArray(self.z.copy(), self.trace, dtype)
         if dtype.kind == "c":
-            raise Unsupported("complex step: a conversion to complex")
+            return bicomplex().BicomplexArray.of(self, self.trace, dtype)
         return self.z.real.astype(dtype)
 
     def copy(self, order: Any = "C") -> Any:
@@ -147,6 +147,12 @@ class ComplexArray(np.lib.mixins.NDArrayOperatorsMixin):
         """The same elements in one dimension."""
         return self._like(self.z.ravel())
 
+    def view(self, dtype: Any) -> Any:
+        """Pairs along the last axis as complex numbers. As another dtype: raises Unsupported."""
+        if np.dtype(dtype) != np.result_type(self.dtype, np.complex64):
+            raise Unsupported(f"complex step: real numbers viewed as {dtype}")
+        return bicomplex().BicomplexArray(self.z.view(bicomplex().NUMBER), self.trace, dtype)
+
     def conj(self) -> ComplexArray:
         """Itself."""
         return self
@@ -158,9 +164,11 @@ class ComplexArray(np.lib.mixins.NDArrayOperatorsMixin):
     # --- NumPy's protocols -----------------------------------------------------------------------
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        dtype = _dtype(inputs)
+        if dtype.kind == "c":
+            return bicomplex().complex_ufunc(self.trace, ufunc, method, *inputs, **kwargs)
         out = kwargs.pop("out", None)
         kwargs.pop("dtype", None)
-        dtype = _dtype(inputs)
         if method == "at":
             return self._write_at(ufunc, inputs)
         zs = [x.z if isinstance(x, ComplexArray) else x for x in inputs]
@@ -182,25 +190,31 @@ class ComplexArray(np.lib.mixins.NDArrayOperatorsMixin):
         return self._like(result, dtype)
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        dtype = _dtype(args)
+        asked = kwargs.get("dtype")
         reading: Callable[..., Any] | None = table.FUNCTIONS.get(func)
+        complex_ = dtype if asked is None else np.dtype(asked)
+        if complex_.kind == "c" or (reading is None and func in bicomplex().TRANSFORMS):
+            return bicomplex().complex_function(self.trace, func, args, kwargs)
         if reading is None:
             raise Unsupported(f"complex step: numpy.{func.__name__} has no reading")
-        dtype = _dtype(_leaves(args))
-        asked = kwargs.get("dtype")
         if asked is not None:
             kwargs = {k: v for k, v in kwargs.items() if k != "dtype"}
             dtype = np.dtype(asked)
         out = kwargs.pop("out", None)
-        result = reading(self.trace, *table.plain(args), **table.plain(kwargs))
+        named = table.plain(kwargs) if kwargs else kwargs
+        result = reading(self.trace, *table.plain(args), **named)
         if out is not None:
             return self._into((out,), result)
         if dtype.kind not in "fc" and isinstance(result, np.ndarray):
             return result.real.astype(dtype)
-        return _map(lambda r: self._like(r, dtype), result)
+        return mapped(lambda r: self._like(r, dtype), result)
 
     def _like(self, z: Any, dtype: Any = None) -> Any:
         """A result: real, boolean and integer ones are plain arrays."""
-        if np.asarray(z).dtype.kind != "c":
+        if not isinstance(z, np.ndarray):
+            z = np.asarray(z)
+        if z.dtype.kind != "c":
             return z
         return ComplexArray(z, self.trace, self.dtype if dtype is None else dtype)
 
@@ -217,30 +231,40 @@ class ComplexArray(np.lib.mixins.NDArrayOperatorsMixin):
         ufunc.at(target.z, table.plain(index), *(table.plain(r) for r in rest))
 
 
-def _dtype(values: Any) -> Any:
-    """The real dtype of a result made of these."""
-    kinds = [v.dtype for v in values if isinstance(v, ComplexArray)]
-    dtype = kinds[0]
-    for other in kinds[1:]:
-        dtype = np.promote_types(dtype, other)
-    for v in values:
-        if isinstance(v, np.ndarray) and v.ndim and v.dtype.kind == "f":
-            dtype = np.promote_types(dtype, v.dtype)
+def bicomplex() -> Any:
+    """What reads complex numbers, which is made of this."""
+    from conformance.oracles import bicomplex_array
+
+    return bicomplex_array
+
+
+def _dtype(tree: Iterable[Any], dtype: Any = None) -> Any:
+    """The dtype of a result made of these; complex where any of them is."""
+    for v in tree:
+        if isinstance(v, ComplexArray):
+            found = v.dtype
+        elif isinstance(v, np.ndarray):
+            if not (v.dtype.kind == "c" or (v.ndim and v.dtype.kind == "f")):
+                continue
+            found = v.dtype
+        elif isinstance(v, tuple | list):
+            dtype = _dtype(v, dtype)
+            continue
+        elif isinstance(v, complex | np.complexfloating):
+            found = np.dtype(np.complex64)
+        else:
+            continue
+        if dtype is None:
+            dtype = found
+        elif dtype is not found:
+            dtype = np.promote_types(dtype, found)
     return dtype
 
 
-def _leaves(tree: Any) -> Iterator[Any]:
-    if isinstance(tree, tuple | list):
-        for item in tree:
-            yield from _leaves(item)
-    else:
-        yield tree
-
-
-def _map(function: Callable[[Any], Any], tree: Any) -> Any:
+def mapped(function: Callable[[Any], Any], tree: Any) -> Any:
     if isinstance(tree, list):
-        return [_map(function, item) for item in tree]
+        return [mapped(function, item) for item in tree]
     if isinstance(tree, tuple):
-        mapped = [_map(function, item) for item in tree]
-        return type(tree)(*mapped) if hasattr(tree, "_fields") else tuple(mapped)
+        items = [mapped(function, item) for item in tree]
+        return type(tree)(*items) if hasattr(tree, "_fields") else tuple(items)
     return function(tree) if isinstance(tree, np.ndarray | np.generic) else tree

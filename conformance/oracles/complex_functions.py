@@ -39,7 +39,7 @@ _PREDICATES = {
 def plain(tree: Any) -> Any:
     """A tree of arguments with each ComplexArray replaced by its complex values."""
     if isinstance(tree, tuple):
-        return tuple(plain(item) for item in tree)
+        return tuple([plain(item) for item in tree])
     if isinstance(tree, list):
         return [plain(item) for item in tree]
     if isinstance(tree, dict):
@@ -446,6 +446,64 @@ def _cholesky(trace: Any, z: Any, *, upper: bool = False) -> Any:
     return join(np.linalg.cholesky(real(z), upper=upper), factor)
 
 
+def _svd(trace: Any, z: Any, *, full_matrices: bool = True) -> Any:
+    """U dP V^T with dP = U^T dA V turns U and V by its off-diagonal part; S moves by its diagonal.
+
+    Golub and Van Loan, Matrix Computations, 8.6. Equal singular values are a tie.
+    """
+    rows, columns = z.shape[-2:]
+    if full_matrices and rows != columns:
+        raise Unsupported("complex step: numpy.linalg.svd with bases of what the matrix leaves out")
+    made = np.linalg.svd(real(z), full_matrices=False)
+    U, S, V = made.U, made.S, made.Vh.mT
+    A = imag(z)
+    P, s = U.mT @ A @ V, S[..., None, :]
+    F = _gaps(trace, S, (s - s.mT) * (s + s.mT))
+    dU = U @ (F * (P * s + s.mT * P.mT))
+    dV = V @ (F * (s.mT * P + P.mT * s))
+    if rows > columns:
+        dU = dU + (A @ V - U @ P) / s
+    if columns > rows:
+        dV = dV + (A.mT @ U - V @ P.mT) / s
+    dS = np.diagonal(P, 0, -2, -1)
+    parts = ((U, dU), (S, dS), (made.Vh, dV.mT))
+    return type(made)(*(join(value, 1j * moved) for value, moved in parts))
+
+
+def _eigh(trace: Any, z: Any, UPLO: Any = "L") -> Any:
+    """V^T dA V moves the eigenvalues by its diagonal and turns V by the rest; equal ones tie."""
+    made = np.linalg.eigh(real(z), UPLO)
+    L, V = made
+    A = imag(z)
+    A = np.tril(A) + np.tril(A, -1).mT if UPLO == "L" else np.triu(A) + np.triu(A, 1).mT
+    P, eigenvalues = V.mT @ A @ V, L[..., None, :]
+    F = _gaps(trace, L, eigenvalues - eigenvalues.mT)
+    moved = np.diagonal(P, 0, -2, -1), V @ (F * P)
+    return type(made)(*(join(value, 1j * part) for value, part in zip(made, moved, strict=True)))
+
+
+def _gaps(trace: Any, values: Any, differences: Any) -> Any:
+    """One over the differences, without the diagonal; where two values are equal, a tie and 0."""
+    apart = differences != 0
+    count = values.shape[-1]
+    _tie(trace, ~(apart | np.eye(count, dtype=bool)))
+    return np.where(apart, 1 / np.where(apart, differences, 1.0), 0.0)
+
+
+def _qr(trace: Any, z: Any, mode: str = "reduced") -> Any:
+    """Q turns by what keeps R triangular: dQ = Q W + (1 - Q Q^T) dA R^-1, dR = Q^T dA - W R."""
+    if mode != "reduced" or z.shape[-2] < z.shape[-1]:
+        raise Unsupported(f"complex step: numpy.linalg.qr of a wide matrix, or of mode {mode!r}")
+    made = np.linalg.qr(real(z))
+    Q, R = made
+    A = imag(z)
+    quotient = np.linalg.solve(R.mT, A.mT).mT
+    M = Q.mT @ quotient
+    W = np.tril(M, -1) - np.tril(M, -1).mT
+    moved = Q @ (W - M) + quotient, Q.mT @ A - W @ R
+    return type(made)(*(join(value, 1j * part) for value, part in zip(made, moved, strict=True)))
+
+
 def _where(trace: Any, condition: Any, *values: Any) -> Any:
     condition = real(condition) != 0 if np.asarray(condition).dtype.kind == "c" else condition
     return np.where(condition, *values)
@@ -465,7 +523,7 @@ def _nan_to_num(trace: Any, z: Any, copy: bool = True, **kwargs: Any) -> Any:
     return join(value, np.where(np.isfinite(real(z)), z, 0.0))
 
 
-_MOVES = (
+MOVES = (
     np.reshape, np.ravel, np.transpose, np.moveaxis, np.swapaxes, np.rollaxis, np.expand_dims,
     np.squeeze, np.broadcast_to, np.broadcast_arrays, np.concatenate, np.stack, np.vstack,
     np.hstack, np.dstack, np.column_stack, np.split, np.array_split, np.tile, np.repeat, np.roll,
@@ -484,7 +542,7 @@ _ALGEBRA = (
 )  # fmt: skip
 
 FUNCTIONS: dict[Any, Reading] = {
-    **{f: _through(f) for f in (*_MOVES, *_ALGEBRA, np.may_share_memory, np.shares_memory)},
+    **{f: _through(f) for f in (*MOVES, *_ALGEBRA, np.may_share_memory, np.shares_memory)},
     **{f: _filled(f) for f in (np.zeros_like, np.ones_like, np.empty_like, np.full_like)},
     **{f: _of_real(f) for f in (np.shape, np.ndim, np.size, np.any, np.all, np.count_nonzero)},
     **{f: _of_real(f) for f in (np.isclose, np.nonzero, np.flatnonzero, np.argwhere)},
@@ -497,5 +555,6 @@ FUNCTIONS: dict[Any, Reading] = {
     np.max: _largest, np.amax: _largest, np.min: _smallest, np.amin: _smallest,
     np.argsort: _argsort, np.sort: _sort, np.clip: _clip,
     np.var: _var, np.std: _std, np.linalg.norm: _norm, np.nan_to_num: _nan_to_num,
-    np.linalg.slogdet: _slogdet, np.linalg.cholesky: _cholesky,
+    np.linalg.slogdet: _slogdet, np.linalg.cholesky: _cholesky, np.linalg.svd: _svd,
+    np.linalg.eigh: _eigh, np.linalg.qr: _qr,
 }  # fmt: skip

@@ -1,11 +1,13 @@
 """Derivatives by the complex step: through refgrad's forward, without rules, or its backward pass.
 
-Im f(x + iht) / h is f's derivative along t to rounding, for h so small that h^2 vanishes.
+Im f(x + iht) / h is f's derivative along t to rounding, for h so small that h^2 vanishes. Complex
+leaves take the step in bicomplex numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +16,15 @@ import numpy as np
 from conformance.engines.namespace import dtype_name
 from conformance.engines.refgrad import RefgradEngine
 from conformance.errors import Unsupported
+from conformance.oracles.bicomplex_array import NUMBER, BicomplexArray
+from conformance.oracles.bicomplex_functions import Moving
 from conformance.oracles.complex_array import ComplexArray, Trace
 from conformance.oracles.pairs import FAINT
 from conformance.program import Array, Program, Values, layout
 from refgrad.tensor import wrap
 
-STEP = 1e-170  # its square is 0: an exact 0 times another stays one, and is seen to be a tie
+STEP = np.float64(1e-170)  # its square is 0: an exact 0 times another stays one, and is a tie;
+# no Python number, which would be 0 beside tangents in single precision
 
 
 @dataclass(frozen=True)
@@ -53,77 +58,84 @@ class _ComplexStepEngine(RefgradEngine):
             moves = i.requires_grad and i.name in self.tangents
             if moves and 0 < np.abs(self.tangents[i.name]).max(initial=0.0) < FAINT:
                 raise Unsupported("complex step: the step vanishes beside values so near zero")
-            if moves or (array.dtype.kind == "f" and i.storage is None):
-                z = np.empty_like(array, dtype=complex)
-                z.real, z.imag = array, STEP * self.tangents[i.name] if moves else 0.0
-                tensors[i.name] = wrap(ComplexArray(z, self.trace, i.dtype))
+            if moves or (array.dtype.kind in "fc" and i.storage is None):
+                step = STEP * self.tangents[i.name] if moves else 0.0
+                tensors[i.name] = wrap(self._at(array, step, i.dtype))
             else:
                 tensors[i.name] = self.to_tensor(array, i.dtype)
             if grad and i.requires_grad:
                 tensors[i.name].requires_grad_()
         return tensors
 
+    def _at(self, value: Array, step: Any, dtype: str) -> ComplexArray:
+        """An array that passes for one of real or of complex numbers, and moves."""
+        if np.dtype(dtype).kind == "c":
+            return BicomplexArray.of(Moving(value, step), self.trace, dtype)
+        z = np.empty(value.shape, complex)
+        z.real, z.imag = value, step
+        return ComplexArray(z, self.trace, dtype)
+
     def seed(self, cotangent: Array, output: Any) -> Any:
-        """Complex too: rules make zeros like a gradient, and write into them."""
-        return wrap(ComplexArray(cotangent.astype(complex), self.trace, dtype_name(output)))
+        """It passes for real too: rules make zeros like a gradient, and write into them."""
+        return wrap(self._at(cotangent, 0.0, dtype_name(output)))
 
     def to_numpy(self, tensor: Any) -> Array:
         array = tensor._array
         return np.array(array.z if isinstance(array, ComplexArray) else array)
 
 
-def directional(program: Program, values: Values, tangents: Mapping[str, Array]) -> Directional:
-    """The derivative of the Program's outputs along `tangents` (by leaf name; real leaves alone).
+def _split(array: Array) -> tuple[Array, Array | None]:
+    """An output's values and how they move; None for an integer output."""
+    if array.dtype == NUMBER:
+        re, im = array["re"], array["im"]
+        return re.real + 1j * im.real, (re.imag + 1j * im.imag) / STEP
+    if array.dtype.kind == "c":
+        return array.real, array.imag / STEP
+    return array, np.zeros(array.shape) if array.dtype.kind == "f" else None
 
-    Raises Unsupported where refgrad or the complex step lacks something, EngineError where refgrad
-    fails on the complex array.
+
+class Step:
+    """A Program at x + iht, t being `tangents` by leaf name: its forward pass is run once.
+
+    With `grad` its first-order backward pass may follow. Raises Unsupported where refgrad or the
+    complex step lacks something, EngineError where refgrad fails on the complex array.
     """
-    _real(program)
-    trace = Trace()
-    engine = _ComplexStepEngine(tangents, trace)
-    with np.errstate(all="ignore"):
-        outputs = engine.run(program, values).outputs
-    slopes: list[Array | None] = []
-    for output in outputs:
-        if output.dtype.kind == "c":
-            slopes.append(output.imag / STEP)
-        elif output.dtype.kind == "f":
-            slopes.append(np.zeros(output.shape))
-        else:
-            slopes.append(None)
-    return Directional(tuple(slopes), tuple(np.real(o) for o in outputs), trace.ties)
+
+    def __init__(
+        self, program: Program, values: Values, tangents: Mapping[str, Array], *, grad: bool = False
+    ) -> None:
+        self.program = program
+        self.tangents = tangents
+        self._trace = Trace()
+        self._engine = engine = _ComplexStepEngine(tangents, self._trace)
+        grad = grad or program.differentiates
+        with np.errstate(all="ignore"), engine.failures():
+            with nullcontext() if grad else engine.namespace.no_grad():
+                self._inputs = engine.inputs(program, values, grad=grad)
+                self._outputs = engine.execute(program, self._inputs, grad=grad)
+            found = [_split(engine.to_numpy(o)) for o in self._outputs]
+        moves, outputs = tuple(t for _, t in found), tuple(v for v, _ in found)
+        self.directional = Directional(moves, outputs, self._trace.ties)
+
+    def second(
+        self, cotangents: Sequence[Array | None]
+    ) -> tuple[dict[str, Array], dict[str, Array], int]:
+        """For each leaf the Hessian of <cotangents, outputs> times t, and the gradient.
+
+        Rules of first order are used, and none of a rule's own derivatives, so the product is as
+        right as the gradient is. The third is how many ties were met.
+        """
+        leaves = self.program.leaves
+        with np.errstate(all="ignore"), self._engine.failures():
+            inputs = [self._inputs[i.name] for i in leaves]
+            found = self._engine.grad(self._outputs, inputs, cotangents, create_graph=False)
+            gradients, products = {}, {}
+            for leaf, tensor in zip(leaves, found, strict=True):
+                still = np.zeros(leaf.shape, np.result_type(leaf.dtype, np.float64))
+                whole = still if tensor is None else self._engine.to_numpy(tensor)
+                gradients[leaf.name], moves = _split(whole)
+                products[leaf.name] = still if tensor is None or moves is None else moves
+        return products, gradients, self._trace.ties
 
 
-def second(
-    program: Program,
-    values: Values,
-    cotangents: Sequence[Array | None],
-    tangents: Mapping[str, Array],
-) -> tuple[dict[str, Array], dict[str, Array], int]:
-    """For each leaf the Hessian of <cotangents, outputs> times `tangents`, and the gradient.
-
-    The first-order backward pass runs once, at x + iht: its rules are used, and none of a rule's
-    own derivatives, so the product is as right as the gradient is. The third is how many ties were
-    met. Raises as `directional` does.
-    """
-    _real(program)
-    if any(c is not None and c.dtype.kind == "c" for c in cotangents):
-        raise Unsupported("complex step: complex numbers among the outputs")
-    trace = Trace()
-    engine = _ComplexStepEngine(tangents, trace)
-    with np.errstate(all="ignore"):
-        found = engine.vjp(program, values, cotangents).gradients
-    whole = {
-        i.name: np.zeros(i.shape) if (g := found[i.name]) is None else g for i in program.leaves
-    }
-    products = {name: np.imag(g) / STEP for name, g in whole.items()}
-    return products, {name: np.real(g) for name, g in whole.items()}, trace.ties
-
-
-def _real(program: Program) -> None:
-    for i in program.inputs:
-        if np.dtype(i.dtype).kind == "c":
-            raise Unsupported("complex step: complex numbers among the inputs")
-
-
-__all__ = ["Directional", "directional", "second"]
+__all__ = ["Directional", "Step"]

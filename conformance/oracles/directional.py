@@ -12,7 +12,7 @@ import numpy as np
 
 from conformance.engines.base import Engine
 from conformance.errors import EngineError, ProgramError, Unsupported
-from conformance.oracles import complex_step
+from conformance.oracles.complex_step import Step
 from conformance.oracles.estimate import Estimate, Kink
 from conformance.oracles.pairs import contracted, flat
 from conformance.oracles.stencil import EPS, Candidate, Function, Ladder, derivative
@@ -93,11 +93,14 @@ def by_complex_step(
 ) -> Opinion:
     """Exact to rounding, through refgrad's forward.
 
-    Raises Unsupported and EngineError as `complex_step.directional` does.
+    Raises Unsupported and EngineError as `Step` does.
     """
-    if any(c is not None and c.dtype.kind == "c" for c in cotangents):
-        raise Unsupported("complex step: complex numbers among the outputs")
-    found = complex_step.directional(program, values, tangents)
+    return of_step(Step(program, values, tangents), cotangents)
+
+
+def of_step(step: Step, cotangents: Sequence[Array | None]) -> Opinion:
+    """What a complex step that is taken says; raises Unsupported where the outputs are others."""
+    found = step.directional
     if len(found.tangents) != len(cotangents):
         raise Unsupported("complex step: refgrad has another number of outputs")
     for cotangent, value in zip(cotangents, found.values, strict=True):

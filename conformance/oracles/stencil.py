@@ -15,6 +15,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -50,12 +51,13 @@ class Ladder:
 class Candidate:
     """What a derivative may be, to within `slack`; with a bound of `enough` it is settled.
 
-    Both are absolute.
+    Both are absolute. Where a switch is known to be met, the two sides are looked at first.
     """
 
     value: float
     slack: float
     enough: float
+    kinked: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,12 +124,15 @@ def derivative(
     if not scan.finite_at_center:
         return scan.undecided("the function is not finite at the point itself")
     if candidate is not None:
-        confirmed = scan.confirm(candidate)
+        confirmed = None if candidate.kinked else scan.confirm(candidate)
+        confirmed = confirmed or _Sides.of(scan, scan.glance).kink
+        if confirmed is None and candidate.kinked:
+            confirmed = scan.confirm(candidate)
         if confirmed is not None:
-            return confirmed
+            return replace(confirmed, size=scan.size)
     best = scan.run(CENTRAL)
     if not scan.good(best):
-        best = _look_from_both_sides(scan, best)
+        best = _Sides.of(scan, partial(scan.run, briefly=True)).rather_than(best)
     return replace(best, size=scan.size)
 
 
@@ -148,37 +153,65 @@ def one_sided(
     return scan.run(RIGHT if side > 0 else LEFT)
 
 
-def _look_from_both_sides(scan: _Scan, central: Estimate) -> Estimate:
-    """Tells a kink, a jump and a domain's edge from a function that is only hard."""
-    right, left = scan.run(RIGHT, briefly=True), scan.run(LEFT, briefly=True)
-    jump = False
-    if not (scan.good(right) and scan.good(left)):
-        open_right, open_left = (scan.run(f, briefly=True) for f in (OPEN_RIGHT, OPEN_LEFT))
-        jumps = scan.jumps(open_right, open_left)
-        if jumps and scan.good(open_right) and scan.good(open_left):
-            right, left, jump = open_right, open_left, True
-    evaluations = scan.evaluations
-    has_right, has_left = scan.good(right), scan.good(left)
-    if has_right and has_left:
+@dataclass(frozen=True)
+class _Sides:
+    """A function from its two sides: what tells a kink, a jump and a domain's edge apart.
+
+    Where it jumps the slopes are those of the pieces, without the value at the point itself.
+    """
+
+    scan: _Scan
+    right: Estimate
+    left: Estimate
+    jump: bool
+
+    @staticmethod
+    def of(scan: _Scan, look: Callable[[_Formula], Estimate]) -> _Sides:
+        right, left = look(RIGHT), look(LEFT)
+        if not (scan.good(right) and scan.good(left)):
+            open_right, open_left = look(OPEN_RIGHT), look(OPEN_LEFT)
+            known = scan.good(open_right) and scan.good(open_left)
+            if known and scan.jumps(open_right, open_left):
+                return _Sides(scan, open_right, open_left, jump=True)
+        return _Sides(scan, right, left, jump=False)
+
+    @property
+    def smooth(self) -> bool:
+        """Whether both slopes are known."""
+        return self.scan.good(self.right) and self.scan.good(self.left)
+
+    @property
+    def kink(self) -> Estimate | None:
+        """The middle of the two slopes, where they are known and differ, or f jumps."""
+        right, left = self.right, self.left
         apart = np.abs(right.value - left.value) > right.bound + left.bound
-        if jump or bool(apart.any()):
-            low, high = np.minimum(right.value, left.value), np.maximum(right.value, left.value)
-            kink = Kink(left.value, right.value, left.bound, right.bound, jump)
-            middle = (low + high) / 2
-            bound = (high - low) / 2 + np.maximum(right.bound, left.bound)
-            reason = "the function jumps here" if jump else "the slopes from the two sides differ"
-            return Estimate(middle, bound, evaluations, reason, kink)
-        better = right if right.bound.max(initial=0) < left.bound.max(initial=0) else left
-        if better.bound.max(initial=0) < central.bound.max(initial=0):
-            return replace(better, evaluations=evaluations)
-    elif scan.edge is not None:
-        inside = right if scan.edge > 0 else left
-        side = "right" if scan.edge > 0 else "left"
-        if np.isfinite(inside.bound).all():
-            reason = f"one-sided, from the {side}: the function is not finite on the other side"
-            return replace(inside, evaluations=evaluations, reason=reason)
-    reason = central.reason or "the steps of the stencil do not agree"
-    return replace(central, evaluations=evaluations, reason=reason)
+        if not (self.smooth and (self.jump or bool(apart.any()))):
+            return None
+        low, high = np.minimum(right.value, left.value), np.maximum(right.value, left.value)
+        kink = Kink(left.value, right.value, left.bound, right.bound, self.jump)
+        bound = (high - low) / 2 + np.maximum(right.bound, left.bound)
+        reason = "the function jumps here" if self.jump else "the slopes from the two sides differ"
+        return Estimate((low + high) / 2, bound, self.scan.evaluations, reason, kink)
+
+    def rather_than(self, central: Estimate) -> Estimate:
+        """What the sides say, where that is more than the two-sided estimate does."""
+        right, left, scan = self.right, self.left, self.scan
+        evaluations = scan.evaluations
+        if self.smooth:
+            kink = self.kink
+            if kink is not None:
+                return kink
+            better = right if right.bound.max(initial=0) < left.bound.max(initial=0) else left
+            if better.bound.max(initial=0) < central.bound.max(initial=0):
+                return replace(better, evaluations=evaluations)
+        elif scan.edge is not None:
+            inside = right if scan.edge > 0 else left
+            side = "right" if scan.edge > 0 else "left"
+            if np.isfinite(inside.bound).all():
+                reason = f"one-sided, from the {side}: the function is not finite on the other side"
+                return replace(inside, evaluations=evaluations, reason=reason)
+        reason = central.reason or "the steps of the stencil do not agree"
+        return replace(central, evaluations=evaluations, reason=reason)
 
 
 class _Scan:
@@ -311,6 +344,17 @@ class _Scan:
                 least = np.fmin(least, bound)
         self.size = self.center_size
         return None
+
+    def glance(self, formula: _Formula) -> Estimate:
+        """An estimate by three steps of medium length, where they agree; for what is expected."""
+        hs = list(itertools.islice(self.steps(), BRIEF.start, BRIEF.start + 3))
+        if len(hs) < 3:
+            return self.undecided("the dtype has too few digits for steps of medium length")
+        with np.errstate(all="ignore"):
+            seen = zip(*(self._step(formula, h) for h in hs), strict=True)
+            slopes, smooth, rough, sizes = map(list, seen)
+            self.size = np.where(self.center_size > 0, self.center_size, sizes[0])
+            return self._judge(formula, np.array(hs), slopes, smooth, rough, sizes)
 
     def run(self, formula: _Formula, *, briefly: bool = False) -> Estimate:
         """Scans the ladder with one formula and takes, for each output, the best triple of steps.

@@ -16,7 +16,7 @@ import numpy as np
 
 from conformance.checks.base import VANISHING, Case, Context
 from conformance.errors import EngineError, Unsupported
-from conformance.oracles import complex_step
+from conformance.oracles.complex_step import Step
 from conformance.oracles.directional import EXACT, by_complex_step
 from conformance.oracles.pairs import direction, inner
 from conformance.oracles.torch_autograd import scale
@@ -120,7 +120,8 @@ def _second(case: Case) -> tuple[float, int]:
     """The same of the Hessian times a direction, at the worst entry."""
     wide = direction(case.rng("tangents"), case.program, case.values)
     program, values = case.numerical
-    exact, gradients, ties = complex_step.second(program, values, case.steady_cotangents, wide)
+    step = Step(program, values, wide, grad=True)
+    exact, gradients, ties = step.second(case.steady_cotangents)
     size = max(map(scale, (*exact.values(), *gradients.values())), default=0.0)
     errors = []
     for engine in (case.engine, case.reference):

@@ -21,7 +21,8 @@ import numpy as np
 from conformance.selftest.measured import CLAIMS, TINY, Found, Measured
 
 if TYPE_CHECKING:
-    from conformance.program import Program, Values
+    from conformance.oracles.complex_step import Step
+    from conformance.program import Array, Program, Values
     from conformance.selftest.battery import Known
     from conformance.selftest.graphs import Agreement
 
@@ -222,10 +223,17 @@ def _directions(drawn: Points, seed: int, order: int) -> Iterator[list[Found]]:
             yield [Found(known.kind, known.name, truth, *found)]
 
 
+def _stepped(step: Callable[[], Step], cotangents: list[Array] | None) -> Any:
+    """The tangent of the one output; with cotangents the Hessian's product with the direction."""
+    if cotangents is None:
+        return step().directional.tangents[0]
+    return step().second(cotangents)[0]["x0"]
+
+
 def _complex_step(drawn: Points, order: int) -> Iterator[list[Found]]:
     """All points of a function at once, each its own derivative."""
     from conformance.errors import EngineError, Unsupported
-    from conformance.oracles import complex_step
+    from conformance.oracles.complex_step import Step
 
     for known, points in drawn.items():
         good = _good(known, points, order)
@@ -235,12 +243,8 @@ def _complex_step(drawn: Points, order: int) -> Iterator[list[Found]]:
         program, values = _captured(known, xs)
         ones = np.ones(len(xs))
         try:
-            if order == 1:
-                call = partial(complex_step.directional, program, values, {"x0": ones})
-                made = _Clock.call(call).tangents[0]
-            else:
-                second = partial(complex_step.second, program, values, [ones], {"x0": ones})
-                made = _Clock.call(second)[0]["x0"]
+            step = partial(Step, program, values, {"x0": ones}, grad=order == 2)
+            made = _Clock.call(partial(_stepped, step, [ones] if order == 2 else None))
         except (Unsupported, EngineError):
             continue  # one point fewer, which the table shows
         yield [

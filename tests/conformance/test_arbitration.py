@@ -179,10 +179,10 @@ def test_what_is_inconclusive_for_another_reason_has_a_sentence_too(
 ) -> None:
     poor = Opinion(1.0, 1e3, "stencil", "the function is noisy")
 
-    def lacks(*args: object) -> Opinion:
+    def lacks(*args: object, **options: object) -> Opinion:
         raise Unsupported("no complex loop")
 
-    monkeypatch.setattr("conformance.checks.numerical.by_complex_step", lacks)
+    monkeypatch.setattr("conformance.checks.base.Step", lacks)
     monkeypatch.setattr("conformance.checks.entrywise.by_stencil", lambda *args, **candidate: poor)
     found = results(EXP, "numerical")["numerical"]
     assert found.outcome == "inconclusive"

@@ -12,7 +12,7 @@ import scipy.special as special
 from conformance.engines.torch import TorchEngine
 from conformance.errors import Unsupported
 from conformance.oracles.complex_array import ComplexArray, Trace
-from conformance.oracles.complex_step import directional, second
+from conformance.oracles.complex_step import Step
 from conformance.oracles.stencil import derivative
 from conformance.program import Array, Call, Input, Program, Ref, Values
 
@@ -74,6 +74,14 @@ ANYWHERE: dict[str, Callable[[Any], Any]] = {
     "solve": lambda x: np.linalg.solve(x @ x.T, x),
     "slogdet": lambda x: np.linalg.slogdet(x @ x.T)[1],
     "cholesky": lambda x: np.linalg.cholesky(x @ x.T),
+    "singular values": lambda x: np.linalg.svd(x, full_matrices=False)[1],
+    "left singular vectors": lambda x: np.linalg.svd(x, full_matrices=False)[0] ** 2,
+    "right singular vectors": lambda x: np.linalg.svd(x, full_matrices=False)[2] ** 2,
+    "singular vectors of a tall matrix": lambda x: np.linalg.svd(x.T, full_matrices=False)[0] ** 2,
+    "eigenvalues": lambda x: np.linalg.eigh(x @ x.T)[0],
+    "eigenvectors": lambda x: np.linalg.eigh(x @ x.T, "U")[1] ** 2,
+    "qr": lambda x: np.linalg.qr(x.T)[0],
+    "the triangle of qr": lambda x: np.linalg.qr(x.T)[1],
     "concatenate": lambda x: np.concatenate([x, x[:1]]),
     "reshape": lambda x: x.reshape(4, 3).mT,
     "indexing": lambda x: x[np.array([0, 0, 2])],
@@ -118,7 +126,7 @@ def test_a_function_has_its_derivative(name: str, f: Callable[[Any], Any], x: Ar
     slope, trace = _step(f, x, D)
     black_box = derivative(lambda t: np.asarray(f(x + t * D)), 0.3)
     error = np.abs(slope.reshape(-1) - black_box.value)
-    assert (error <= black_box.bound + 1e-13 * np.abs(black_box.value)).all()
+    assert (error <= black_box.bound + 1e-13 * np.abs(black_box.value).max()).all()
     assert trace.ties == 0
 
 
@@ -135,6 +143,8 @@ def test_a_function_has_its_derivative(name: str, f: Callable[[Any], Any], x: Ar
         lambda x: np.clip(x, 0, 1),
         lambda x: np.where(x > 0, x, -x),
         lambda x: x**0.5,
+        lambda x: np.linalg.svd(x[:, None] * np.eye(2)),
+        lambda x: np.linalg.eigh(x[:, None] * np.eye(2)),
     ],
 )
 def test_a_switch_met_exactly_is_counted(f: Callable[[Any], Any]) -> None:
@@ -158,12 +168,12 @@ def test_outside_the_domain_is_nan() -> None:
         special.y0,
         np.linalg.svd,
         np.linalg.qr,
-        np.fft.fft,
+        np.linalg.eig,
+        np.unique,
         np.asarray,
         lambda x: float(x[0, 0]),
         lambda x: x.item(),
         lambda x: np.linalg.norm(x, ord="nuc"),
-        lambda x: x.astype(complex),
     ],
 )
 def test_what_has_no_reading_says_so(f: Callable[[Any], Any]) -> None:
@@ -194,18 +204,12 @@ def test_a_program_has_the_derivative_that_torch_has() -> None:
         x1=X.T.copy(),
     )
     d = {"x0": D, "x1": D.T.copy()}
-    found = directional(program, values, d)
+    found = Step(program, values, d).directional
     gradients = TorchEngine().vjp(program, values, [np.ones(3)]).gradients
     expected = sum(float((g * d[n]).sum()) for n, g in gradients.items() if g is not None)
     assert found.tangents[0] is not None
     assert found.tangents[0].sum() == pytest.approx(expected, rel=1e-13)
     assert found.ties == 0
-
-
-def test_complex_inputs_are_not_for_it() -> None:
-    program, values = _program(("torch.exp", (Ref("x0"),)), x0=X + 0j)
-    with pytest.raises(Unsupported):
-        directional(program, values, {"x0": D})
 
 
 def test_a_write_through_a_view_reaches_the_second_order() -> None:
@@ -217,7 +221,9 @@ def test_a_write_through_a_view_reaches_the_second_order() -> None:
     )
     program = Program((Input.of("x0", x, requires_grad=True),), calls, Ref("v0"))
     weights = np.array([1.0, 2.0, 3.0])
-    products, gradients, ties = second(program, {"x0": x}, [weights], {"x0": np.ones(3)})
+    products, gradients, ties = Step(program, {"x0": x}, {"x0": np.ones(3)}, grad=True).second(
+        [weights]
+    )
     assert products["x0"] == pytest.approx([np.exp(0.5), 2 * np.exp(1.0), 0.0], rel=1e-15)
     assert gradients["x0"] == pytest.approx([np.exp(0.5), 2 * np.exp(1.0), 3.0], rel=1e-15)
     assert ties == 0
@@ -230,7 +236,7 @@ def test_a_write_into_what_does_not_move() -> None:
     )  # fmt: skip
     still = Input.of("x1", values["x1"])
     program = Program((program.inputs[0], still), program.calls, program.outputs)
-    found = directional(program, values, {"x0": D[0]})
+    found = Step(program, values, {"x0": D[0]}).directional
     assert found.tangents[0] == pytest.approx(D[0], rel=1e-15)
 
 
@@ -241,10 +247,10 @@ def test_nothing_times_something_that_moves_is_a_tie_too() -> None:
         x0=np.zeros(2),
         x1=np.array([0.5, -2.0]),
     )
-    assert directional(program, values, {"x0": np.ones(2), "x1": np.ones(2)}).ties > 0
+    assert Step(program, values, {"x0": np.ones(2), "x1": np.ones(2)}).directional.ties > 0
 
 
 def test_trigamma_moves_by_tetragamma() -> None:
     program, values = _program(("torch.polygamma", (1, Ref("x0"))), x0=POSITIVE)
-    found = directional(program, values, {"x0": np.ones_like(POSITIVE)})
+    found = Step(program, values, {"x0": np.ones_like(POSITIVE)}).directional
     assert found.tangents[0] == pytest.approx(special.polygamma(2, POSITIVE), rel=1e-13)
