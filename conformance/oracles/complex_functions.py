@@ -16,6 +16,8 @@ from conformance.errors import Unsupported
 
 Reading = Callable[..., Any]
 
+CLOSE = 1e-3  # of the largest: eigenvalues that are nearer put 1e-13 out of reach
+
 # ufuncs whose complex loop is the analytic continuation of the real one
 _HOLOMORPHIC = {
     np.add, np.subtract, np.multiply, np.true_divide, np.negative, np.positive, np.square,
@@ -449,7 +451,7 @@ def _cholesky(trace: Any, z: Any, *, upper: bool = False) -> Any:
 def _svd(trace: Any, z: Any, *, full_matrices: bool = True) -> Any:
     """U dP V^T with dP = U^T dA V turns U and V by its off-diagonal part; S moves by its diagonal.
 
-    Golub and Van Loan, Matrix Computations, 8.6. Equal singular values are a tie.
+    Golub and Van Loan, Matrix Computations, 8.6. Values that nearly coincide: raises Unsupported.
     """
     rows, columns = z.shape[-2:]
     if full_matrices and rows != columns:
@@ -458,7 +460,9 @@ def _svd(trace: Any, z: Any, *, full_matrices: bool = True) -> Any:
     U, S, V = made.U, made.S, made.Vh.mT
     A = imag(z)
     P, s = U.mT @ A @ V, S[..., None, :]
-    F = _gaps(trace, S, (s - s.mT) * (s + s.mT))
+    if rows != columns and (CLOSE * S.max(axis=-1, keepdims=True, initial=0.0) > S).any():
+        raise Unsupported("complex step: a singular value near 0 of a matrix that is not square")
+    F = _over_gaps((s - s.mT) * (s + s.mT), s * s)
     dU = U @ (F * (P * s + s.mT * P.mT))
     dV = V @ (F * (s.mT * P + P.mT * s))
     if rows > columns:
@@ -471,23 +475,31 @@ def _svd(trace: Any, z: Any, *, full_matrices: bool = True) -> Any:
 
 
 def _eigh(trace: Any, z: Any, UPLO: Any = "L") -> Any:
-    """V^T dA V moves the eigenvalues by its diagonal and turns V by the rest; equal ones tie."""
+    """V^T dA V moves the eigenvalues by its diagonal and turns V by the rest.
+
+    Values that nearly coincide: raises Unsupported.
+    """
     made = np.linalg.eigh(real(z), UPLO)
     L, V = made
     A = imag(z)
     A = np.tril(A) + np.tril(A, -1).mT if UPLO == "L" else np.triu(A) + np.triu(A, 1).mT
     P, eigenvalues = V.mT @ A @ V, L[..., None, :]
-    F = _gaps(trace, L, eigenvalues - eigenvalues.mT)
+    F = _over_gaps(eigenvalues - eigenvalues.mT, eigenvalues)
     moved = np.diagonal(P, 0, -2, -1), V @ (F * P)
     return type(made)(*(join(value, 1j * part) for value, part in zip(made, moved, strict=True)))
 
 
-def _gaps(trace: Any, values: Any, differences: Any) -> Any:
-    """One over the differences, without the diagonal; where two values are equal, a tie and 0."""
-    apart = differences != 0
-    count = values.shape[-1]
-    _tie(trace, ~(apart | np.eye(count, dtype=bool)))
-    return np.where(apart, 1 / np.where(apart, differences, 1.0), 0.0)
+def _over_gaps(differences: Any, values: Any) -> Any:
+    """One over the differences, and 0 on the diagonal.
+
+    Of values that nearly coincide the vectors turn without bound, and what is smooth in them loses
+    its digits: raises Unsupported.
+    """
+    own = np.eye(differences.shape[-1], dtype=bool)
+    largest = np.abs(values).max(axis=-1, keepdims=True, initial=0.0)
+    if (~own & (np.abs(differences) <= CLOSE * largest)).any():
+        raise Unsupported("complex step: eigenvalues or singular values that nearly coincide")
+    return np.where(own, 0.0, 1 / np.where(own, 1.0, differences))
 
 
 def _qr(trace: Any, z: Any, mode: str = "reduced") -> Any:

@@ -24,6 +24,7 @@ from conformance.program import Array
 from conformance.selftest.measured import finite
 from conformance.sources.base import Sample
 
+DTYPES = ("float64", "complex128")
 ROUNDING = VANISHING * float(np.finfo(float).eps)
 
 
@@ -70,23 +71,29 @@ class Agreement:
         return {n: getattr(self, n) for n in names} | {"share": finite(self.share)} | counts
 
 
-def measure(seed: int, count: int) -> tuple[Agreement, Agreement]:
-    """The complex step at first order through the forward, at second through the backward pass."""
+def measure(seed: int, count: int) -> dict[str, Agreement]:
+    """The complex step at first order through the forward, at second through the backward pass.
+
+    On so many Programs of real numbers, and as many of complex ones; by order and dtype.
+    """
     from conformance.checks import context_for
     from conformance.engines.refgrad import RefgradEngine
     from conformance.engines.torch import TorchEngine
     from conformance.settings import Settings
     from conformance.sources.generated import Generated
 
-    settings = Settings(dtypes=("float64",), generated=count, seed=seed, standalone=0)
-    context = context_for(settings, RefgradEngine(), TorchEngine())
-    first, second = Agreement(), Agreement()
+    found: dict[str, Agreement] = {}
     source = Generated()
-    for item in source.items(settings):
-        for sample in source.samples(item, settings):
-            if isinstance(sample, Sample):
-                _judge(sample, context, first, second)
-    return first, second
+    for dtype in DTYPES:
+        settings = Settings(dtypes=(dtype,), generated=count, seed=seed, standalone=0)
+        context = context_for(settings, RefgradEngine(), TorchEngine())
+        first = found[f"first order, {dtype}"] = Agreement()
+        second = found[f"second order, {dtype}"] = Agreement()
+        for item in source.items(settings):
+            for sample in source.samples(item, settings):
+                if isinstance(sample, Sample):
+                    _judge(sample, context, first, second)
+    return found
 
 
 def _judge(sample: Sample, context: Context, first: Agreement, second: Agreement) -> None:

@@ -3,14 +3,14 @@
 On the battery: the stencil elementwise in float64, float32 and on complex numbers (real and
 imaginary part are two derivatives), along directions of torch's forward, and on refgrad's gradient
 for second order; the complex step through refgrad's forward and through its backward pass. On
-generated Programs: the complex step against both engines. On the battery's points in float64: other
-tools, with their defaults.
+generated Programs, real and complex: the complex step against both engines. On the battery's points
+in float64: other tools, with their defaults.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -71,18 +71,18 @@ def command(*, points: int, count: int, seed: int, peers: bool, as_json: bool) -
     theirs = []
     if peers:
         theirs = others.measure([(k, x, k.truth(x).real) for k, xs in drawn.items() for x in xs])
-    first, second = graphs.measure(seed, count)
-    missed = shortfalls(ours, first, second)
+    agreements = graphs.measure(seed, count)
+    missed = shortfalls(ours, agreements)
     if as_json:
         kinds = list(dict.fromkeys(k.kind for k in drawn))
         tools = [m.to_json(kinds) for m in (*ours, *theirs)]
-        steps = {"first order": first.to_json(), "second order": second.to_json()}
+        steps = {where: agreement.to_json() for where, agreement in agreements.items()}
         outside = {m.tool: [f"{f.name}: {f}" for f in m.outside] for m in ours if m.outside}
         echo_json(
             {"tools": tools, "complex step on graphs": steps, "outside": outside, "missed": missed}
         )
     else:
-        _show(ours, theirs, (first, second), missed, data())
+        _show(ours, theirs, agreements, missed, data())
     return int(bool(missed))
 
 
@@ -101,7 +101,7 @@ def measure(drawn: Points, seed: int) -> list[Measured]:
     return made
 
 
-def shortfalls(ours: Sequence[Measured], first: Agreement, second: Agreement) -> list[str]:
+def shortfalls(ours: Sequence[Measured], agreements: Mapping[str, Agreement]) -> list[str]:
     """Which aims are missed, in words; nothing where all are met."""
     missed = []
     stencils = [m for m in ours if m.bounded]
@@ -113,9 +113,9 @@ def shortfalls(ours: Sequence[Measured], first: Agreement, second: Agreement) ->
     smooth = plain.only(["smooth"])
     if not smooth.median_bound < BOUND:
         missed.append(f"the median bound on smooth functions is {smooth.median_bound:.1e}")
-    for order, agreement in (("first", first), ("second", second)):
+    for where, agreement in agreements.items():
         if not agreement.share >= HELD:
-            missed.append(f"the complex step at {order} order holds on {agreement.share:.2%}")
+            missed.append(f"the complex step, {where}, holds on {agreement.share:.2%}")
     return missed
 
 
@@ -303,7 +303,7 @@ def _captured(known: Known, xs: Any) -> tuple[Program, Values]:
 def _show(
     ours: Sequence[Measured],
     theirs: Sequence[Measured],
-    agreements: tuple[Agreement, Agreement],
+    agreements: Mapping[str, Agreement],
     missed: Sequence[str],
     console: Any,
 ) -> None:
@@ -332,8 +332,8 @@ def _show(
         shares = [f"{m.share(name):.1%}" for name in CLAIMS] if not m.missing else [m.missing]
         table.add_row(m.tool, *shares)
     console.print(table)
-    for order, a in zip(("first", "second"), agreements, strict=True):
-        console.print(_sentence(order, a), highlight=False, soft_wrap=True)
+    for where, agreement in agreements.items():
+        console.print(_sentence(where, agreement), highlight=False, soft_wrap=True)
     for m in ours:
         for f in m.outside:
             where = f"{f.value!r} for {f.truth!r}, bound {f.bound:.1e}"
@@ -350,9 +350,9 @@ def _row(m: Measured) -> list[str]:
     return [*counts, *outside, bound, *errors, f"{m.milliseconds:.2f}"]
 
 
-def _sentence(order: str, a: Agreement) -> str:
+def _sentence(where: str, a: Agreement) -> str:
     text = (
-        f"complex step, {order} order: holds on {a.held:,} of {a.graphs:,} tie-free graphs "
+        f"complex step, {where}: holds on {a.held:,} of {a.graphs:,} tie-free graphs "
         f"({a.share:.2%}); {a.tied} more have ties, {a.not_finite} nothing finite"
     )
     if a.fallbacks:

@@ -72,7 +72,7 @@ def test_the_command_prints_tables_or_json() -> None:
     smooth = tools["stencil, float64"]["by class"]["smooth"]
     assert smooth["median bound"] < 1e-10
     assert tools["complex step"]["by class"]["smooth"]["median error"] < 1e-14
-    assert told["complex step on graphs"]["first order"]["share"] == 1.0
+    assert told["complex step on graphs"]["first order, float64"]["share"] == 1.0
 
 
 @pytest.mark.usefixtures("_few")
@@ -89,16 +89,16 @@ def test_each_aim_can_be_missed() -> None:
     wide = Found("smooth", "f", truth=1.0, value=1.0, bound=1e-9)
     right, wrong = Agreement(graphs=1000, held=1000), Agreement(graphs=1000, held=998)
     met = [Measured(oracles.FLOAT64, [good])]
-    assert oracles.shortfalls(met, right, right) == []
-    assert (
-        "median bound" in oracles.shortfalls([Measured(oracles.FLOAT64, [wide])], right, right)[0]
-    )
-    assert "second order holds on 99.80%" in oracles.shortfalls(met, right, wrong)[0]
+    assert oracles.shortfalls(met, {"first": right}) == []
+    missed = oracles.shortfalls([Measured(oracles.FLOAT64, [wide])], {"first": right})
+    assert "median bound" in missed[0]
+    missed = oracles.shortfalls(met, {"first": right, "second": wrong})
+    assert "second, holds on 99.80%" in missed[0]
 
 
 def test_a_graph_whose_complex_step_is_off_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    first, _ = graphs.measure(0, 6)
-    assert first.held == first.graphs > 0
+    for agreement in graphs.measure(0, 6).values():
+        assert agreement.held == agreement.graphs > 0
     honest = graphs.by_complex_step
 
     def off(*args: Any) -> Any:
@@ -106,7 +106,7 @@ def test_a_graph_whose_complex_step_is_off_is_counted(monkeypatch: pytest.Monkey
         return type(opinion)(opinion.value * (1 + 1e-9) + 1e-9, opinion.bound, opinion.oracle)
 
     monkeypatch.setattr(graphs, "by_complex_step", off)
-    first, _ = graphs.measure(0, 6)
+    first = graphs.measure(0, 6)["first order, float64"]
     assert first.held < first.graphs
     assert first.far
 
