@@ -24,7 +24,15 @@ _FOR_THREADS = (
     "NPROC",  # the size of XLA's pool
 )
 _PATIENT = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
-_FLAGS = ("MALLOC_", "PYTHONMALLOC", "LD_PRELOAD", "XLA_", "JAX_", "TORCH", "CUDA_", "CUPY_")
+_FLAGS = (
+    "MALLOC_", "PYTHONMALLOC", "LD_PRELOAD", "XLA_", "JAX_", "TORCH", "CUDA_", "CUPY_", "OPENBLAS_",
+    "CONFORMANCE_",
+)  # fmt: skip
+# Which kernels OpenBLAS is to use, in place of the processor's own: set for the sake of some old
+# build of it, they take half of the speed of a new one, as NumPy's is, and nothing of another BLAS.
+_KERNELS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+_POOL = ("internal_api", "version", "num_threads", "architecture")
+_SET_ASIDE = "CONFORMANCE_SET_ASIDE"
 
 
 def cores() -> int:
@@ -34,8 +42,21 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def prepare(threads: int, device: str, env: MutableMapping[str, str] = os.environ) -> None:
-    """Set the variables that libraries read when they are imported; call it before that."""
+def prepare(
+    threads: int,
+    device: str,
+    env: MutableMapping[str, str] = os.environ,
+    *,
+    keep_kernels: bool = False,
+) -> str:
+    """Set the variables that libraries read when they are imported; call it before that.
+
+    OpenBLAS gets the processor's own kernels, unless those that are set are to be kept; what was
+    set is returned, and stands in the environment as CONFORMANCE_SET_ASIDE.
+    """
+    aside = "" if keep_kernels else " ".join(f"{n}={env.pop(n)}" for n in _KERNELS if n in env)
+    if aside:
+        env[_SET_ASIDE] = aside
     for name in _FOR_THREADS:
         env[name] = str(threads)
     for name, value in _PATIENT.items():
@@ -44,6 +65,7 @@ def prepare(threads: int, device: str, env: MutableMapping[str, str] = os.enviro
         _add_flag(env, "XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
     if device == "cuda":  # three allocators share the memory of the GPU
         env.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    return aside
 
 
 def _add_flag(env: MutableMapping[str, str], name: str, flag: str) -> None:
@@ -66,7 +88,7 @@ def limit(threads: int) -> dict[str, Any]:
     threadpoolctl: Any = importlib.import_module("threadpoolctl")
     threadpoolctl.threadpool_limits(threads)
     found["pools"] = [
-        {name: pool[name] for name in ("internal_api", "version", "num_threads")}
+        {name: pool[name] for name in _POOL if name in pool}
         for pool in threadpoolctl.threadpool_info()
     ]
     return found

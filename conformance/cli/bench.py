@@ -80,21 +80,32 @@ class _Threads(click.ParamType[int]):
     metavar="FILE",
     help="A new file.  [default: reports/runs/DATE-TIME-bench-DEVICE.jsonl]",
 )
+@click.option(
+    "--keep-openblas",
+    is_flag=True,
+    help="Leave OPENBLAS_CORETYPE as it is set, in place of the processor's own kernels.",
+)
 @_PHASE
 @_JSON
-def run(*, journal: Path | None, phase: str, as_json: bool, **options: Any) -> int:
+def run(
+    *, journal: Path | None, keep_openblas: bool, phase: str, as_json: bool, **options: Any
+) -> int:
     """Time workloads on all engines, in turns, and write a journal.
 
     Exits 0 whatever the ratios are. Without a GPU, --device cuda times the CPU part and says so.
     """
     from conformance.bench import machine
 
-    machine.prepare(options["threads"], options["device"])  # before NumPy and the others load
+    place = options["threads"], options["device"]
+    aside = machine.prepare(*place, keep_kernels=keep_openblas)  # before NumPy and the others load
     from conformance.bench import run as running
     from conformance.bench.progress import progress
     from conformance.bench.session import Settings
 
     console = talk()
+    if aside:
+        text = f"{aside} is set aside for this session; --keep-openblas keeps it"
+        console.print(text, highlight=False, soft_wrap=True)
     finished = running.run(Settings(**options), journal, progress(console))
     if finished.note:
         console.print(finished.note, style="bold yellow", highlight=False, soft_wrap=True)

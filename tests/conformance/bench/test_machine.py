@@ -29,6 +29,17 @@ def test_on_a_gpu_no_engine_takes_all_memory_and_more_threads_keep_xlas_pool() -
     assert "XLA_FLAGS" not in env
 
 
+def test_openblas_gets_the_processors_own_kernels_unless_others_are_to_be_kept() -> None:
+    env = {"OPENBLAS_CORETYPE": "Haswell", "OPENBLAS_L2_SIZE": "512"}
+    assert machine.prepare(1, "cpu", env, keep_kernels=True) == ""
+    assert env["OPENBLAS_CORETYPE"] == "Haswell"
+    aside = machine.prepare(1, "cpu", env)
+    assert aside == "OPENBLAS_CORETYPE=Haswell OPENBLAS_L2_SIZE=512"
+    assert "OPENBLAS_CORETYPE" not in env
+    assert machine.description(env)["flags"]["CONFORMANCE_SET_ASIDE"] == aside
+    assert machine.prepare(1, "cpu", env) == ""
+
+
 def test_a_description_is_json_and_holds_flags_and_blas() -> None:
     found = machine.description({"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2", "SECRET": "no"})
     assert json.loads(json.dumps(plain(found))) == found
