@@ -34,7 +34,7 @@ def pad_spatial(x: Any, before: Any, after: Any, fill: Any = 0) -> Any:
         return x
     lead = x.ndim - len(before)
     old = x.shape[lead:]
-    new = tuple(b + n + a for b, n, a in zip(before, old, after))
+    new = padded_size(old, before, after)
     if any(n < 0 for n in new):
         raise RuntimeError(
             f"The input size {list(old)}, plus negative padding {list(before)} and {list(after)}, "
@@ -43,11 +43,22 @@ def pad_spatial(x: Any, before: Any, after: Any, fill: Any = 0) -> Any:
     out: Any = np.zeros_like(x, shape=(*x.shape[:lead], *new))
     if fill:
         out[...] = fill
+    put_inside(out, x, before, after)
+    return out
+
+
+def padded_size(size: Any, before: Any, after: Any) -> tuple[int, ...]:
+    """The last dimensions with these widths around them."""
+    return tuple(b + n + a for b, n, a in zip(before, size, after))
+
+
+def put_inside(out: Any, x: Any, before: Any, after: Any) -> None:
+    """Write `x` into `out` with these widths around it, or what a negative width leaves of it."""
+    old, new = (a.shape[a.ndim - len(before) :] for a in (x, out))
     into: Any = tuple(slice(max(b, 0), m - max(a, 0)) for b, m, a in zip(before, new, after))
     taken: Any = tuple(slice(max(-b, 0), n - max(-a, 0)) for b, n, a in zip(before, old, after))
     if all(s.stop > s.start for s in (*into, *taken)):
         out[(..., *into)] = x[(..., *taken)]
-    return out
 
 
 def count(size: int, kernel: int, stride: int, dilation: int) -> int:
