@@ -88,15 +88,15 @@ def _slope(case: Case) -> Slope:
         None if c is None or d is None else np.where(c == 0, 0, d).astype(d.dtype)
         for c, d in zip(second.cotangents, drawn, strict=True)
     ]
-    graph = Recording(case.engine, case.program, case.values)
-    first = graph.gradients(along)
+    first = case.engine.vjp(case.program, case.values, along).gradients
     tangents = {n: _where_finite(first.get(n), t) for n, t in second.tangents.items()}
+    graph = Recording(case.engine, case.program, case.values)
     found = graph.in_cotangents(second.cotangents, tangents)
     if any((tangents[n] != t).any() for n, t in second.tangents.items()):  # 0 times inf is nan
         along = [
             None if d is None else _where_finite(s, d) for d, s in zip(along, found, strict=True)
         ]
-        first = graph.gradients(along)
+        first = case.engine.vjp(case.program, case.values, along).gradients
     with np.errstate(invalid="ignore"):
         ours, terms = contracted(along, found)
         due, size = inner(first, tangents)

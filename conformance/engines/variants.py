@@ -105,10 +105,6 @@ class Recording:
             found = self.engine.pulled_back(heads, [leaves[n] for n in names], seeds, **options)
         return dict(zip(names, found, strict=True))
 
-    def gradients(self, cotangents: Sequence[Array | None]) -> dict[str, Array | None]:
-        """The leaves' gradients as arrays; the graph is kept."""
-        return self.arrays(self.grad(self.weighed(cotangents), retain_graph=True))
-
     def in_cotangents(
         self, cotangents: Sequence[Array | None], tangents: Mapping[str, Array]
     ) -> list[Array | None]:
