@@ -155,9 +155,14 @@ def beside(array: Any, like: Any) -> Any:
 
 
 def as_strided(array: Any, shape: Sequence[int], strides: Sequence[int], **options: Any) -> Any:
-    """The memory of `array` read in another shape with other strides, in bytes."""
+    """The memory of `array` read in another shape with other strides, in bytes.
+
+    NumPy's does not dispatch: an array that passes for one of NumPy's may have a method for it.
+    """
     if Loaded.cuda is not None and on_device(array):
         return Loaded.cuda.strided(array, shape, strides)
+    if type(array) is not np.ndarray and hasattr(array, "as_strided"):
+        return array.as_strided(shape, strides)
     return np.lib.stride_tricks.as_strided(array, shape, strides, **options)
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from conformance.errors import Unsupported
+from conformance.oracles import factors
 
 Reading = Callable[..., Any]
 
@@ -259,6 +260,22 @@ def _cholesky(trace: Any, a: Any, *, upper: bool = False) -> Any:
     return _each(lambda x: x.mT.conj(), made) if upper else made
 
 
+def _svd(trace: Any, a: Any, *, full_matrices: bool = True) -> Any:
+    if full_matrices and a.value.shape[-2] != a.value.shape[-1]:
+        raise Unsupported("complex step: numpy.linalg.svd with bases of what the matrix leaves out")
+    return tuple(Moving(*part) for part in factors.svd(*a))
+
+
+def _eigh(trace: Any, a: Any, UPLO: str = "L") -> Any:
+    return tuple(Moving(*part) for part in factors.eigh(a.value, a.slope, UPLO))
+
+
+def _qr(trace: Any, a: Any, mode: str = "reduced") -> Any:
+    if mode != "reduced":
+        raise Unsupported(f"complex step: numpy.linalg.qr of mode {mode!r}")
+    return tuple(Moving(*part) for part in factors.qr(*a))
+
+
 def _norm(trace: Any, a: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
     if ord not in (None, 2, "fro") or (ord == 2 and np.ndim(value(a)) > 1 and axis is None):
         raise Unsupported(f"complex step: numpy.linalg.norm of order {ord}")
@@ -297,5 +314,6 @@ FUNCTIONS: dict[Any, Reading] = {
     **{f: _of_value(f) for f in (np.allclose, np.array_equal, np.iscomplexobj, np.isrealobj)},
     np.prod: _prod, np.cumprod: _cumprod, np.linalg.norm: _norm,
     np.linalg.inv: _inv, np.linalg.solve: _solve, np.linalg.det: _det,
-    np.linalg.slogdet: _slogdet, np.linalg.cholesky: _cholesky,
+    np.linalg.slogdet: _slogdet, np.linalg.cholesky: _cholesky, np.linalg.svd: _svd,
+    np.linalg.eigh: _eigh, np.linalg.qr: _qr,
 }  # fmt: skip

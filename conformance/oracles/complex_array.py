@@ -143,6 +143,11 @@ class ComplexArray(np.lib.mixins.NDArrayOperatorsMixin):
         """Two axes exchanged."""
         return self._like(self.z.swapaxes(first, second))
 
+    def as_strided(self, shape: Any, strides: Any) -> Any:
+        """The same memory in another shape; strides in bytes, of the dtype that it passes for."""
+        steps = [s * self.z.itemsize // self.itemsize for s in strides]
+        return self._like(np.lib.stride_tricks.as_strided(self.z, shape, steps))
+
     def ravel(self) -> Any:
         """The same elements in one dimension."""
         return self._like(self.z.ravel())

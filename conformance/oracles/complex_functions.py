@@ -13,10 +13,10 @@ import numpy as np
 import scipy.special as special
 
 from conformance.errors import Unsupported
+from conformance.oracles import factors
 
 Reading = Callable[..., Any]
 
-CLOSE = 1e-3  # of the largest: eigenvalues that are nearer put 1e-13 out of reach
 
 # ufuncs whose complex loop is the analytic continuation of the real one
 _HOLOMORPHIC = {
@@ -449,71 +449,23 @@ def _cholesky(trace: Any, z: Any, *, upper: bool = False) -> Any:
 
 
 def _svd(trace: Any, z: Any, *, full_matrices: bool = True) -> Any:
-    """U dP V^T with dP = U^T dA V turns U and V by its off-diagonal part; S moves by its diagonal.
-
-    Golub and Van Loan, Matrix Computations, 8.6. Values that nearly coincide: raises Unsupported.
-    """
-    rows, columns = z.shape[-2:]
-    if full_matrices and rows != columns:
+    if full_matrices and z.shape[-2] != z.shape[-1]:
         raise Unsupported("complex step: numpy.linalg.svd with bases of what the matrix leaves out")
-    made = np.linalg.svd(real(z), full_matrices=False)
-    U, S, V = made.U, made.S, made.Vh.mT
-    A = imag(z)
-    P, s = U.mT @ A @ V, S[..., None, :]
-    if rows != columns and (CLOSE * S.max(axis=-1, keepdims=True, initial=0.0) > S).any():
-        raise Unsupported("complex step: a singular value near 0 of a matrix that is not square")
-    F = _over_gaps((s - s.mT) * (s + s.mT), s * s)
-    dU = U @ (F * (P * s + s.mT * P.mT))
-    dV = V @ (F * (s.mT * P + P.mT * s))
-    if rows > columns:
-        dU = dU + (A @ V - U @ P) / s
-    if columns > rows:
-        dV = dV + (A.mT @ U - V @ P.mT) / s
-    dS = np.diagonal(P, 0, -2, -1)
-    parts = ((U, dU), (S, dS), (made.Vh, dV.mT))
-    return type(made)(*(join(value, 1j * moved) for value, moved in parts))
+    return _factors(factors.svd(real(z), imag(z)))
 
 
-def _eigh(trace: Any, z: Any, UPLO: Any = "L") -> Any:
-    """V^T dA V moves the eigenvalues by its diagonal and turns V by the rest.
-
-    Values that nearly coincide: raises Unsupported.
-    """
-    made = np.linalg.eigh(real(z), UPLO)
-    L, V = made
-    A = imag(z)
-    A = np.tril(A) + np.tril(A, -1).mT if UPLO == "L" else np.triu(A) + np.triu(A, 1).mT
-    P, eigenvalues = V.mT @ A @ V, L[..., None, :]
-    F = _over_gaps(eigenvalues - eigenvalues.mT, eigenvalues)
-    moved = np.diagonal(P, 0, -2, -1), V @ (F * P)
-    return type(made)(*(join(value, 1j * part) for value, part in zip(made, moved, strict=True)))
-
-
-def _over_gaps(differences: Any, values: Any) -> Any:
-    """One over the differences, and 0 on the diagonal.
-
-    Of values that nearly coincide the vectors turn without bound, and what is smooth in them loses
-    its digits: raises Unsupported.
-    """
-    own = np.eye(differences.shape[-1], dtype=bool)
-    largest = np.abs(values).max(axis=-1, keepdims=True, initial=0.0)
-    if (~own & (np.abs(differences) <= CLOSE * largest)).any():
-        raise Unsupported("complex step: eigenvalues or singular values that nearly coincide")
-    return np.where(own, 0.0, 1 / np.where(own, 1.0, differences))
+def _eigh(trace: Any, z: Any, UPLO: str = "L") -> Any:
+    return _factors(factors.eigh(real(z), imag(z), UPLO))
 
 
 def _qr(trace: Any, z: Any, mode: str = "reduced") -> Any:
-    """Q turns by what keeps R triangular: dQ = Q W + (1 - Q Q^T) dA R^-1, dR = Q^T dA - W R."""
-    if mode != "reduced" or z.shape[-2] < z.shape[-1]:
-        raise Unsupported(f"complex step: numpy.linalg.qr of a wide matrix, or of mode {mode!r}")
-    made = np.linalg.qr(real(z))
-    Q, R = made
-    A = imag(z)
-    quotient = np.linalg.solve(R.mT, A.mT).mT
-    M = Q.mT @ quotient
-    W = np.tril(M, -1) - np.tril(M, -1).mT
-    moved = Q @ (W - M) + quotient, Q.mT @ A - W @ R
-    return type(made)(*(join(value, 1j * part) for value, part in zip(made, moved, strict=True)))
+    if mode != "reduced":
+        raise Unsupported(f"complex step: numpy.linalg.qr of mode {mode!r}")
+    return _factors(factors.qr(real(z), imag(z)))
+
+
+def _factors(moved: factors.Moved) -> Any:
+    return tuple(join(value, 1j * slope) for value, slope in moved)
 
 
 def _where(trace: Any, condition: Any, *values: Any) -> Any:

@@ -22,6 +22,12 @@ H = 1e-150
 RNG = np.random.default_rng(0)
 Z, D = (gaussian(RNG, (3, 4), complex) for _ in range(2))
 
+
+def _spans(factors: Any) -> Any:
+    U, _, Vh = factors
+    return U[:, :1] @ Vh[:1] + 2 * U[:, 1:2] @ Vh[1:2]
+
+
 FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "exp": np.exp, "exp2": np.exp2, "expm1": np.expm1, "log": np.log, "log2": np.log2,
     "log10": np.log10, "log1p": np.log1p, "sqrt": np.sqrt, "square": np.square,
@@ -63,6 +69,13 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "sign of the determinant": lambda z: np.linalg.slogdet(z[:, :3])[0],
     "cholesky": lambda z: np.linalg.cholesky(z @ z.conj().T),
     "upper cholesky": lambda z: np.linalg.cholesky(z @ z.conj().T, upper=True),
+    "singular values": lambda z: np.linalg.svd(z, full_matrices=False)[1],
+    "what singular vectors span": lambda z: _spans(np.linalg.svd(z, full_matrices=False)),
+    "what those of a tall matrix span": lambda z: _spans(np.linalg.svd(z.T, full_matrices=False)),
+    "eigenvalues": lambda z: np.linalg.eigh(z[:, :3] + z[:, :3].conj().T)[0],
+    "eigenvectors, without a phase": lambda z: np.abs(np.linalg.eigh(z @ z.conj().T, "U")[1]),
+    "qr": lambda z: np.linalg.qr(z.T)[0],
+    "the triangle of qr": lambda z: np.linalg.qr(z.T)[1],
     "norm": lambda z: np.linalg.norm(z, axis=1),
     "norm of all": np.linalg.norm,
     "fft": np.fft.fft,
@@ -129,7 +142,8 @@ def test_what_is_undefined_has_no_slope() -> None:
     [
         lambda z: np.maximum(z, z),
         np.sort,
-        np.linalg.svd,
+        np.linalg.svd,  # with a basis of what it leaves out
+        np.linalg.qr,  # of a wide matrix
         np.linalg.eig,
         np.asarray,
         lambda z: np.linalg.norm(z, ord=1),

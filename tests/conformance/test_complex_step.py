@@ -15,6 +15,7 @@ from conformance.oracles.complex_array import ComplexArray, Trace
 from conformance.oracles.complex_step import Step
 from conformance.oracles.stencil import derivative
 from conformance.program import Array, Call, Input, Program, Ref, Values
+from refgrad.libraries import as_strided
 
 H = 1e-30
 X, D = np.random.default_rng(0).standard_normal((2, 3, 4))
@@ -78,6 +79,7 @@ ANYWHERE: dict[str, Callable[[Any], Any]] = {
     "left singular vectors": lambda x: np.linalg.svd(x, full_matrices=False)[0] ** 2,
     "right singular vectors": lambda x: np.linalg.svd(x, full_matrices=False)[2] ** 2,
     "singular vectors of a tall matrix": lambda x: np.linalg.svd(x.T, full_matrices=False)[0] ** 2,
+    "as_strided": lambda x: as_strided(x, (2, 3), (32, 8)),
     "eigenvalues": lambda x: np.linalg.eigh(x @ x.T)[0],
     "eigenvectors": lambda x: np.linalg.eigh(x @ x.T, "U")[1] ** 2,
     "qr": lambda x: np.linalg.qr(x.T)[0],
