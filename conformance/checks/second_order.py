@@ -214,7 +214,8 @@ class SecondOrderCheck:
         else:
             text = "engine wrong:"
         text = f"{text} the {opinion.oracle} has another derivative"
-        return said | {"verdict": text} | blame.of_second(case, self.name)
+        blamed = blame.of_gradient(case)  # of a gradient that is off in its tenth digit
+        return said | {"verdict": text} | (blamed or blame.of_second(case, self.name))
 
     def _curvature(self, case: Case, second: SecondOrder) -> Finding:
         """ff: the outputs' second derivatives along t and u, against u^T H t."""

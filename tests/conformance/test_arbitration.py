@@ -25,6 +25,7 @@ from conformance.program import Array, Program, Ref, Values
 from conformance.results import OUTCOMES, Result
 from conformance.settings import Settings
 from conformance.sources.base import Sample
+from conformance.sources.generated import Generated
 from tests.conformance.test_checks import sample
 
 CLASSES = {
@@ -254,6 +255,20 @@ def test_a_call_that_raises_alone_at_second_order_is_to_blame() -> None:
     assert found.outcome == "failed"
     assert found.evidence["verdict"].startswith("engine wrong")
     assert found.evidence["culprit"] == "torch.nn.functional.layer_norm"
+
+
+def test_a_gradient_that_is_off_in_its_tenth_digit_is_to_blame_and_not_a_second_derivative() -> (
+    None
+):
+    """torch's trigamma is, so differences of digamma's gradient are not its second derivative."""
+    source, settings = Generated(), Settings(checks=("rr",), block=10)
+    (item,) = [i for i in source.items(settings) if i.op == "addcdiv"][:1]
+    drawn = [s for s in source.samples(item, settings) if isinstance(s, Sample)]
+    (one,) = [s for s in drawn if s.label == "seed 0/addcdiv/8"]
+    context = checks.context_for(settings, TorchEngine(), TorchEngine())
+    (result,) = checks.check_sample(one, context, "generated")
+    assert result.outcome == "failed"
+    assert result.evidence["culprit"] == "torch.digamma"
 
 
 def test_a_tangent_that_is_wrong_alone_is_to_blame_at_second_order() -> None:
