@@ -19,6 +19,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
+from operator import is_
 from types import MethodType
 from typing import Any
 
@@ -113,6 +114,7 @@ class Op:
         self.positional = sum(p.kind is not p.KEYWORD_ONLY for p in parameters)
         self.keywords = self.names[self.positional :]
         self.defaults = [_MISSING if p.default is p.empty else p.default for p in parameters]
+        self.tail = self.defaults[self.positional :]
         self.promoted = tuple(self.index[n] for n in promote)
         self.required = sum(d is _MISSING for d in self.defaults)
         self.variadic = None if variadic is None else self.index[variadic]
@@ -160,6 +162,13 @@ class Op:
         return self if tensor is None else MethodType(self, tensor)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        plain = args and type(args[0]) is np.ndarray and not kwargs
+        if plain and not self.promoted and Loaded.cuda is None:  # in a rule: 1 us less
+            for v in args:
+                if isinstance(v, Tensor) or type(v) is list:
+                    break
+            else:
+                return self._forward(self.bind(args, kwargs))
         if kwargs and "out" in kwargs and not self.view:
             out = kwargs.pop("out")
             return self(*args, **kwargs) if out is None else into(out, self, args, kwargs)
@@ -290,7 +299,9 @@ class Op:
             raise NotImplementedError(f'"{self.name}" not implemented for complex numbers')
         try:
             if self.keywords:
-                k = self.positional
+                k, tail = self.positional, self.tail
+                if raws[k] is tail[0] and all(map(is_, raws[k:], tail)):  # 0.4 us less
+                    return self.forward(*raws[:k])
                 return self.forward(*raws[:k], **dict(zip(self.keywords, raws[k:])))
             return self.forward(*raws)
         except np.exceptions.AxisError as error:
