@@ -16,7 +16,7 @@ import scipy.special as sps
 
 from refgrad.libraries import Loaded, on_device
 
-_LARGE = 1 << 16  # elements
+_MANY, _LARGE = 1 << 11, 1 << 16  # elements
 _ATOMIC = "ilqILQefd"  # the dtypes that a device adds to one place from many threads
 
 
@@ -60,17 +60,29 @@ def widened(x: Any, shape: tuple[int, ...]) -> Any:
 def sum_over(x: Any, axis: Any, keepdims: bool = False) -> Any:
     """np.sum(x, axis, keepdims)."""
     if type(x) is np.ndarray:  # 128 floats: 1.3 us in place of 3.1
-        if axis == (x.ndim - 1,) and x.size >= _LARGE and _rowwise(x):
-            # 1000 rows of 1000: 0.07 ms in place of 0.20, with as many partial sums
-            total = np.matmul(x, np.ones((x.shape[-1],), dtype=x.dtype))
-            return total[..., None] if keepdims else total
+        if x.size >= _MANY and x.dtype.char in "fd" and x.flags.c_contiguous:
+            lead, rest = _split(x.ndim, axis)
+            length = math.prod(x.shape[lead:])
+            if lead < x.ndim and 16 <= length <= 4096:
+                # rows by a product of matrices, with as many partial sums: 256 of 64 take 2.1 us in
+                # place of 6.1, and batch norm's mean of 16 images of 32 channels 8 in place of 24
+                rows = reshaped(x, (-1, length)) @ np.ones((length,), x.dtype)
+                total = reshaped(rows, x.shape[:lead])
+                if rest:
+                    total = np.add.reduce(total, axis=rest, keepdims=keepdims)
+                return reshaped(total, (*total.shape, *(1,) * (x.ndim - lead))) if keepdims else total
         return np.add.reduce(x, axis=axis, keepdims=keepdims)
     return np.sum(x, axis=axis, keepdims=keepdims)
 
 
-def _rowwise(x: Any) -> bool:
-    """Whether rows of x may be summed by a matrix product: these are short and lie in order."""
-    return x.dtype.char in "fd" and 16 <= x.shape[-1] <= 4096 and x.flags.c_contiguous
+@functools.lru_cache(maxsize=256)
+def _split(ndim: int, axis: Any) -> tuple[int, tuple[int, ...]]:
+    """Of the dimensions to be summed, where those at the end begin, and the others."""
+    axes = set(range(ndim)) if axis is None else {axis} if type(axis) is int else set(axis)
+    lead = ndim
+    while lead - 1 in axes:
+        lead -= 1
+    return lead, tuple(sorted(axes - set(range(lead, ndim))))
 
 
 def fitted(x: Any, slope: Any, y: Any, level: Any, scale: Any) -> Any:
@@ -99,6 +111,13 @@ def inner_over(x: Any, y: Any, axis: tuple[int, ...]) -> Any:
         # einsum in place of 0.32 to 0.49; 128 floats: 1.3 and 2.8 us in place of 3.5
         if axis == (x.ndim - 1,):
             return np.vecdot(x, y)[..., None]
+        if x.size >= _LARGE and x.flags.c_contiguous and y.flags.c_contiguous:
+            lead, rest = _split(x.ndim, axis)  # 2e6 floats, batch norm's: 0.16 ms in place of 0.25
+            if lead < x.ndim:
+                shape = (*x.shape[:lead], -1)
+                rows = np.vecdot(reshaped(x, shape), reshaped(y, shape))
+                total = np.add.reduce(rows, axis=rest, keepdims=True)
+                return reshaped(total, (*total.shape, *(1,) * (x.ndim - lead)))
         labels, kept = _labels(x.ndim, axis)
         return np.einsum(labels, x, y)[kept]
     return np.sum(x * y, axis=axis, keepdims=True)
