@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from conformance.checks.compare import Difference, compare, tolerance_for
+from conformance.checks.compare import Difference, compare, same, tolerance_for
 from conformance.checks.second import SecondOrder
 from conformance.engines.base import Engine, Run, Vjp
 from conformance.errors import DeviceLost, EngineError, ProgramError, Unsupported
@@ -328,7 +328,7 @@ class Case:
         steady = {
             name: g
             for name, g in base.items()
-            if g is not None and (b := again.get(name)) is not None and _identical(g, b)
+            if g is not None and (b := again.get(name)) is not None and same(g, b)
         }
         rng = self.rng("engine spread")
         return spread(gradients, self.program, self.values, steady, rng, self.natural)
@@ -498,11 +498,7 @@ class Case:
 
 
 def _same(a: Mapping[str, Array], b: Mapping[str, Array]) -> bool:
-    return a.keys() == b.keys() and all(_identical(a[n], b[n]) for n in a)
-
-
-def _identical(a: Array, b: Array) -> bool:
-    return np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
+    return a.keys() == b.keys() and all(same(a[n], b[n]) for n in a)
 
 
 def judge(check: Check, case: Case) -> Iterator[Result]:

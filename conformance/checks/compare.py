@@ -65,6 +65,13 @@ def tolerance_for(dtype: Any, *, loose: bool = False) -> float:
     return TOLERANCE.get(name, 1e-12) * (100 if loose and name == "float64" else 1)
 
 
+def same(left: Array | None, right: Array | None) -> bool:
+    """Whether they are equal, nan and all."""
+    if left is None or right is None:
+        return left is right
+    return np.array_equal(left, right, equal_nan=left.dtype.kind in "fc")
+
+
 def compare(
     left: Array | None,
     right: Array | None,

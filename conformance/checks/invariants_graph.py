@@ -11,6 +11,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from conformance.checks.base import Case
 from conformance.checks.claims import Claim, Fault, Invariant, other_cotangents
+from conformance.checks.compare import same
 from conformance.checks.invariants_vjp import has_axes, ordered
 from conformance.engines.base import ALL
 from conformance.engines.variants import Recording
@@ -150,7 +151,7 @@ def unmodified(case: Case) -> Iterator[Fault]:
     if not any(call.in_place for call in case.program.calls):
         given = {n: t for n, t in graph.arrays(dict(graph.inputs)).items() if t is not None}
         meant = _statistics(case)
-        written = [n for n, array in given.items() if not _identical(array, case.values[n])]
+        written = [n for n, array in given.items() if not same(array, case.values[n])]
         written = [n for n in written if n not in meant]
         if written:
             yield Fault(f"the forward changed the values of {', '.join(written)}", written[0])
@@ -158,7 +159,7 @@ def unmodified(case: Case) -> Iterator[Fault]:
     before = state()
     graph.grad(pairs)
     after = state()
-    changed = [n for n, array in before.items() if not _identical(array, after[n])]
+    changed = [n for n, array in before.items() if not same(array, after[n])]
     if changed:
         yield Fault(f"the backward pass changed the values of {', '.join(changed)}", changed[0])
 
@@ -235,7 +236,7 @@ def own_memory(case: Case) -> Iterator[Fault]:
         graph.overwrite(name, 1e6 + number)
         after = state()
         own = f"the .grad of {name}"
-        reached = [n for n, a in before.items() if n != own and not _identical(a, after[n])]
+        reached = [n for n, a in before.items() if n != own and not same(a, after[n])]
         if reached:
             text = f"the .grad of {name} shares memory with {reached[0]}"
             yield Fault(text, name)
@@ -333,12 +334,6 @@ def _statistics(case: Case) -> set[str]:
     """The inputs that a call is given to update: running statistics."""
     norms = [c for c in case.program.calls if any(name in c.target for name in UPDATING)]
     return {ref.name for call in norms for ref in call.refs}
-
-
-def _identical(a: Array | None, b: Array | None) -> bool:
-    if a is None or b is None:
-        return a is b
-    return np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
 
 
 def _output_axes(case: Case) -> bool:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 Product = Mapping[str, Array | None]
 
+FACTOR = 10.0  # times the tolerance of first order: a rule applied to a rule
+
 
 class SecondOrder:
     """One case at second order: F = Re <cotangents, outputs>, its Hessian H along `tangents`."""
@@ -105,13 +107,15 @@ class SecondOrder:
     def vanishing(self, leaf: str) -> float:
         """Below it a derivative with respect to a leaf is rounding, or the tail of a rule.
 
-        It is in proportion to outputs over values, as at first order (`Case.vanishes`).
+        It is in proportion to outputs over values, as at first order (`Case.vanishes`), and to how
+        far the direction goes: of softmax along what is constant terms cancel that are larger.
         """
         from conformance.checks.base import VANISHING
 
-        case = self.case
-        eps = float(np.finfo(case.values[leaf].dtype).eps)
-        return VANISHING * eps * case.natural[leaf]
+        value = self.case.values[leaf]
+        far = max(scale(self.wide[leaf]) / (scale(value) or 1.0), 1.0)
+        eps = float(np.finfo(value.dtype).eps)
+        return FACTOR * VANISHING * eps * self.case.natural[leaf] * far
 
     @cached_property
     def moves(self) -> Mapping[str, Array]:

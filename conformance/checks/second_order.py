@@ -21,7 +21,7 @@ from conformance.checks.base import Case, Finding
 from conformance.checks.beside import beside
 from conformance.checks.compare import Difference, compare, measures, plain
 from conformance.checks.forward import GOES_ON
-from conformance.checks.second import SecondOrder
+from conformance.checks.second import FACTOR, SecondOrder
 from conformance.errors import EngineError
 from conformance.oracles.directional import Opinion
 from conformance.oracles.frozen import forward_goes_on
@@ -31,7 +31,6 @@ from conformance.oracles.stencil import Candidate
 from conformance.oracles.torch_autograd import SPREADS
 from conformance.program import Array
 
-FACTOR = 10.0  # times the tolerance of first order: a rule applied to a rule
 POOR = 1e-4
 FEW = 4  # entries that are not finite are looked at one by one
 

@@ -16,7 +16,7 @@ import numpy as np
 from conformance.engines.namespace import dtype_name
 from conformance.engines.refgrad import RefgradEngine
 from conformance.errors import Unsupported
-from conformance.oracles.bicomplex_array import NUMBER, BicomplexArray
+from conformance.oracles.bicomplex_array import BicomplexArray
 from conformance.oracles.bicomplex_functions import Moving
 from conformance.oracles.complex_array import ComplexArray, Trace
 from conformance.oracles.pairs import FAINT
@@ -79,19 +79,15 @@ class _ComplexStepEngine(RefgradEngine):
         """It passes for real too: rules make zeros like a gradient, and write into them."""
         return wrap(self._at(cotangent, 0.0, dtype_name(output)))
 
-    def to_numpy(self, tensor: Any) -> Array:
-        array = tensor._array
-        return np.array(array.z if isinstance(array, ComplexArray) else array)
 
-
-def _split(array: Array) -> tuple[Array, Array | None]:
-    """An output's values and how they move; None for an integer output."""
-    if array.dtype == NUMBER:
-        re, im = array["re"], array["im"]
-        return re.real + 1j * im.real, (re.imag + 1j * im.imag) / STEP
-    if array.dtype.kind == "c":
-        return array.real, array.imag / STEP
-    return array, np.zeros(array.shape) if array.dtype.kind == "f" else None
+def _split(tensor: Any) -> tuple[Array, Array | None]:
+    """A result's values and how they move; None for an integer one."""
+    array = tensor._array
+    if isinstance(array, BicomplexArray):
+        return array.value, array.slope / STEP
+    if isinstance(array, ComplexArray):
+        return np.array(array.z.real), array.z.imag / STEP
+    return np.array(array), np.zeros_like(array) if array.dtype.kind in "fc" else None
 
 
 class Step:
@@ -113,7 +109,7 @@ class Step:
             with nullcontext() if grad else engine.namespace.no_grad():
                 self._inputs = engine.inputs(program, values, grad=grad)
                 self._outputs = engine.execute(program, self._inputs, grad=grad)
-            found = [_split(engine.to_numpy(o)) for o in self._outputs]
+            found = [_split(o) for o in self._outputs]
         moves, outputs = tuple(t for _, t in found), tuple(v for v, _ in found)
         self.directional = Directional(moves, outputs, self._trace.ties)
 
@@ -132,9 +128,8 @@ class Step:
             gradients, products = {}, {}
             for leaf, tensor in zip(leaves, found, strict=True):
                 still = np.zeros(leaf.shape, np.result_type(leaf.dtype, np.float64))
-                whole = still if tensor is None else self._engine.to_numpy(tensor)
-                gradients[leaf.name], moves = _split(whole)
-                products[leaf.name] = still if tensor is None or moves is None else moves
+                value, moves = (still, None) if tensor is None else _split(tensor)
+                gradients[leaf.name], products[leaf.name] = value, still if moves is None else moves
         return products, gradients, self._trace.ties
 
 

@@ -104,8 +104,11 @@ def of_step(step: Step, cotangents: Sequence[Array | None]) -> Opinion:
     if len(found.tangents) != len(cotangents):
         raise Unsupported("complex step: refgrad has another number of outputs")
     for cotangent, value in zip(cotangents, found.values, strict=True):
-        if cotangent is not None and cotangent.shape != value.shape:
-            raise Unsupported("complex step: refgrad has an output of another shape")
+        if cotangent is None:
+            continue
+        kinds = np.iscomplexobj(cotangent), np.iscomplexobj(value)
+        if cotangent.shape != value.shape or kinds[0] != kinds[1]:
+            raise Unsupported("complex step: refgrad has an output of another shape or dtype")
     total, size = contracted(cotangents, found.tangents)
     return Opinion(total, EXACT * size, "complex step", ties=found.ties)
 

@@ -21,7 +21,7 @@ from conformance.errors import EngineError, Unsupported
 from conformance.oracles import cancellation
 from conformance.oracles.directional import Opinion
 from conformance.oracles.estimate import Kink
-from conformance.program import Array, Program, Ref, Values
+from conformance.program import Array, Call, Input, Program, Ref, Values
 from conformance.results import OUTCOMES, Result
 from conformance.settings import Settings
 from conformance.sources.base import Sample
@@ -255,6 +255,21 @@ def test_a_call_that_raises_alone_at_second_order_is_to_blame() -> None:
     assert found.outcome == "failed"
     assert found.evidence["verdict"].startswith("engine wrong")
     assert found.evidence["culprit"] == "torch.nn.functional.layer_norm"
+
+
+def test_terms_that_cancel_to_nothing_along_a_constant_are_no_fault_at_second_order() -> None:
+    """softmax of equal entries has slopes of order 1, however large the entries are."""
+    context = checks.context_for(Settings(checks=("rr",)), RefgradEngine(), TorchEngine())
+    for x in np.linspace(-50.0, 50.0, 41):
+        calls = (
+            Call("v0", "torch.clone", (Ref("x0"),)),
+            Call("v1", "torch.Tensor.copy_", (Ref("v0"), Ref("x1"))),
+            Call("v2", "torch.softmax", (Ref("v1"), 1)),
+        )
+        values = {"x0": np.zeros((2, 7)), "x1": np.array(x)}
+        inputs = tuple(Input.of(n, v, requires_grad=True) for n, v in values.items())
+        one = Sample("softmax", Program(inputs, calls, Ref("v2")), values)
+        assert {r.outcome for r in checks.check_sample(one, context, "test")} == {"passed"}
 
 
 def test_a_gradient_that_is_off_in_its_tenth_digit_is_to_blame_and_not_a_second_derivative() -> (

@@ -240,3 +240,17 @@ def test_a_program_has_the_derivatives_that_torch_has(name: str) -> None:
     for leaf in values:
         assert found[leaf] == pytest.approx(gradients[leaf], rel=precision, abs=precision)
         assert products[leaf] == pytest.approx(expected[leaf], rel=100 * precision, abs=precision)
+
+
+def test_a_complex_result_that_does_not_move_is_no_pair_of_numbers_that_do() -> None:
+    empty = np.zeros((0, 0), complex), np.zeros(0, complex)
+    program, values = _program(
+        ("torch.linalg.householder_product", (Ref("x0"), Ref("x1"))),
+        ("torch.nn.functional.pad", (Ref("v0"), (0, 1, 1, 0))),
+        x0=empty[0], x1=empty[1],
+    )  # fmt: skip
+    step = Step(program, values, dict(values), grad=True)
+    (tangent,), (value,) = step.directional.tangents, step.directional.values
+    assert value.dtype == complex
+    assert tangent is not None
+    assert tangent.dtype == complex
