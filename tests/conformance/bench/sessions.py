@@ -43,7 +43,11 @@ def conduct(
     place = FakePlace(world, device)
     all_engines = [FakeEngine(world), *engines]
     cases = sessions.plan(workloads, chosen.expression, device, quick=chosen.quick)
-    threads = {"asked": chosen.threads, "cores": 2, "torch": 1, "pools": []}
+    pools = [
+        {"internal_api": "openblas", "version": "0.3", "num_threads": 1, "architecture": "Zen"},
+        {"internal_api": "openmp", "version": None, "num_threads": 1},
+    ]
+    threads = {"asked": chosen.threads, "cores": 2, "torch": 1, "pools": pools}
     header = sessions.header(chosen, place, {"mygrad": "not installed"}, all_engines, threads)
     with Writer(path) as writer:
         session = Session(
