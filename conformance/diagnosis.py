@@ -73,8 +73,7 @@ def diagnose(
         text = f"off by {seen.error / seen.size:.1e} of the gradient's scale"
         return Diagnosis("precision floor", text)
     if seen.reference.size == 1 and seen.size:
-        ratio = (seen.engine / seen.reference).item()
-        by = f"{ratio:.6g}" if isinstance(ratio, complex) else digits(ratio)
+        by = digits((seen.engine / seen.reference).item())
         text = f"its one entry is {by} times the right one"
         return Diagnosis("wrong", text)
     return Diagnosis("wrong", "no known pattern relates the gradient to the right one")

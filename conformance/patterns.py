@@ -37,13 +37,16 @@ def _constant(seen: Wrong) -> Diagnosis | None:
         return Diagnosis("sign", "the gradient has the wrong sign everywhere")
     if seen.reference.size == 1 and name is None:
         return None  # one number is a multiple of any other
-    by = f"{ratio:.6g}" if ratio.imag else digits(ratio.real)
+    by = digits(ratio)
     by += f" ({name})" if name and name != by else ""
     return Diagnosis("missing factor", f"the gradient is {by} times the right one")
 
 
-def digits(number: float) -> str:
-    """A factor; one that is close to 1 by its distance."""
+def digits(number: complex) -> str:
+    """A factor; one that is close to 1 by its distance. A part that is rounding is left out."""
+    if abs(number.imag) > 1e-6 * abs(number):
+        return f"{number:.6g}"
+    number = number.real
     return f"{number:.6g}" if abs(number - 1) > 1e-5 else f"1 {number - 1:+.3e}"
 
 

@@ -55,6 +55,7 @@ PLANTED: list[tuple[str, str, Array, Array]] = [
     ("sign", "absolute value", np.abs(RIGHT), RIGHT),
     ("missing factor", "0.5 (1/2)", RIGHT / 2, RIGHT),
     ("missing factor", "2 times", 2 * RIGHT, RIGHT),
+    ("missing factor", "is 1.01 times", (1.01 - 2e-14j) * COMPLEX, COMPLEX),
     ("missing factor", "3 times", 3 * RIGHT, RIGHT),
     ("missing factor", "-2 times", -2 * RIGHT, RIGHT),
     ("missing factor", "(pi)", np.pi * RIGHT, RIGHT),
