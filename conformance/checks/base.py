@@ -375,9 +375,9 @@ class Case:
         """
         weights = sum(float(np.abs(c).sum()) for c in cotangents if c is not None)
         least = float(np.finfo(self.coarsest).eps) * weights
-        return least if size <= least and self._constant(tangents) else 0.0
+        return least if size <= least and self.constant(tangents) else 0.0
 
-    def _constant(self, tangents: Mapping[str, Array]) -> bool:
+    def constant(self, tangents: Mapping[str, Array]) -> bool:
         """Whether the reference's outputs are the same to the bit at steps along a direction."""
         here = self.reference_run.outputs
         for step in STEPS:

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 Product = Mapping[str, Array | None]
 
-FACTOR = 10.0  # times the tolerance of first order: a rule applied to a rule
-
 
 class SecondOrder:
     """One case at second order: F = Re <cotangents, outputs>, its Hessian H along `tangents`."""
@@ -107,15 +105,27 @@ class SecondOrder:
     def vanishing(self, leaf: str) -> float:
         """Below it a derivative with respect to a leaf is rounding, or the tail of a rule.
 
-        It is in proportion to outputs over values, as at first order (`Case.vanishes`), and to how
-        far the direction goes: of softmax along what is constant terms cancel that are larger.
+        It is in proportion to outputs over values, as at first order (`Case.vanishes`).
         """
         from conformance.checks.base import VANISHING
 
-        value = self.case.values[leaf]
-        far = max(scale(self.wide[leaf]) / (scale(value) or 1.0), 1.0)
-        eps = float(np.finfo(value.dtype).eps)
-        return FACTOR * VANISHING * eps * self.case.natural[leaf] * far
+        eps = float(np.finfo(self.case.values[leaf].dtype).eps)
+        return VANISHING * eps * self.case.natural[leaf]
+
+    def hidden(self, leaf: str) -> float:
+        """What terms of order 1 leave of a product's entries for a leaf that nothing depends on.
+
+        As for a constant that is added to all that softmax is given: its derivative is 0, and that
+        of each term is not. 0 where the outputs change along the leaf's direction by as much as a
+        bit.
+        """
+        case = self.case
+        along = {n: t if n == leaf else np.zeros_like(t) for n, t in self.wide.items()}
+        if not case.constant(along):
+            return 0.0
+        weights = sum(float(np.abs(c).sum()) for c in self.cotangents if c is not None)
+        far = max(map(scale, self.wide.values()), default=0.0)
+        return float(np.finfo(case.coarsest).eps) * weights * far
 
     @cached_property
     def moves(self) -> Mapping[str, Array]:
