@@ -78,7 +78,8 @@ def sum_over(x: Any, axis: Any, keepdims: bool = False) -> Any:
 @functools.lru_cache(maxsize=256)
 def _split(ndim: int, axis: Any) -> tuple[int, tuple[int, ...]]:
     """Of the dimensions to be summed, where those at the end begin, and the others."""
-    axes = set(range(ndim)) if axis is None else {axis} if type(axis) is int else set(axis)
+    named = range(ndim) if axis is None else (axis,) if type(axis) is int else axis
+    axes = {a % ndim for a in named}
     lead = ndim
     while lead - 1 in axes:
         lead -= 1

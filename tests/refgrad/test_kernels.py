@@ -14,7 +14,10 @@ from tests.refgrad.both import both
 from tests.refgrad.derivatives import assert_same
 
 GENERATOR = np.random.default_rng(5)
-SHAPES = [(), (0,), (7,), (3, 0), (5, 13), (130, 517), (2, 3, 1, 5), (3, 5, 7, 11)]
+SHAPES = [
+    (), (0,), (7,), (3, 0), (5, 13), (130, 517), (2, 3, 1, 5), (3, 5, 7, 11), (6, 5, 8, 9),
+    (9, 8, 32, 33),
+]  # fmt: skip
 
 
 def drawn(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
