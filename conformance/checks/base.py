@@ -17,12 +17,13 @@ import numpy as np
 from conformance.checks.compare import Difference, compare, same, tolerance_for
 from conformance.checks.second import SecondOrder
 from conformance.engines.base import Engine, Run, Vjp
+from conformance.engines.variants import Recording, recorded
 from conformance.errors import DeviceLost, EngineError, ProgramError, Unsupported
 from conformance.oracles.cancellation import narrowed
 from conformance.oracles.complex_step import Step
 from conformance.oracles.directional import WIDE, moved, wide, widest
 from conformance.oracles.frozen import frozen
-from conformance.oracles.pairs import flat, gaussian
+from conformance.oracles.pairs import direction, flat, gaussian
 from conformance.oracles.torch_autograd import SPREADS, scale, spread
 from conformance.program import Array, Input, Program, Values
 from conformance.results import Result, case_id
@@ -114,6 +115,9 @@ class Case:
         self.settings = context.settings
         self.beside = False  # whether it is another case at values nearby
         self._step: Step | None = None
+        self.reference_graph: tuple[Recording, dict[str, Any]] | None = None  # of its first pass
+        self._rounded: dict[Any, float] = {}
+        self._directions: dict[tuple[str, int], Mapping[str, Array]] = {}
         self.mutated: tuple[str, ...] = ()  # the values that the engine's backward pass changed
 
     @cached_property
@@ -148,7 +152,10 @@ class Case:
 
     def rounded(self, dtype: Any) -> float:
         """What rounding may do, beside a leaf's scale."""
-        return max(tolerance_for(dtype, loose=self.loose), self._unseen)
+        known = self._rounded.get(dtype)
+        if known is None:
+            known = self._rounded[dtype] = max(tolerance_for(dtype, loose=self.loose), self._unseen)
+        return known
 
     @cached_property
     def _unseen(self) -> float:
@@ -179,13 +186,28 @@ class Case:
 
     def rng(self, *labels: str) -> np.random.Generator:
         """Random numbers that depend on the case, the seed and the labels alone."""
-        words = "/".join((self.digest, *labels))
-        return np.random.default_rng([self.settings.seed, zlib.crc32(words.encode())])
+        words = zlib.crc32("/".join((self.digest, *labels)).encode())
+        return np.random.default_rng(words << 32 | self.settings.seed)
+
+    def direction(self, label: str, number: int) -> Mapping[str, Array]:
+        """A direction along which it is judged; the same again where it is asked for again."""
+        known = self._directions.get((label, number))
+        if known is None:
+            known = direction(self.rng(label, str(number)), self.program, self.values)
+            self._directions[label, number] = known
+        return known
 
     @cached_property
     def reference_run(self) -> Run:
         """The reference's outputs; raises ReferenceFailed."""
+        if self._recorded is not None:
+            return Run(self._recorded[1].outputs)
         return self._of_reference(lambda: self.reference.run(self.program, self.values))
+
+    @property
+    def _differentiated(self) -> bool:
+        """Whether there are gradients to be judged."""
+        return bool(self.program.leaves) and any(c.name == "vjp" for c in self.context.checks)
 
     @cached_property
     def cotangents(self) -> list[Array | None]:
@@ -201,14 +223,39 @@ class Case:
     @cached_property
     def _drawn(self) -> tuple[list[Array | None], Vjp]:
         """A cotangent for each floating output, and the reference's gradients with these."""
-        rng = self.rng("cotangents")
-        drawn = [
-            gaussian(rng, o.shape, o.dtype) if o.dtype.kind in "fc" else None
-            for o in self.reference_run.outputs
-        ]
+        if self._recorded is not None:
+            return self._recorded
+        drawn = self._draw(self.reference_run.outputs)
         return drawn, self._of_reference(
             lambda: self.reference.vjp(self.program, self.values, drawn)
         )
+
+    @cached_property
+    def _recorded(self) -> tuple[list[Array | None], Vjp] | None:
+        """The same by one pass for outputs, gradients and what second order asks of the reference.
+
+        None where that fails, and where it would save nothing: the reference is what is judged.
+        """
+        apart = self.context.independent and recorded(self.reference)
+        if not (apart and self._differentiated) or self.loose or self.program.opaque:
+            return None
+        try:
+            graph = Recording(self.reference, self.program, self.values)
+            outputs = tuple(map(graph.engine.to_numpy, graph.outputs))
+            drawn = self._draw(outputs)
+            second = any(c.name in SECOND_ORDER_CHECKS for c in self.context.checks)
+            found = graph.grad(graph.weighed(drawn), create_graph=second)
+            gradients = graph.arrays(found)
+        except (EngineError, Unsupported):
+            return None
+        if second:
+            self.reference_graph = graph, found
+        which = tuple([bool(o.requires_grad) for o in graph.outputs])
+        return drawn, Vjp(outputs, gradients, differentiable=which)
+
+    def _draw(self, outputs: Sequence[Array]) -> list[Array | None]:
+        rng = self.rng("cotangents")
+        return [gaussian(rng, o.shape, o.dtype) if o.dtype.kind in "fc" else None for o in outputs]
 
     @cached_property
     def steady_cotangents(self) -> list[Array | None]:
@@ -267,7 +314,7 @@ class Case:
     @cached_property
     def engine_outputs(self) -> tuple[Array, ...]:
         """The engine's outputs: those of its backward pass, where there is one to be judged."""
-        if self.program.leaves and any(c.name == "vjp" for c in self.context.checks):
+        if self._differentiated:
             with contextlib.suppress(EngineError, Unsupported, ReferenceFailed):
                 return self.engine_vjp.outputs
         return self.engine.run(self.program, self.values).outputs
@@ -277,7 +324,8 @@ class Case:
         """For each leaf the size of a gradient in proportion to outputs and values."""
         pairs = zip(self.steady_cotangents, self.reference_run.outputs, strict=True)
         with np.errstate(all="ignore"):
-            outputs = [np.nansum(np.abs(c * o)) for c, o in pairs if c is not None]
+            terms = [np.abs(c * o) for c, o in pairs if c is not None]
+            outputs = [t.sum() if np.isfinite(t).all() else np.nansum(t) for t in terms]
         total = float(sum(o for o in outputs if np.isfinite(o)))
         return {i.name: total / (scale(self.values[i.name]) or 1.0) for i in self.program.leaves}
 
@@ -498,7 +546,7 @@ class Case:
 
 
 def _same(a: Mapping[str, Array], b: Mapping[str, Array]) -> bool:
-    return a.keys() == b.keys() and all(same(a[n], b[n]) for n in a)
+    return a.keys() == b.keys() and all(a[n] is b[n] or same(a[n], b[n]) for n in a)
 
 
 def judge(check: Check, case: Case) -> Iterator[Result]:

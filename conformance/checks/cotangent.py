@@ -1,12 +1,13 @@
 """rr in the cotangent: what the second derivative of a rule makes of grad_output.
 
 The gradient is linear in the cotangent c. So the derivative of Re <vjp(c), t> along d is Re
-<vjp(d), t>, which first order has judged: nothing is differentiated numerically. H t does not show
-it, since there c is a constant.
+<d, J t>, which the complex step knows; where it does not, or where it differs, it is Re
+<vjp(d), t>, which first order has judged. H t does not show it, since there c is a constant.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ import numpy as np
 from conformance import arbitration
 from conformance.checks import doubt
 from conformance.checks.claims import other_cotangents
-from conformance.checks.forward import allowance
+from conformance.checks.forward import ADJOINT, allowance
 from conformance.checks.parting import alone
 from conformance.engines.variants import Recording
 from conformance.errors import EngineError, ProgramError, Unsupported
@@ -34,7 +35,7 @@ _DUE = "should be {due:.10g}"
 
 @dataclass(frozen=True)
 class Slope:
-    """The derivative of Re <vjp(c), t> along d by reverse over reverse, and Re <vjp(d), t>.
+    """The derivative of Re <vjp(c), t> along d by reverse over reverse, and Re <d, J t>.
 
     `size` is the sum of absolute terms, the larger of the two that are finite, or what terms that
     cancel to nothing may have been: outputs over values.
@@ -49,20 +50,23 @@ class Slope:
     @property
     def gap(self) -> float:
         """How far the two are apart."""
-        return float(np.nan_to_num(abs(self.found - self.due), nan=np.inf))
+        gap = abs(self.found - self.due)
+        return np.inf if math.isnan(gap) else gap
 
 
 def judged(case: Case, check: Check, finding: Finding) -> Finding:
     """What `check` found of H t; or that the derivative in the cotangent is wrong, where it is."""
     try:
-        slope = _slope(case)
+        slope = _exact(case)
+        if slope is None or not slope.gap <= case.loosened(ADJOINT, case.coarsest) * slope.size:
+            slope = _slope(case)
         allowed = allowance(case, slope.tangents, slope.gap, slope.size)
     except Unsupported as error:
         note = f"not judged in the cotangent: {error.reason.partition(chr(10))[0]}"
         return replace(finding, evidence={"note": note, **finding.evidence})
     except EngineError as error:
         return _refused(case, error)
-    if slope.gap <= allowed + _lost(case, slope):
+    if slope.gap <= allowed or slope.gap <= allowed + _lost(case, slope):
         return finding
     if not np.isfinite(slope.found) and len(case.program.calls) > 1 and not _blamed(case):
         return finding  # 0 times inf on the way, as of sqrt where tril leaves 0
@@ -81,13 +85,27 @@ def judged(case: Case, check: Check, finding: Finding) -> Finding:
     return finding if looked.outcome == "precision" else looked
 
 
+def _along(case: Case) -> Sequence[Array | None]:
+    """One random direction of the cotangents; 0 in it where outputs are not finite."""
+    pairs = zip(case.second.cotangents, other_cotangents(case, "along"), strict=True)
+    return [None if c is None or d is None else np.where(c == 0, 0, d) for c, d in pairs]
+
+
+def _exact(case: Case) -> Slope | None:
+    """Beside the complex step's J t, which saves a pass; None where there is none."""
+    second = case.second
+    if second.together is None or second.pushed is None:
+        return None
+    along = _along(case)
+    with np.errstate(invalid="ignore"):
+        ours, terms = contracted(along, second.together[1])
+        due, size = contracted(along, second.pushed)
+    return Slope(ours, due, max(terms, size), along, second.tangents)
+
+
 def _slope(case: Case) -> Slope:
-    """Along one random direction; 0 in it where outputs or gradients are not finite."""
-    second, drawn = case.second, other_cotangents(case, "along")
-    along = [
-        None if c is None or d is None else np.where(c == 0, 0, d).astype(d.dtype)
-        for c, d in zip(second.cotangents, drawn, strict=True)
-    ]
+    """Beside the gradient; 0 in the directions where outputs or gradients are not finite."""
+    second, along = case.second, _along(case)
     first = case.engine.vjp(case.program, case.values, along).gradients
     tangents = {n: _where_finite(first.get(n), t) for n, t in second.tangents.items()}
     graph = Recording(case.engine, case.program, case.values)

@@ -69,18 +69,18 @@ class NumericalCheck:
             return
         whole = None if program is case.program else _Judged(case, case.program, case.values)
         if whole is not None and not judged.confirmed("direction") and whole.confirmed("whole"):
-            yield Finding("passed", whole.along(case.rng("whole", "0")).evidence | {"note": _WHOLE})
+            yield Finding("passed", whole.along("whole", 0).evidence | {"note": _WHOLE})
             return
         findings = []
         several = MORE if case.settings.rtol else 1  # along one, errors of either sign may cancel
         for n in range(several * case.settings.directions):
-            findings.append(judged.along(case.rng("direction", str(n))))
+            findings.append(judged.along("direction", n))
             if findings[-1].outcome == "failed":
                 break
         order = ("failed", "inconclusive", "precision", "passed")
         worst = min(findings, key=lambda f: order.index(f.outcome))
         if worst.outcome == "failed" and whole is not None:
-            again = [whole.along(case.rng("whole", str(n))) for n in range(max(2, len(findings)))]
+            again = [whole.along("whole", n) for n in range(max(2, len(findings)))]
             if all(f.outcome == "passed" for f in again):
                 worst = Finding("passed", again[0].evidence | {"note": _WHOLE})
         triangle = worst.outcome == "failed" and may_read_a_triangle(case)
@@ -231,10 +231,10 @@ class _Judged:
                     tangents[other.name][index] = 1.0 if lost or other is leaf else 0.0
         return self.entrywise.along(tangents)
 
-    def along(self, rng: np.random.Generator) -> Finding:
-        """Judge along one direction."""
+    def along(self, label: str, number: int) -> Finding:
+        """Judge along one direction of the case."""
         case = self.case
-        tangents = direction(rng, case.program, case.values)
+        tangents = dict(case.direction(label, number))
         if case.rounded(case.coarsest) > FINE or case.settings.rtol:  # nothing is to cancel
             tangents = {n: self._aligned(n, t) for n, t in tangents.items()}
         if not self._silence(tangents):
@@ -481,14 +481,14 @@ class _Judged:
         return np.where(signed, np.abs(tangent) * np.sign(gradient), tangent)
 
     def _silence(self, tangents: dict[str, Array]) -> bool:
-        """Zero the directions in which a gradient is not finite in both; whether any is left."""
+        """Zero the directions in which the reference is not finite; whether any is left."""
         left = False
         for name, tangent in tangents.items():
-            for gradient in (self.theirs.get(name), self.ours.get(name)):
-                if gradient is None or gradient.shape != tangent.shape:
-                    continue
-                if gradient is self.theirs.get(name):
-                    tangent[~np.isfinite(gradient)] = 0
+            gradient = self.theirs.get(name)
+            if gradient is not None and gradient.shape == tangent.shape:
+                known = np.isfinite(gradient)
+                if not known.all():
+                    tangents[name] = tangent = np.where(known, tangent, 0)
             left = left or bool(tangent.any()) or tangent.size == 0
         return left
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from conformance import arbitration
 from conformance.checks.beside import may_read_a_triangle
 from conformance.checks.compare import compare
 from conformance.engines.base import Engine
+from conformance.engines.variants import Recording, recorded
 from conformance.errors import EngineError, Unsupported
 from conformance.oracles.directional import EXACT, Opinion, of_gradient
 from conformance.oracles.pairs import direction, flat, inner
@@ -31,7 +32,8 @@ class SecondOrder:
     def __init__(self, case: Case) -> None:
         self.case = case
         self.cotangents = case.steady_cotangents
-        self.wide = self._direction("direction", "0")  # along which first order is judged too
+        within = may_read_a_triangle(case)  # else as at first order
+        self.wide = self._direction("direction", "0") if within else case.direction("direction", 0)
         self.tangents = self._narrow(self.wide)
 
     @property
@@ -53,12 +55,19 @@ class SecondOrder:
 
         case, name = self.case, self.case.reference.name
         try:
-            return self._of_reference(case.values), f"{name}'s reverse over reverse"
+            return self._of_graph() or self._of_reference(
+                case.values
+            ), f"{name}'s reverse over reverse"
         except (EngineError, Unsupported) as error:
             if self.exact is None:
                 raise ReferenceFailed(f"the reference has no second order here: {error}") from error
             exact = {n: h.astype(case.values[n].dtype) for n, h in self.exact.items()}
             return exact, f"far as can be told ({name} has no second order here)"
+
+    @property
+    def compared(self) -> int:
+        """How many entries are compared."""
+        return sum(g.size for g in self.expected.values() if g is not None)
 
     @property
     def exact(self) -> Mapping[str, Array] | None:
@@ -94,6 +103,32 @@ class SecondOrder:
             if compare(left, right, relative=relative, absolute=lost) is not None:
                 return False
         return True
+
+    @property
+    def pushed(self) -> Sequence[Array | None] | None:
+        """J t by the complex step; None where that has no reading, or meets a switch."""
+        try:
+            found = self.case.step(self.wide).directional
+        except (Unsupported, EngineError):
+            return None
+        return None if found.ties else found.tangents
+
+    @cached_property
+    def together(self) -> tuple[Product, Sequence[Array | None]] | None:
+        """H t by the engine's reverse over reverse, and what <gradient, t> is in each cotangent.
+
+        Both of one forward pass; None where that fails, or the engine has an `hvp` of its own.
+        """
+        case, cotangents, tangents = self.case, self.cotangents, self.tangents
+        if not recorded(case.engine):
+            return None
+        try:
+            graph = Recording(case.engine, case.program, case.values)
+            slopes = graph.in_cotangents(cotangents, tangents)
+            gradients = graph.grad(graph.weighed(cotangents), create_graph=True)
+            return graph.product(gradients, tangents), slopes
+        except (Unsupported, EngineError):
+            return None
 
     @cached_property
     def floor(self) -> float:
@@ -216,6 +251,17 @@ class SecondOrder:
             return self.case.engine
         undecided = named in ("engine and reference wrong", "inconclusive")
         return None if undecided else self.case.reference
+
+    def _of_graph(self) -> Product | None:
+        """The reference's product on the graph of its first pass; None where there is none."""
+        graph, self.case.reference_graph = self.case.reference_graph, None
+        if graph is None or self.cotangents is not self.case.cotangents:
+            return None
+        recording, gradients = graph
+        try:
+            return recording.product(gradients, self.tangents)
+        except (EngineError, Unsupported):
+            return None
 
     def _of_reference(self, values: Values) -> Product:
         case = self.case

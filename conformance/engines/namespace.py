@@ -87,6 +87,7 @@ class NamespaceEngine:
 
     name = "namespace"
     standalone = False
+    recorded = False  # not inherited: see `variants.recorded`
 
     def __init__(self, namespace: Any) -> None:
         self.namespace = namespace

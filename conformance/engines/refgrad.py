@@ -20,6 +20,7 @@ class RefgradEngine(NamespaceEngine):
 
     name = "refgrad"
     standalone = True
+    recorded = True
 
     def __init__(self, device: str = "cpu") -> None:
         super().__init__(refgrad)

@@ -50,9 +50,19 @@ def _reverse_over_reverse(
     outputs = engine.execute(program, tensors)
     leaves = [tensors[i.name] for i in program.leaves]
     first = engine.grad(outputs, leaves, cotangents, create_graph=True)
-    weights = [tangents.get(i.name) for i in program.leaves]
-    pairs = [(g, w) for g, w in zip(first, weights, strict=True) if g is not None]
-    return engine.grad([g for g, _ in pairs], leaves, [w for _, w in pairs], create_graph=False)
+    names = [i.name for i in program.leaves]
+    return contracted(engine, dict(zip(names, first, strict=True)), tangents, leaves)
+
+
+def contracted(
+    engine: NamespaceEngine,
+    gradients: Mapping[str, Any],
+    tangents: Mapping[str, Array],
+    wanted: Sequence[Any],
+) -> Sequence[Any]:
+    """The gradient of Re <gradients, tangents> in each wanted tensor; their graph is freed."""
+    known = [(g, tangents.get(n)) for n, g in gradients.items() if g is not None]
+    return engine.grad([g for g, _ in known], wanted, [t for _, t in known], create_graph=False)
 
 
 def _forward_over_reverse(

@@ -34,6 +34,7 @@ class TorchEngine(NamespaceEngine):
 
     name = "torch"
     standalone = False
+    recorded = True
 
     def __init__(self, device: str = "cpu") -> None:
         super().__init__(torch)

@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
+from conformance.engines import routes
 from conformance.engines.base import Engine
 from conformance.engines.namespace import Failures, NamespaceEngine
 from conformance.errors import Unsupported
 from conformance.program import Array, Call, Program, Values, leaves_of
 
 Pairs = list[tuple[Any, Any]]
+
+
+def recorded(engine: Engine) -> bool:
+    """Whether a Recording does what the engine's methods do; a subclass may have others."""
+    return bool(vars(type(engine)).get("recorded"))
 
 
 class Recording:
@@ -99,8 +106,9 @@ class Recording:
         names = [n for n in leaves if wanted is None or n in wanted]
         if not pairs or not names:
             return dict.fromkeys(names)
-        with self.failures(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch tells that a batching rule is missing
+        batched = options.get("is_grads_batched")  # torch tells that a batching rule is missing
+        quiet = warnings.catch_warnings(action="ignore") if batched else nullcontext()
+        with self.failures(), quiet:
             heads, seeds = map(list, zip(*pairs, strict=True))
             found = self.engine.pulled_back(heads, [leaves[n] for n in names], seeds, **options)
         return dict(zip(names, found, strict=True))
@@ -113,16 +121,20 @@ class Recording:
         with self.failures():
             seeds = [cotangent.requires_grad_() for _, cotangent in pairs]
         gradients = self.grad(pairs, create_graph=True)
-        known = [(g, tangents[n]) for n, g in gradients.items() if g is not None]
         with self.failures():
-            made = iter(
-                self.engine.grad(
-                    [g for g, _ in known], seeds, [t for _, t in known], create_graph=False
-                )
-            )
+            made = iter(routes.contracted(self.engine, gradients, tangents, seeds))
             weighed = zip(self.outputs, cotangents, strict=True)
             found = [next(made) if o.requires_grad and c is not None else None for o, c in weighed]
             return [None if s is None else self.engine.to_numpy(s) for s in found]
+
+    def product(
+        self, gradients: Mapping[str, Any], tangents: Mapping[str, Array]
+    ) -> dict[str, Array | None]:
+        """The Hessian's product with the tangents, of gradients made with `create_graph`."""
+        leaves = self.leaves
+        with self.failures():
+            found = routes.contracted(self.engine, gradients, tangents, list(leaves.values()))
+        return self.arrays(dict(zip(leaves, found, strict=True)))
 
     def backward(self, pairs: Pairs) -> None:
         """autograd.backward: gradients are added to the `.grad` of the leaves."""

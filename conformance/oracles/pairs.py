@@ -10,11 +10,14 @@ import numpy as np
 
 from conformance.program import Array, Program, Values
 
+_FLOAT64 = np.dtype(np.float64)
 FAINT = 1e-100  # values below it are moved by parts of themselves, and not by 1e-3
 
 
 def flat(array: Array) -> Array:
     """All entries as float64 in one dimension; a complex one as its real and imaginary part."""
+    if array.dtype is _FLOAT64:
+        return array.reshape(-1)
     if array.dtype.kind == "c":
         array = np.ascontiguousarray(array)
         return array.astype(np.complex128, copy=False).reshape(-1).view(np.float64)
@@ -96,7 +99,8 @@ def _change(sizes: Array) -> float:
     """What a change of values of these magnitudes is: their root mean square, or about that."""
     if 0 < sizes.max(initial=0.0) < FAINT:  # their squares vanish
         return float(sizes.max())
-    typical = float(np.sqrt(np.mean(np.minimum(sizes, 1e150) ** 2))) if sizes.size else 0.0
+    within = np.minimum(sizes, 1e150).reshape(-1)
+    typical = math.sqrt(float(within @ within) / sizes.size) if sizes.size else 0.0
     return max(typical, 1e-3) if typical else 1.0
 
 

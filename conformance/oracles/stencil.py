@@ -33,6 +33,7 @@ ROUNDING = 0.25  # epsilons of a value: so much of it may be rounding that no di
 SUDDEN = 1e4  # times as much noise at the step before: jumps, not the 4th power of a step
 CLEAN = 5  # steps that must agree, from near, to outweigh noise that was seen from farther
 COARSE = 0.03  # differences above this part of the values: the step is too long to see the function
+NEAR = 20  # steps down the ladder, where a jump is looked for
 FLAT = 5.0  # noise is seen where three steps differ by no more than this
 BRIEF = range(4, 11)  # steps that may confirm a candidate: what is smooth is seen best there
 QUIET = 1e-11  # noise below this part of the largest value is rounding: smaller steps cannot help
@@ -286,7 +287,10 @@ class _Scan:
 
     def jumps(self, right: Estimate, left: Estimate) -> bool:
         """Whether f's limits from the two sides differ from each other or from f itself."""
-        h = min(abs(t) for t in self._cache if t)
+        near = list(itertools.islice(self.steps(), NEAR))[
+            -1
+        ]  # a slope shows less there than a jump
+        h = min(near, *(abs(t) for t in self._cache if t))
         noise = 1e3 * h * (np.abs(right.value) + np.abs(left.value)) + 1e-9 * self.size
         beside = self.project(np.abs(self.evaluate(h) - self.center), absolute=True)
         before = self.project(np.abs(self.evaluate(-h) - self.center), absolute=True)

@@ -298,25 +298,27 @@ def _meter() -> Any:
     from conformance.engines.torch import TorchEngine
 
     class Metered(TorchEngine):
+        recorded = True
         seconds = 0.0
-        depth = 0
+        inside = False
 
     def metered(name: str) -> Callable[..., Any]:
         original = getattr(TorchEngine, name)
 
         def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-            self.depth += 1
+            if self.inside:
+                return original(self, *args, **kwargs)
+            self.inside = True
             began = time.process_time()
             try:
                 return original(self, *args, **kwargs)
             finally:
-                self.depth -= 1
-                if not self.depth:
-                    self.seconds += time.process_time() - began
+                self.inside = False
+                self.seconds += time.process_time() - began
 
         return method
 
-    for name in ("run", "vjp", "jvp", "hvp", "curvature"):
+    for name in ("run", "vjp", "jvp", "hvp", "curvature", "inputs", "execute", "pulled_back"):
         setattr(Metered, name, metered(name))
     return Metered()
 
