@@ -102,11 +102,14 @@ def check_sample(sample: Sample, context: Context, source: str) -> Iterator[Resu
             "sample", Finding("unsupported", {"missing": list(missing), "reason": reason})
         )
         return
-    for check in invariants.due(context.checks, case):
-        for result in judge(check, case):
-            yield result
-            if result.outcome == "unsupported" and check.name in _NEEDED:
-                return
+    try:
+        for check in invariants.due(context.checks, case):
+            for result in judge(check, case):
+                yield result
+                if result.outcome == "unsupported" and check.name in _NEEDED:
+                    return
+    finally:
+        case.close()
 
 
 __all__ = [

@@ -240,7 +240,7 @@ class Case:
         if not (apart and self._differentiated) or self.loose or self.program.opaque:
             return None
         try:
-            graph = Recording(self.reference, self.program, self.values)
+            graph = Recording(self.reference, self.program, self.values, keep=False)
             outputs = tuple(map(graph.engine.to_numpy, graph.outputs))
             drawn = self._draw(outputs)
             second = any(c.name in SECOND_ORDER_CHECKS for c in self.context.checks)
@@ -347,6 +347,13 @@ class Case:
         """What the second-order checks share."""
         return SecondOrder(self)
 
+    def close(self) -> None:
+        """Let go of what refers to the case: arrays and graphs are then freed without a collector.
+
+        On generated graphs that collector took 8 % of the time.
+        """
+        vars(self).pop("second", None)
+
     @cached_property
     def spread(self) -> dict[str, Array]:
         """How far an epsilon at the inputs moves the reference's gradients."""
@@ -386,6 +393,12 @@ class Case:
         """What rounding in a dtype narrower than float64 may do to each leaf's gradient."""
         given = (self.program, self.values, self.cotangents)
         return narrowed(self.reference, *given, self.rng("narrowed"))
+
+    def roundings(self, leaf: str) -> Iterator[Array | float]:
+        """The same, first as the reference alone tells, which is often enough."""
+        theirs = self.spread.get(leaf)
+        yield 0.0 if theirs is None else SPREADS * theirs
+        yield self.rounding(leaf)
 
     def rounding(self, leaf: str) -> Array | float:
         """What rounding may do to each entry of a leaf's gradient (of real and imaginary parts)."""

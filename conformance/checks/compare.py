@@ -25,6 +25,12 @@ def little(dtype: Any) -> float:
     return float(eps**LITTLE)
 
 
+@lru_cache(16)
+def tiny(dtype: str) -> float:
+    """The least normal number of a dtype."""
+    return float(np.finfo(np.dtype(dtype)).tiny)
+
+
 @dataclass(frozen=True)
 class Difference:
     """The worst entry at which two arrays differ, or what keeps them from being compared.
@@ -104,7 +110,7 @@ def compare(
     a, b = flat(left), flat(right)
     with np.errstate(all="ignore"):
         error = np.abs(a - b)
-        usual = relative * max(scale(right), floor)
+        usual = relative * max(scale(b), floor)
         if usual < np.inf and (error <= usual).all():  # as nearly always
             return None
         finite = np.isfinite(a) & np.isfinite(b)

@@ -7,6 +7,7 @@ reference's forward with its measured bound. A poor bound is `inconclusive`, nev
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -18,7 +19,7 @@ from conformance.arbitration import shown
 from conformance.checks import blame, doubt
 from conformance.checks.base import VANISHING, Case, Finding, ReferenceFailed
 from conformance.checks.beside import AS_WELL, INSTEAD, beside, may_read_a_triangle
-from conformance.checks.compare import compare, little, plain
+from conformance.checks.compare import compare, little, plain, tiny
 from conformance.checks.entrywise import POOR, Entrywise, own_rule
 from conformance.checks.parting import alone
 from conformance.errors import EngineError, ProgramError, Unsupported
@@ -146,17 +147,25 @@ class _Judged:
             self.theirs = case.reference.vjp(program, values, self.cotangents).gradients
 
     def confirmed(self, label: str, *, within: bool = False) -> bool:
-        """Whether the stencil confirms the gradient along two directions, and at once.
+        """Whether the complex step or the stencil confirms the gradient along two directions.
 
         `within` keeps Hermitian leaves Hermitian.
         """
-        return all(self._confirmed(self.case.rng(label, str(n)), within) for n in range(2))
+        return all(self._confirmed(label, n, within) for n in range(2))
 
-    def _confirmed(self, rng: np.random.Generator, within: bool) -> bool:
-        tangents = direction(rng, self.case.program, self.case.values, within=within)
+    def _confirmed(self, label: str, number: int, within: bool) -> bool:
+        case = self.case
+        tangents = dict(case.direction(label, number))
+        if within:
+            rng = case.rng(label, str(number))
+            tangents = direction(rng, case.program, case.values, within=True)
         ours, size = inner(self.ours, tangents)
         if not np.isfinite(ours):
             return False
+        with contextlib.suppress(Unsupported, EngineError):
+            exact = of_step(self._step(tangents), self.cotangents)
+            if not exact.ties and abs(ours - exact.value) <= exact.bound:
+                return True
         opinion = self.entrywise.along(tangents, self.entrywise.candidate(ours, size, tangents))
         return opinion.kink is None and _settles(
             opinion, ours, self.entrywise.slack(size, tangents), size
@@ -495,7 +504,7 @@ class _Judged:
     def _underflow(self) -> float:
         """The terms of a gradient that is lost below the normal numbers of the dtype."""
         entries = sum(self.case.values[i.name].size for i in self.case.program.leaves)
-        return entries * float(np.finfo(np.dtype(self.case.coarsest)).tiny)
+        return entries * tiny(self.case.coarsest)
 
     def _within_spread(self, excess: float, tangents: dict[str, Array]) -> bool:
         """Whether rounding at the inputs alone moves the reference's gradient as far."""

@@ -17,6 +17,7 @@ from conformance.checks.base import Case, Finding
 from conformance.checks.compare import Difference, compare, measures
 from conformance.checks.parting import behaviour, first_call, overwritten
 from conformance.oracles.noise import Ask
+from conformance.program import Array
 
 NOISE = 1 / 8  # of what is allowed for rounding: 2 spreads, as much as most entries are off by
 
@@ -44,8 +45,7 @@ class VjpCheck:
             relative = case.relative(dtype)
             difference = compare(left, right, relative=relative)
             if difference is not None and difference.kind == "value":
-                allowed = case.rounding(leaf.name)
-                difference = compare(left, right, relative=relative, absolute=allowed)
+                difference = _beyond(case, leaf.name, left, right, relative)
                 if difference is None:
                     escalated.append(leaf.name)
                 elif left is not None and right is not None and case.vanishes(leaf, left, right):
@@ -84,6 +84,18 @@ class VjpCheck:
                 said = {"verdict": f"precision: {doubt.SCATTERED}"}
                 finding = Finding("precision", finding.evidence | said)
         yield finding
+
+
+def _beyond(
+    case: Case, leaf: str, left: Array | None, right: Array | None, relative: float
+) -> Difference | None:
+    """The worst difference that rounding does not explain."""
+    difference: Difference | None = None
+    for allowed in case.roundings(leaf):
+        difference = compare(left, right, relative=relative, absolute=allowed)
+        if difference is None:
+            break
+    return difference
 
 
 def _gradients(case: Case) -> Ask:

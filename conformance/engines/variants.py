@@ -43,11 +43,12 @@ class Recording:
         *,
         inputs: dict[str, Any] | None = None,
         flipped: Collection[str] = (),
+        keep: bool = True,
     ) -> None:
         """Run the Program; on these `inputs`, if given, and with `flipped` leaves read backward.
 
         A flipped leaf holds its value in reverse order along every axis, and the Program is given
-        the flip of it.
+        the flip of it. Without `keep` there are no `results`.
         """
         if not isinstance(engine, NamespaceEngine):
             raise Unsupported(f"{engine.name} is no NamespaceEngine: its graph is out of reach")
@@ -65,7 +66,7 @@ class Recording:
             taken = dict(inputs)
             for name in flipped:
                 taken[name] = self.flip(inputs[name])
-            self.outputs = engine.execute(program, taken, self._keep)
+            self.outputs = engine.execute(program, taken, self._keep if keep else None)
 
     @property
     def leaves(self) -> dict[str, Any]:

@@ -221,7 +221,9 @@ class ComplexArray(np.lib.mixins.NDArrayOperatorsMixin):
             z = np.asarray(z)
         if z.dtype.kind != "c":
             return z
-        return ComplexArray(z, self.trace, self.dtype if dtype is None else dtype)
+        made = object.__new__(ComplexArray)
+        made.z, made.trace, made.dtype = z, self.trace, self.dtype if dtype is None else dtype
+        return made
 
     def _into(self, out: tuple[Any, ...], result: Any) -> Any:
         if not isinstance(out[0], ComplexArray):

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import gc
 import operator
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from heapq import heappop, heappush, heapreplace
 from typing import Any
 
@@ -117,23 +116,6 @@ class Gradients:
             of[target] += r
 
 
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """The garbage collector waits.
-
-    A recorded pass makes some ten containers a node, none of them garbage before its end: 1,000
-    nodes of 8 floats took 29 ms with the collector, 20 of them its own, and take 9 without.
-    """
-    pause = gc.isenabled()
-    if pause:
-        gc.disable()
-    try:
-        yield
-    finally:
-        if pause:
-            gc.enable()
-
-
 def walk(
     starts: Sequence[tuple[Any, Any]], *, wanted: set[Any] | None, retain: bool, record: bool
 ) -> Gradients:
@@ -141,13 +123,20 @@ def walk(
 
     Gradients are arrays, or Tensors with `record`. `wanted` None means every leaf.
 
+    The garbage collector waits for a recorded pass. It makes some ten containers a node, none of
+    them garbage before its end: 1,000 nodes of 8 floats took 29 ms with the collector, 20 of them
+    its own, and take 9 without.
+
     Raises:
         RuntimeError: a saved tensor was freed or written in place since.
     """
-    if not record:
+    if not (record and gc.isenabled()):
         return _walk(starts, wanted, retain, record)
-    with _uncollected():
+    gc.disable()
+    try:
         return _walk(starts, wanted, retain, record)
+    finally:
+        gc.enable()
 
 
 def _walk(
