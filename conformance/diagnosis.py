@@ -29,12 +29,14 @@ def diagnose(
     leaf: str = "",
     gradients: Mapping[str, Array | None] | None = None,
     noise: float = 0.0,
+    allowed: Array | float = 0.0,
 ) -> Diagnosis:
     """The class of a gradient that differs from the reference's; `shape` is the leaf's.
 
     `others` are the Program's values, the leaf's own (by its name, `leaf`) among them: a gradient
     may be wrong where one of them is negative, or have lost it as a factor. `gradients` are the
-    right gradients of all leaves: it may be another's. `noise` is what rounding does to an entry.
+    right gradients of all leaves: it may be another's. `noise` is what rounding does to an
+    entry, and `allowed` the most that it may do to each.
     """
     if engine is None or reference is None:
         who, other = ("engine", "reference") if engine is None else ("reference", "engine")
@@ -49,7 +51,7 @@ def diagnose(
         "leaf": leaf,
         "gradients": dict(gradients or {}),
     }
-    given["noise"] = noise
+    given |= {"noise": noise, "allowed": allowed}
     neither = ~np.isfinite(engine) & ~np.isfinite(reference)
     if neither.any():  # of these there is nothing to say
         engine, reference = (np.where(neither, 0, g).astype(g.dtype) for g in (engine, reference))

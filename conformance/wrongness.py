@@ -15,6 +15,7 @@ from conformance.program import Array
 
 CLOSE = 1e-6  # of the gradient's scale: near enough to recognise a pattern
 FINE = 1e-3  # of the error, where that is small: what a pattern may leave unexplained
+LOOSE = 1e-3  # of the entries: so many may be anything, and the rest still makes a pattern
 VISIBLE = 1e-4  # of the largest error: what is smaller is noise
 CHANCE = 500.0  # a condition on the leaf's own values: so many times likelier than coincidence
 PLAIN = 10.0  # the same, where the wrong entries are zero, or all off by one factor
@@ -43,7 +44,8 @@ class Wrong:
 
     `leaf` is its name among `values`, `gradients` has the right gradients of all leaves, `eps` is
     the epsilon of the dtype that they came in, and `noise` what rounding does to an entry, where it
-    is more than some of these.
+    is more than some of these. `allowed` is the same entry by entry: much where rounding flips a
+    switch, as it exchanges entries that tie.
     """
 
     engine: Array
@@ -53,6 +55,7 @@ class Wrong:
     gradients: Mapping[str, Array | None] = field(default_factory=dict)
     eps: float = float(np.finfo(float).eps)
     noise: float = 0.0
+    allowed: Array | float = 0.0
 
     @classmethod
     def of(cls, engine: Array, reference: Array, **fields: Any) -> Wrong:
@@ -73,8 +76,10 @@ class Wrong:
 
     @cached_property
     def error(self) -> float:
-        """The largest error."""
-        return float(np.abs(self.engine - self.reference).max(initial=0.0))
+        """The largest error, of the entries that are off by more than is allowed, if any are."""
+        gap = np.abs(self.engine - self.reference)
+        largest = float(gap.max(initial=0.0, where=gap > self.allowed))
+        return largest or float(gap.max(initial=0.0))
 
     @property
     def rounding(self) -> float:
@@ -90,7 +95,17 @@ class Wrong:
     def wrong(self) -> Array:
         """Which entries are, but for what may be rounding."""
         least = min(max(VISIBLE * self.error, self.rounding), self.error / 2)
-        return np.asarray(np.abs(self.engine - self.reference) > least)
+        gap = np.abs(self.engine - self.reference)
+        beyond = gap > np.maximum(least, self.allowed)
+        return np.asarray(beyond if beyond.any() else gap > least)
+
+    @cached_property
+    def loose(self) -> int:
+        """How many entries may be anything; 0 where they are not few."""
+        if not np.any(self.allowed):
+            return 0
+        count = int(np.count_nonzero(self.allowed > VISIBLE * self.size))
+        return count if count <= LOOSE * self.reference.size else 0
 
     def explained(self, made: Array, beside: Array | None = None) -> bool:
         """Whether `made` is the gradient (or what stands beside), as near as makes a pattern."""
@@ -99,7 +114,11 @@ class Wrong:
             return False
         size = float(np.abs(target).max(initial=0.0))
         near = self.tolerance * size / (self.size or 1.0) if beside is not None else self.tolerance
-        return bool(np.abs(made - target).max(initial=0.0) <= near)
+        gap = np.abs(made - target)
+        if gap.max(initial=0.0) <= near:
+            return True
+        # what may be anything is off in both: where it is, and where it was brought from
+        return bool(self.loose and np.count_nonzero(gap > near) <= 2 * self.loose)
 
     def part(self, which: Array) -> Wrong:
         """The entries of a mask alone, in one dimension."""

@@ -113,12 +113,15 @@ def describe(case: Case, name: str, difference: Difference) -> dict[str, Any]:
     gradients = dict(case.reference_vjp.gradients)
     if len(case.cotangents) == 1:
         gradients[diagnosis.COTANGENT] = case.cotangents[0]
-    noise = 0.0
+    noise, allowed = 0.0, np.zeros(1)
     if difference.kind == "value":
-        noise = NOISE * float(np.median(case.rounding(name)))
+        allowed = np.asarray(case.rounding(name))
+        noise = NOISE * float(np.median(allowed))
+        if allowed.ndim:
+            allowed = allowed.reshape((*leaf.shape, -1)).max(axis=-1)  # of a complex entry's parts
     said = diagnosis.diagnose(
         engine, reference, tuple(leaf.shape), case.values,
-        leaf=name, gradients=gradients, noise=noise,
+        leaf=name, gradients=gradients, noise=noise, allowed=allowed,
     )  # fmt: skip
     if difference.kind in ("value", "nan") and engine is not None and reference is not None:
         said = behaviour(case, name, engine, reference) or said

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import numpy as np
@@ -260,3 +262,71 @@ def test_the_dtype_that_is_due_says_who_is_wrong(due: str, who: str) -> None:
     assert differ is not None
     said = diagnose(np.zeros(1, np.float32), np.zeros(1), (1,))
     assert by_form(differ, said, due).verdict.startswith(f"{who} wrong: ")
+
+
+def test_a_case_is_freed_when_it_is_done_with() -> None:
+    one = sample(("torch.exp", (Ref("x0"),)), x0=X)
+    settings = Settings(checks=("value", "vjp", "numerical", "rr"), standalone=0)
+    context = checks.context_for(settings, RefgradEngine(), TorchEngine())
+    made: list[weakref.ref[Any]] = []
+    case = context.case
+
+    def noted(*given: Any) -> Any:
+        found = case(*given)
+        made.append(weakref.ref(found))
+        return found
+
+    context.case = noted  # type: ignore[method-assign]
+    gc.disable()
+    try:
+        assert {r.outcome for r in checks.check_sample(one, context, "test")} == {"passed"}
+        assert [ref() for ref in made] == [None]
+    finally:
+        gc.enable()
+
+
+class Counting(RefgradEngine):
+    """Counts what it is asked for."""
+
+    recorded = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    def execute(self, *args: Any, **kwargs: Any) -> list[Any]:
+        self.asked.append("forward")
+        return super().execute(*args, **kwargs)
+
+    def hvp(self, *args: Any, **kwargs: Any) -> dict[str, Array | None]:
+        self.asked.append("hvp")
+        return super().hvp(*args, **kwargs)
+
+
+class Unrecorded(Counting):
+    """One that says nothing of itself, so that each of its methods is asked."""
+
+
+def test_what_is_right_takes_two_forward_passes_and_an_engines_own_methods_are_asked() -> None:
+    one = sample(("torch.exp", (Ref("x0"),)), ("torch.mul", (Ref("v0"), Ref("x0"))), x0=X)
+    for engine, asked in (
+        (Counting(), ["forward"] * 2),  # vjp; then H t and what it is in the cotangent
+        (Unrecorded(), ["forward", "hvp", "forward"]),
+    ):
+        found = results(engine, one, checks=("value", "vjp", "numerical", "rr"), standalone=0)
+        assert {r.outcome for r in found.values()} == {"passed"}
+        assert engine.asked[: len(asked)] == asked
+    assert len(engine.asked) > 3  # and the gradient for the derivative in the cotangent
+
+
+class Doubles(Counting):
+    """Twice the product, in its own method alone."""
+
+    def hvp(self, *args: Any, **kwargs: Any) -> dict[str, Array | None]:
+        return {n: None if h is None else 2 * h for n, h in super().hvp(*args, **kwargs).items()}
+
+
+def test_a_product_that_an_engine_makes_itself_is_the_one_that_is_judged() -> None:
+    one = sample(("torch.exp", (Ref("x0"),)), x0=X)
+    found = results(Doubles(), one, checks=("rr",), standalone=0)
+    assert found["rr"].outcome == "failed"

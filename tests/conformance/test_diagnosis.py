@@ -281,3 +281,42 @@ def test_comparison_is_on_the_scale_of_the_leaf() -> None:
     found = compare(complex_right + np.array([0, 1e-3j]), complex_right, relative=1e-12)
     assert found is not None
     assert found.index == (1,)
+
+
+# entries that tie: rounding exchanges their gradients, so that two right engines differ in them
+MANY = np.random.default_rng(1).standard_normal((50, 60))
+TWO = (np.array([7, 30]), np.array([11, 2]))
+ANYTHING = np.zeros_like(MANY)
+ANYTHING[TWO] = 10.0
+EXCHANGED = MANY.copy()
+EXCHANGED[TWO] = MANY[TWO][::-1]
+
+
+def test_of_entries_that_may_be_anything_nothing_is_said() -> None:
+    wrong = EXCHANGED.copy()
+    wrong[3, 4] += 1e-5
+    found = diagnose(wrong, MANY, MANY.shape, allowed=ANYTHING)
+    assert found.slug == "single entry"
+    assert "at (3, 4)" in found.sentence
+    assert "1.0e-05" not in diagnose(wrong, MANY, MANY.shape).sentence
+
+
+@pytest.mark.parametrize(
+    ("slug", "made"),
+    [
+        ("permuted", lambda g: np.roll(g, 1, 1)),
+        ("flipped", lambda g: np.flip(g, 0)),
+        ("missing factor", lambda g: g / 2),
+    ],
+)
+def test_the_rest_still_makes_a_pattern(slug: str, made: Callable[[Array], Array]) -> None:
+    wrong = np.ascontiguousarray(made(EXCHANGED))
+    found = diagnose(wrong, MANY, MANY.shape, allowed=ANYTHING)
+    assert found.slug == slug
+    assert "other places" not in found.sentence
+
+
+def test_where_many_may_be_anything_a_pattern_still_has_to_hold_of_all() -> None:
+    wrong = np.roll(MANY, 1, 1)
+    wrong[TWO] += 1.0
+    assert diagnose(wrong, MANY, MANY.shape, allowed=10.0 * np.ones_like(MANY)).slug == "wrong"

@@ -98,6 +98,17 @@ def test_a_jump_is_a_kink_of_its_own() -> None:
     assert found.kink.right[0] == pytest.approx(2, abs=1e-6)
 
 
+def test_a_jump_that_is_expected_is_seen_from_a_few_steps() -> None:
+    def gradient(x: float) -> np.ndarray:  # of selu: its slope jumps at 0
+        return np.array([1.05 if x > 0 else 1.76 * np.exp(x)])
+
+    found = derivative(gradient, 1.0, candidate=Candidate(0.0, 1e-9, 1e-9, kinked=True))
+    assert found.kink is not None
+    assert found.kink.jump
+    assert found.kink.left[0] == pytest.approx(1.76)
+    assert found.evaluations < 50
+
+
 def test_at_the_edge_of_the_domain_the_derivative_is_one_sided() -> None:
     with np.errstate(invalid="ignore"):
         found = derivative(lambda t: np.array([np.sqrt(t) ** 3 + 2 * t]), 1.0)
