@@ -88,7 +88,7 @@ def judged(case: Case, check: Check, finding: Finding) -> Finding:
 def _exact(case: Case) -> bool:
     """Whether, entry by entry, the derivative is the complex step's J t: no pass of its own."""
     second = case.second
-    if second.together is None or second.pushed is None:
+    if second.pushed is None or second.together is None:
         return False
     gap = size = 0.0
     for c, found, due in zip(second.cotangents, second.together[1], second.pushed, strict=True):

@@ -35,7 +35,10 @@ FACTOR = 10.0  # times the tolerance of first order: a rule applied to a rule
 POOR = 1e-4
 FEW = 4  # entries that are not finite are looked at one by one
 
-_EXACT = "complex step through refgrad's backward pass"
+_EXACTLY: dict[str, Any] = {
+    "oracle": "complex step through refgrad's backward pass",
+    "bound": FACTOR * 1e-12,
+}
 _WRITTEN = "has been modified by an inplace operation"
 REFUSED = (
     "the tangents that torch's own rules make are written in place, so that reverse mode refuses "
@@ -73,16 +76,10 @@ class SecondOrderCheck:
         if self.name == "ff":
             yield self._curvature(case, second)
             return
-        evidence: dict[str, Any] = {"compared": second.compared}
-        exactly: dict[str, Any] = {"oracle": _EXACT, "bound": FACTOR * 1e-12}
-        if self.name == "rr" and second.together is not None:  # nearly always, it is all right
-            found, piece = second.together[0], second.exact is None and case.context.independent
-            truth = second.piece if piece else second.exact
-            known = _is(case, second, found, truth)
-            if known and _worst(case, second, found, second.expected) is None:
-                exactly |= {"diagnosis": "kink"} if piece else {}
-                yield Finding("passed", evidence | exactly)
-                return
+        settled = self._at_once(case, second) if self.name == "rr" else None
+        if settled is not None:
+            yield settled
+            return
         given = (case.program, case.values, second.cotangents, second.tangents)
         try:
             found = case.engine.hvp(*given, self.name)
@@ -92,6 +89,7 @@ class SecondOrderCheck:
                 return
             raise
         worst = _worst(case, second, found, second.expected)
+        evidence: dict[str, Any] = {"compared": second.compared}
         if worst is not None and self.name != "rr" and _is(case, second, found, second.exact):
             note = f"{case.reference.name}'s reverse over reverse differs; the complex step agrees"
             yield Finding("passed", evidence | {"note": note})
@@ -115,6 +113,18 @@ class SecondOrderCheck:
             yield finding if near is None or near.outcome != "failed" else near
         else:
             yield Finding("passed", evidence)
+
+    def _at_once(self, case: Case, second: SecondOrder) -> Finding | None:
+        """Passed, where both agree with the complex step, as nearly always; else None."""
+        piece = second.exact is None and case.context.independent
+        truth = second.piece if piece else second.exact
+        if truth is None or second.together is None:
+            return None
+        found, _ = second.together
+        if not _is(case, second, found, truth) or _worst(case, second, found, second.expected):
+            return None
+        kinked = {"diagnosis": "kink"} if piece else {}
+        return Finding("passed", {"compared": second.compared} | _EXACTLY | kinked)
 
     def _described(
         self,
@@ -153,11 +163,10 @@ class SecondOrderCheck:
         evidence: dict[str, Any],
     ) -> Finding:
         """rr against a derivative of the gradient that uses no rule's own derivative."""
-        exactly: dict[str, Any] = {"oracle": _EXACT, "bound": FACTOR * 1e-12}
         if _is(case, second, found, second.exact):
-            return Finding("passed", evidence | exactly)
+            return Finding("passed", evidence | _EXACTLY)
         if case.context.independent and _is(case, second, found, second.piece):
-            return Finding("passed", evidence | exactly | {"diagnosis": "kink"})
+            return Finding("passed", evidence | _EXACTLY | {"diagnosis": "kink"})
         lost = self._lost(case, second, found)
         if lost is not None:
             return lost
