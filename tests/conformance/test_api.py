@@ -490,3 +490,14 @@ def test_linear_and_batch_norm_in_training() -> None:
     net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4)).double()
     report = check_gradients(net, randn(5, 3))
     assert report.ok, report
+
+
+def test_a_call_that_the_witness_lacks_is_to_blame_at_second_order() -> None:
+    torch.manual_seed(0)
+    layer = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(3, 4)).double()
+    report = check_gradients(lambda x: layer(x).sin(), randn(2, 3), order=2)
+    wrong = next(r for r in report.results if r.check == "rr")
+    assert wrong.outcome == "failed"
+    assert wrong.evidence["culprit"] == "torch._weight_norm"
+    assert wrong.evidence["first_call"].endswith("alone it differs at second order")
+    assert "known of PyTorch, torch._weight_norm" in str(report)
