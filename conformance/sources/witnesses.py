@@ -198,6 +198,8 @@ _TABLE: tuple[tuple[Any, ...], ...] = (
      [[[[[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]], [[6.0, 7.0], [8.0, 9.0], [10.0, 11.0]]]]]),
     ("var-no-dim", "var", "dim=() means every dimension",
      lambda x: torch.var(x, dim=()), [[0.0, 1.0, 2.5], [3.0, 4.0, 5.0]]),
+    ("celu-alpha", "nn.functional.celu", "no alpha is rounded to float32 on the way back",
+     lambda x: F.celu(x, alpha=0.7), [-0.9, 0.5, -2.0]),
     ("ldexp-negative", "ldexp", "the power of two of a negative integer is no integer",
      lambda x, y: torch.ldexp(x, y), [1.5, 2.5], [-2, 3]),
     ("index-add-complex", "index_add", "a complex factor is conjugated on the way back",
