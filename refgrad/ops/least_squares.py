@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refgrad.libraries import beside, on_device
+from refgrad.ops import spectra
 from refgrad.ops.arrays import as_array, greatest
 from refgrad.ops.matrices import adjoint, check_inexact, check_matrix, conj
 from refgrad.ops.op import composite, op
@@ -53,16 +54,44 @@ def _pinv(A: Any, atol: Any, rtol: Any, hermitian: Any) -> Any:
     return np.matmul(np.conj(Vh.mT) * inverse[..., None, :], np.conj(U.mT))
 
 
-def _pinv_back(g: Any, P: Any, A: Any) -> Any:
-    """dP = -P dA P + P P^H dA^H (1 - A P) + (1 - P A) dA^H P^H P (Golub and Pereyra 1973)."""
+def _pinv_back(g: Any, P: Any, A: Any, atol: Any, rtol: Any) -> Any:
+    """dP = -P dA P + P P^H dA^H (1 - A P) + (1 - P A) dA^H P^H P (Golub and Pereyra 1973).
+
+    So it is where all that is left out is zero; `_left_out` has what is added where it is not.
+    """
     H, G = adjoint(P), conj(g)  # PyTorch's gradient: a rule with dA^H is not holomorphic
     K = np.matmul(adjoint(G), P)
     KH = np.matmul(K, H)
     made = KH - np.matmul(A, np.matmul(P, KH)) - adjoint(np.matmul(P, K))
-    return conj(made + np.matmul(np.matmul(H, P), adjoint(G) - np.matmul(K, A)))
+    made = made + np.matmul(np.matmul(H, P), adjoint(G) - np.matmul(K, A))
+    more = None if atol is None and rtol is None else _left_out(adjoint(G), A, atol, rtol)
+    return conj(made if more is None else made + more)
 
 
-_pinv.vjp(A=lambda g, out, A: _pinv_back(g, out, A))
+def _left_out(G: Any, A: Any, atol: Any, rtol: Any) -> Any:
+    """The rest of the gradient where singular values count as zero that are not; None for none.
+
+    With A = U S V^H, M = U^H dA V and F = P^H, for i kept and j left out, (U^H dF V)_ij is
+    (s_i M_ij + s_j conj(M_ji)) / (s_i (s_i^2 - s_j^2)), and _ji the same of M_ji: the derivative of
+    an odd function of singular values, 1/s and 0. For s_j = 0 it is M_ij / s_i^2, as above.
+    """
+    U, S, Vh = spectra._svd(A, False)
+    s = getattr(S, "_array", S)
+    keep = s > cutoff(s, A.shape, atol, rtol)
+    if not np.any(~keep & (s > cutoff(s, A.shape, None, None))):  # the others are zero
+        return None
+    mixed = keep[..., :, None] ^ keep[..., None, :]
+    rows, columns = S[..., :, None], S[..., None, :]
+    kept = np.where(keep[..., :, None], rows, columns)
+    kept = np.where(mixed, kept, 2.0)  # and in place of what is not asked for
+    other = np.where(mixed, np.where(keep[..., :, None], columns, rows), 1.0)
+    gap = np.square(kept) - np.square(other)
+    H = np.matmul(np.matmul(adjoint(U), G), adjoint(Vh))
+    made = np.square(other / kept) / gap * H + other / (kept * gap) * adjoint(H)
+    return np.matmul(np.matmul(U, np.where(mixed, made, 0.0)), Vh)
+
+
+_pinv.vjp(A=lambda g, out, A, atol, rtol: _pinv_back(g, out, A, atol, rtol))
 
 
 @composite(method=False)
@@ -94,7 +123,9 @@ def _lstsq(A: Any, B: Any, rcond: Any) -> Any:
 
 
 _lstsq.vjp(  # X = P B with the pseudo-inverse P
-    A=lambda g, A, B, rcond: _pinv_back(np.matmul(g, B.mT), _pinv(A, None, rcond, False), A),
+    A=lambda g, A, B, rcond: _pinv_back(
+        np.matmul(g, B.mT), _pinv(A, None, rcond, False), A, None, rcond
+    ),
     B=lambda g, A, rcond: np.matmul(_pinv(A, None, rcond, False).mT, g),
 )
 

@@ -200,7 +200,59 @@ def test_least_squares(driver: Any, shapes: Any) -> None:
 
 @pytest.mark.parametrize("options", [{"atol": 1.0}, {"rtol": 0.5}, {"rcond": 0.5}, {"atol": 0.0}])
 def test_pinv_cutoffs(options: Any) -> None:
-    both(gradient(lambda m, a: m.linalg.pinv(a, **options), rng.standard_normal((3, 2))))
+    A = np.array([[2.0, 0.3], [0.1, 1.5], [0.2, -0.4]])  # singular values 2.1 and 1.5
+    both(gradient(lambda m, a: m.linalg.pinv(a, **options), A))
+
+
+def _cut(f: Any, A: Any, *others: Any) -> None:
+    """f's gradient against differences, singular values above zero being left out.
+
+    PyTorch's rules take what is left out for zero: of diag(2, 1), of which 1 is left out, its
+    dP[1, 0] / dA[0, 1] is 1/4, and 1/3 by mpmath.
+    """
+    a = refgrad.from_numpy(A.copy()).requires_grad_()
+    rest = [refgrad.from_numpy(o) for o in others]
+    out = f(a, *rest)
+    weights = rng.standard_normal(out.shape).astype(A.dtype)
+    if A.dtype.kind == "c":
+        weights += 1j * rng.standard_normal(out.shape)
+    (g,) = refgrad.autograd.grad(out, a, refgrad.from_numpy(weights))
+    for _ in range(3):
+        along = rng.standard_normal(A.shape) * (1.0 if A.dtype.kind == "f" else 1 + 0.5j)
+        ends = [f(refgrad.from_numpy(A + s * 1e-6 * along), *rest).numpy() for s in (1, -1)]
+        slope = np.vdot(weights, (ends[0] - ends[1]) / 2e-6).real
+        assert np.vdot(g.numpy(), along).real == pytest.approx(slope, rel=1e-7)
+
+
+VALUES = np.array([3.0, 2.0, 1.0, 0.5])
+
+
+def _with_singular_values(shape: tuple[int, int], kind: str) -> Any:
+    parts = [rng.standard_normal(shape) + 1j * (kind == "c") * rng.standard_normal(shape)]
+    U, _, Vh = np.linalg.svd(parts[0], full_matrices=False)
+    made = (U * VALUES[: min(shape)]) @ Vh
+    return made if kind == "c" else made.real
+
+
+@pytest.mark.parametrize("kind", ["f", "c"])
+@pytest.mark.parametrize("shape", [(4, 3), (3, 5), (4, 4)])
+@pytest.mark.parametrize("options", [{"rtol": 0.5}, {"atol": 1.5}, {"rtol": 0.9}])
+def test_what_pinv_leaves_out_counts_in_its_gradient(shape: Any, kind: str, options: Any) -> None:
+    _cut(lambda a: refgrad.linalg.pinv(a, **options), _with_singular_values(shape, kind))
+
+
+def test_so_it_does_of_a_batch_of_hermitian_matrices_and_in_lstsq() -> None:
+    A = np.stack([np.diag([3.0, -2.0, 0.4]), np.diag([1.0, 0.9, 0.8])])
+    A = A + 0.01 * rng.standard_normal((1, 3, 3))
+    _cut(lambda a: refgrad.linalg.pinv(a + a.mT, rtol=0.5, hermitian=True), A)
+    tall, wanted = _with_singular_values((4, 3), "f"), rng.standard_normal((4, 2))
+    _cut(lambda a, b: refgrad.linalg.lstsq(a, b, rcond=0.5).solution, tall, wanted)
+
+
+def test_the_exact_slope_of_a_cut_pinv() -> None:
+    a = leaf(refgrad, np.diag([2.0, 1.0]))
+    (g,) = refgrad.autograd.grad(refgrad.linalg.pinv(a, rtol=0.7)[1, 0], a)
+    assert np.allclose(g.numpy(), [[0, 1 / 3], [1 / 6, 0]], atol=1e-15)
 
 
 @pytest.mark.parametrize("p", [1, -1, 2, -2, math.inf, "fro", "nuc", None])
