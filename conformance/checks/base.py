@@ -154,8 +154,18 @@ class Case:
         """What rounding may do, beside a leaf's scale."""
         known = self._rounded.get(dtype)
         if known is None:
-            known = self._rounded[dtype] = max(tolerance_for(dtype, loose=self.loose), self._unseen)
+            least = tolerance_for(dtype, loose=self.loose)
+            known = self._rounded[dtype] = max(least, self._unseen, self._of_outputs)
         return known
+
+    @cached_property
+    def _of_outputs(self) -> float:
+        """The same of outputs in less precision than a leaf: so come cotangents, and their sums."""
+        try:
+            outputs = self.reference_run.outputs
+        except ReferenceFailed:
+            return 0.0
+        return max((tolerance_for(o.dtype) for o in outputs if o.dtype.kind in "fc"), default=0.0)
 
     @cached_property
     def _unseen(self) -> float:

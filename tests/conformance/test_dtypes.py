@@ -199,3 +199,46 @@ def test_in_16_bits_a_factor_of_two_does_not_pass(seed: int) -> None:
     x = torch.randn(2, 8, requires_grad=True)
     assert not check_gradients(lambda x: model(x, right=False), x).ok
     assert not check_gradients(lambda x: model(x, right=True), x).failed
+
+
+def test_what_flows_out_in_less_precision_is_held_to_it() -> None:
+    """A tensor without dimensions does not promote: the sum of its gradient's terms is float32."""
+    torch.manual_seed(0)
+    x = torch.randn(5, requires_grad=True)
+    most = torch.tensor(-2.0, dtype=torch.float64, requires_grad=True)
+    report = check_gradients(torch.clamp_max, x, most)
+    assert report, str(report)
+
+    def doubled(x: torch.Tensor, most: torch.Tensor) -> torch.Tensor:
+        return torch.clamp_max(x, Rounded.apply(most))
+
+    assert not check_gradients(doubled, x, most)
+
+
+class Rounded(torch.autograd.Function):
+    """The identity, whose gradient is off by more than float32 rounds."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, g: torch.Tensor) -> torch.Tensor:
+        return g * (1 + 1e-4)
+
+
+def test_a_number_that_decides_hides_no_rounding_of_the_others() -> None:
+    """A target that is 1 or -1, and that requires grad: moved by an epsilon it is neither."""
+    torch.manual_seed(3)
+    x = torch.randn(5, 5, requires_grad=True)
+    y = torch.randn(5, 5, dtype=torch.float64, requires_grad=True)
+    target = torch.where(torch.rand(5) < 0.3, 1.0, -1.0).double().requires_grad_()
+
+    def loss(x: torch.Tensor, y: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.cosine_embedding_loss(x, y, target, -0.9, reduction="sum")
+
+    report = check_gradients(loss, x, y, target)
+    assert {r.outcome for r in report.results if r.check in ("value", "vjp")} <= {
+        "passed",
+        "precision",
+    }, str(report)
