@@ -65,7 +65,7 @@ def judged(case: Case, check: Check, finding: Finding) -> Finding:
         note = f"not judged in the cotangent: {error.reason.partition(chr(10))[0]}"
         return replace(finding, evidence={"note": note, **finding.evidence})
     except EngineError as error:
-        return _refused(case, error)
+        return _refused(case, error) if _passes_back(case) else finding
     if slope.gap <= allowed or slope.gap <= allowed + _lost(case, slope):
         return finding
     if not np.isfinite(slope.found) and len(case.program.calls) > 1 and not _blamed(case):
@@ -83,6 +83,14 @@ def judged(case: Case, check: Check, finding: Finding) -> Finding:
 
     looked = doubt.second_look(case, check, wrong, ask, ORACLE, 0, slope.gap)
     return finding if looked.outcome == "precision" else looked
+
+
+def _passes_back(case: Case) -> bool:
+    """Whether the gradient itself can be computed: else `vjp` tells that it cannot."""
+    try:
+        return bool(case.engine_vjp.gradients)
+    except EngineError:
+        return False
 
 
 def _exact(case: Case) -> bool:
