@@ -62,16 +62,18 @@ def second_look(
         return Finding("inconclusive", finding.evidence | said)
     if error > FAR * _moves(case, ask, key, entry, 1.0, draws=2).max(initial=0.0):
         return finding
-    little, much = (_moves(case, ask, key, entry, epsilons) for epsilons in (1.0, AMPLIFIED))
+    little = _moves(case, ask, key, entry, 1.0)
+    rounding = LARGEST * float(little.max(initial=0.0))
+    if error > rounding:
+        return finding
+    much = _moves(case, ask, key, entry, AMPLIFIED)
     if not little.size or not much.size:
         return finding
     gradients = case.reference_vjp.gradients
     proportional = np.median(much) >= PROPORTIONAL * np.median(little)
     if proportional or little.max() <= faint(case.coarsest, gradients):
-        rounding = LARGEST * float(little.max())
-        if error <= rounding:
-            ruling = arbitration.cancelled(error, rounding)
-            return Finding("precision", finding.evidence | ruling.evidence())
+        ruling = arbitration.cancelled(error, rounding)
+        return Finding("precision", finding.evidence | ruling.evidence())
     return finding
 
 
