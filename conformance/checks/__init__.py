@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Iterator
 
 from conformance import engines
 from conformance.checks import invariants
-from conformance.checks.base import Case, Check, Context, Finding, judge, one_line
+from conformance.checks.base import Case, Check, Context, Finding
 from conformance.checks.forward import ForwardCheck
 from conformance.checks.half import HalfCheck
+from conformance.checks.judging import judge, one_line
 from conformance.checks.narrow import NarrowCheck
 from conformance.checks.numerical import NumericalCheck
 from conformance.checks.reentrant import ReentrantCheck

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
-import traceback
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
@@ -18,12 +16,12 @@ from conformance.checks.compare import Difference, compare, same, tolerance_for
 from conformance.checks.second import SecondOrder
 from conformance.engines.base import Engine, Run, Vjp
 from conformance.engines.variants import Recording, recorded
-from conformance.errors import DeviceLost, EngineError, ProgramError, Unsupported
+from conformance.errors import EngineError, ProgramError, Unsupported
 from conformance.oracles.cancellation import narrowed
 from conformance.oracles.complex_step import Step
 from conformance.oracles.directional import WIDE, moved, wide, widest
 from conformance.oracles.frozen import frozen
-from conformance.oracles.pairs import direction, flat, gaussian
+from conformance.oracles.pairs import cotangents_for, direction, flat
 from conformance.oracles.torch_autograd import SPREADS, scale, spread
 from conformance.program import Array, Input, Program, Values
 from conformance.results import Result, case_id
@@ -37,11 +35,9 @@ STEPS = (1e-3, -1e-3, 1e-2)  # of the values: where a function that is constant 
 ALONE = 1e-3  # of its terms' sum: more no stencil knows of a function of float32 alone
 VANISHING = 64.0  # epsilons of outputs over values: a gradient below is rounding, or tiny
 MODEL_CALLS = 50  # a Program of more calls is a model: its rounding adds up
-ERROR_LENGTH = 2000
 USER = "user"  # the source of what is a user's own function, or how its name begins
 SIGMAS = 3.0  # deviations of a sum of independent errors that are allowed
 LAST_BITS = 100.0  # tolerances: two runs that differ by less differ by rounding alone
-SHRUNK = ("generated", "opinfo", "corpus")  # sources whose failures are shrunk
 SCRIPT_ENTRIES = 20_000  # values beyond this are not written into a script
 
 
@@ -117,7 +113,7 @@ class Case:
         self._step: Step | None = None
         self.reference_graph: tuple[Recording, dict[str, Any]] | None = None  # of its first pass
         self._rounded: dict[Any, float] = {}
-        self._directions: dict[tuple[str, int], Mapping[str, Array]] = {}
+        self._directions: dict[tuple[str, int, bool], Mapping[str, Array]] = {}
         self.mutated: tuple[str, ...] = ()  # the values that the engine's backward pass changed
 
     @cached_property
@@ -199,13 +195,16 @@ class Case:
         words = zlib.crc32("/".join((self.digest, *labels)).encode())
         return np.random.default_rng(words << 32 | self.settings.seed)
 
-    def direction(self, label: str, number: int) -> Mapping[str, Array]:
-        """A direction along which it is judged; the same again where it is asked for again."""
-        known = self._directions.get((label, number))
-        if known is None:
-            known = direction(self.rng(label, str(number)), self.program, self.values)
-            self._directions[label, number] = known
-        return known
+    def direction(self, label: str, number: int, *, within: bool = False) -> Mapping[str, Array]:
+        """A direction along which it is judged; the same again where it is asked for again.
+
+        `within` keeps Hermitian leaves Hermitian.
+        """
+        key = label, number, within
+        if key not in self._directions:
+            rng = self.rng(label, str(number))
+            self._directions[key] = direction(rng, self.program, self.values, within=within)
+        return self._directions[key]
 
     @cached_property
     def reference_run(self) -> Run:
@@ -235,7 +234,7 @@ class Case:
         """A cotangent for each floating output, and the reference's gradients with these."""
         if self._recorded is not None:
             return self._recorded
-        drawn = self._draw(self.reference_run.outputs)
+        drawn = cotangents_for(self.rng("cotangents"), self.reference_run.outputs)
         return drawn, self._of_reference(
             lambda: self.reference.vjp(self.program, self.values, drawn)
         )
@@ -252,7 +251,7 @@ class Case:
         try:
             graph = Recording(self.reference, self.program, self.values, keep=False)
             outputs = tuple(map(graph.engine.to_numpy, graph.outputs))
-            drawn = self._draw(outputs)
+            drawn = cotangents_for(self.rng("cotangents"), outputs)
             second = any(c.name in SECOND_ORDER_CHECKS for c in self.context.checks)
             found = graph.grad(graph.weighed(drawn), create_graph=second)
             gradients = graph.arrays(found)
@@ -262,10 +261,6 @@ class Case:
             self.reference_graph = graph, found
         which = tuple([bool(o.requires_grad) for o in graph.outputs])
         return drawn, Vjp(outputs, gradients, differentiable=which)
-
-    def _draw(self, outputs: Sequence[Array]) -> list[Array | None]:
-        rng = self.rng("cotangents")
-        return [gaussian(rng, o.shape, o.dtype) if o.dtype.kind in "fc" else None for o in outputs]
 
     @cached_property
     def steady_cotangents(self) -> list[Array | None]:
@@ -570,56 +565,3 @@ class Case:
 
 def _same(a: Mapping[str, Array], b: Mapping[str, Array]) -> bool:
     return a.keys() == b.keys() and all(a[n] is b[n] or same(a[n], b[n]) for n in a)
-
-
-def judge(check: Check, case: Case) -> Iterator[Result]:
-    """Run one check; what is raised on the way is a result too."""
-    started = time.perf_counter()
-    try:
-        for finding in check.run(case):
-            result = case.result(check.name, finding, time.perf_counter() - started)
-            yield _explained(case, check, finding, result)
-            started = time.perf_counter()
-    except Unsupported as error:
-        evidence = {"reason": error.reason, "missing": list(error.targets)}
-        yield case.result(check.name, Finding("unsupported", evidence))
-    except ReferenceFailed as error:
-        yield case.result(check.name, Finding("inconclusive", {"reason": str(error)}))
-    except DeviceLost:  # which would fail every check that follows: the worker is replaced
-        raise
-    except Exception as error:
-        evidence = {"reason": one_line(error), "error": trimmed(error)}
-        if isinstance(error, EngineError):
-            evidence["verdict"] = f"engine wrong: {str(error).strip().partition(chr(10))[0]}"
-        if isinstance(error, EngineError) and error.call:
-            evidence["first_call"] = error.call
-            called = {c.name: c.target for c in case.program.calls}
-            if error.call in called:
-                evidence["culprit"] = called[error.call]
-        yield case.result(check.name, Finding("errored", evidence), time.perf_counter() - started)
-
-
-def _explained(case: Case, check: Check, finding: Finding, result: Result) -> Result:
-    """The Result with a shrunk Program, for the first failure of each op and check."""
-    place = (case.source, case.sample.op, check.name)
-    known = case.context.explained
-    if finding.outcome != "failed" or case.source not in SHRUNK or place in known or finding.repro:
-        return result
-    from conformance.explain import explain
-
-    known.add(place)
-    return replace(result, repro=explain(case, check, finding))
-
-
-def one_line(error: BaseException) -> str:
-    """The class and the first line of an exception."""
-    first = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}: {first}" if first else type(error).__name__
-
-
-def trimmed(error: BaseException) -> str:
-    """The end of its traceback; of an engine's error that of what the engine raised."""
-    while isinstance(error, EngineError) and error.__cause__ is not None:
-        error = error.__cause__
-    text = "".join(traceback.format_exception(error))
-    return text if len(text) <= ERROR_LENGTH else "...\n" + text[-ERROR_LENGTH:]

@@ -16,7 +16,7 @@ from conformance.checks.parting import Parting, first_call, first_forward
 from conformance.engines.base import ALL, Engine
 from conformance.errors import EngineError, ProgramError, Unsupported
 from conformance.oracles.directional import of_gradient as by_differences
-from conformance.oracles.pairs import contracted, direction, gaussian, inner
+from conformance.oracles.pairs import contracted, cotangents_for, direction, inner
 from conformance.oracles.torch_autograd import scale
 from conformance.program import Array, Program, Values
 
@@ -89,10 +89,7 @@ def _excess(case: Case, program: Program, values: Values, route: str) -> float |
     """
     witness: Engine = case.witness
     rng = case.rng("alone", *program.targets)
-    cotangents = [
-        gaussian(rng, o.shape, o.dtype) if o.dtype.kind in "fc" else None
-        for o in witness.run(program, values).outputs
-    ]
+    cotangents = cotangents_for(rng, witness.run(program, values).outputs)
     tangents = _narrow(direction(rng, program, values), values)
     right = witness.hvp(program, values, cotangents, tangents)
     size = max((scale(h) for h in right.values() if h is not None), default=0.0)
@@ -123,10 +120,7 @@ def _excess(case: Case, program: Program, values: Values, route: str) -> float |
 def _unaided(case: Case, program: Program, values: Values) -> float | None:
     """The same by rr of a call that the witness lacks, beside differences of its own gradient."""
     rng = case.rng("alone", *program.targets)
-    cotangents = [
-        gaussian(rng, o.shape, o.dtype) if o.dtype.kind in "fc" else None
-        for o in case.engine.run(program, values).outputs
-    ]
+    cotangents = cotangents_for(rng, case.engine.run(program, values).outputs)
     along, onto = (direction(rng, program, values) for _ in range(2))
     product = case.engine.hvp(program, values, cotangents, _narrow(along, values))
     ours, size = inner(product, onto)

@@ -26,7 +26,7 @@ from conformance.errors import EngineError, ProgramError, Unsupported
 from conformance.oracles import cancellation
 from conformance.oracles.complex_step import Step
 from conformance.oracles.directional import Opinion, of_step
-from conformance.oracles.pairs import direction, flat, hermitian, inner
+from conformance.oracles.pairs import flat, hermitian, inner
 from conformance.oracles.torch_autograd import SPREADS, scale
 from conformance.program import Array, Input, Program, Values
 
@@ -155,10 +155,7 @@ class _Judged:
 
     def _confirmed(self, label: str, number: int, within: bool) -> bool:
         case = self.case
-        tangents = dict(case.direction(label, number))
-        if within:
-            rng = case.rng(label, str(number))
-            tangents = direction(rng, case.program, case.values, within=True)
+        tangents = dict(case.direction(label, number, within=within))
         ours, size = inner(self.ours, tangents)
         if not np.isfinite(ours):
             return False

@@ -15,7 +15,7 @@ from conformance.engines.base import ALL, Engine, Vjp
 from conformance.errors import EngineError, ProgramError, Unsupported
 from conformance.oracles.cancellation import results
 from conformance.oracles.directional import moved
-from conformance.oracles.pairs import direction, flat, gaussian
+from conformance.oracles.pairs import cotangents_for, direction, flat
 from conformance.program import Array, Call, Input, Program, Ref, Values, map_refs, refs
 
 NUDGE = 1e-3  # of the values: far enough that every gradient that follows them moves
@@ -180,9 +180,7 @@ def _excess_alone(
         cotangents: list[Array | None] = list(kept)
         if [None if c is None else c.shape for c in kept] != [o.shape for o in outputs]:
             rng = case.rng("alone", call.name)
-            cotangents = [
-                gaussian(rng, o.shape, o.dtype) if o.dtype.kind in "fc" else None for o in outputs
-            ]
+            cotangents = cotangents_for(rng, outputs)
         left = case.engine.vjp(program, inputs, cotangents).gradients
         right = other.vjp(program, inputs, cotangents).gradients
     except (EngineError, Unsupported, ProgramError):

@@ -32,8 +32,8 @@ class SecondOrder:
     def __init__(self, case: Case) -> None:
         self.case = case
         self.cotangents = case.steady_cotangents
-        within = may_read_a_triangle(case)  # else as at first order
-        self.wide = self._direction("direction", "0") if within else case.direction("direction", 0)
+        self._within = may_read_a_triangle(case)  # else the direction is that of first order
+        self.wide = case.direction("direction", 0, within=self._within)
         self.tangents = self._narrow(self.wide)
 
     @property
@@ -55,9 +55,8 @@ class SecondOrder:
 
         case, name = self.case, self.case.reference.name
         try:
-            return self._of_graph() or self._of_reference(
-                case.values
-            ), f"{name}'s reverse over reverse"
+            product = self._of_graph() or self._of_reference(case.values)
+            return product, f"{name}'s reverse over reverse"
         except (EngineError, Unsupported) as error:
             if self.exact is None:
                 raise ReferenceFailed(f"the reference has no second order here: {error}") from error
@@ -195,7 +194,8 @@ class SecondOrder:
     @cached_property
     def onto(self) -> dict[str, Array]:
         """A second direction u, zero where the product is not finite."""
-        onto = self._direction("onto")
+        case = self.case
+        onto = direction(case.rng("onto"), case.program, case.values, within=self._within)
         for name, weights in onto.items():
             product = self.expected[name]
             if product is not None and product.shape == weights.shape:
@@ -276,10 +276,6 @@ class SecondOrder:
     def _of_reference(self, values: Values) -> Product:
         case = self.case
         return case.reference.hvp(case.program, values, self.cotangents, self.tangents)
-
-    def _direction(self, *labels: str) -> dict[str, Array]:
-        case, within = self.case, may_read_a_triangle(self.case)
-        return direction(case.rng(*labels), case.program, case.values, within=within)
 
     def _narrow(self, wide: Mapping[str, Array]) -> dict[str, Array]:
         return {n: t.astype(self.case.values[n].dtype) for n, t in wide.items()}

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from conformance import checks
-from conformance.checks.base import judge
+from conformance.checks.judging import judge
 from conformance.choose import Seeded
 from conformance.engines.refgrad import RefgradEngine
 from conformance.engines.torch import TorchEngine

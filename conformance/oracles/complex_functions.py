@@ -75,24 +75,13 @@ def join(value: Any, z: Any) -> Any:
     return made
 
 
-def joined(value: Any, z: Any) -> Any:
-    """The same, in the memory of z, which is complex and new."""
-    if not isinstance(z, np.ndarray):  # of a ufunc on 0-d arrays
-        return join(value, z)
-    z.real = value
-    undefined = np.isnan(value)
-    if undefined.any():
-        z.imag[undefined] = np.nan
-    return z
-
-
 def call(ufunc: Any, zs: list[Any], trace: Any) -> Any:
     """ufunc(*zs), read holomorphically."""
     if ufunc in _EXACT:
         return ufunc(*zs)
     with np.errstate(all="ignore"):
         if ufunc in _HOLOMORPHIC:
-            return joined(ufunc(*map(real, zs)), ufunc(*zs))
+            return join(ufunc(*map(real, zs)), ufunc(*zs))
         if ufunc in _UFUNCS:
             return _UFUNCS[ufunc](trace, *zs)
         if ufunc in _STEPS:

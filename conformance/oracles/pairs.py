@@ -70,6 +70,11 @@ def gaussian(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Ar
     return np.asarray(made).astype(dtype)
 
 
+def cotangents_for(rng: np.random.Generator, outputs: Iterable[Array]) -> list[Array | None]:
+    """A Gaussian cotangent for each floating output; None for another."""
+    return [gaussian(rng, o.shape, o.dtype) if o.dtype.kind in "fc" else None for o in outputs]
+
+
 def direction(
     rng: np.random.Generator, program: Program, values: Values, *, within: bool = False
 ) -> dict[str, Array]:

@@ -287,9 +287,7 @@ class _Scan:
 
     def jumps(self, right: Estimate, left: Estimate) -> bool:
         """Whether f's limits from the two sides differ from each other or from f itself."""
-        near = list(itertools.islice(self.steps(), NEAR))[
-            -1
-        ]  # a slope shows less there than a jump
+        *_, near = itertools.islice(self.steps(), NEAR)  # a slope shows less there than a jump
         h = min(near, *(abs(t) for t in self._cache if t))
         noise = 1e3 * h * (np.abs(right.value) + np.abs(left.value)) + 1e-9 * self.size
         beside = self.project(np.abs(self.evaluate(h) - self.center), absolute=True)

@@ -209,13 +209,13 @@ def test_what_flows_out_in_less_precision_is_held_to_it() -> None:
     report = check_gradients(torch.clamp_max, x, most)
     assert report, str(report)
 
-    def doubled(x: torch.Tensor, most: torch.Tensor) -> torch.Tensor:
-        return torch.clamp_max(x, Rounded.apply(most))
+    def wrong(x: torch.Tensor, most: torch.Tensor) -> torch.Tensor:
+        return torch.clamp_max(x, SlightlyOff.apply(most))
 
-    assert not check_gradients(doubled, x, most)
+    assert not check_gradients(wrong, x, most)
 
 
-class Rounded(torch.autograd.Function):
+class SlightlyOff(torch.autograd.Function):
     """The identity, whose gradient is off by more than float32 rounds."""
 
     @staticmethod
