@@ -83,6 +83,11 @@ class Input:
             strides = contiguous(array.shape)
         return cls(name, array.dtype.name, array.shape, strides, requires_grad, **fields)
 
+    @cached_property
+    def plain(self) -> bool:
+        """Whether it has its memory to itself, in C order."""
+        return self.storage is None and self.strides == contiguous(self.shape)
+
     @property
     def extent(self) -> int:
         """How many elements of storage it spans, counted from its offset."""
@@ -124,10 +129,20 @@ class Call:
         """The positions and the keywords of the arguments that are no constants."""
 
         def open_(tree: Any) -> bool:
+            if type(tree) in _LEAVES:
+                return type(tree) is Ref
             return any(isinstance(leaf, (Ref, Symbol)) for leaf in leaves_of(tree))
 
         positions = tuple(n for n, item in enumerate(self.args) if open_(item))
         return positions, tuple(key for key, item in self.kwargs.items() if open_(item))
+
+    @property
+    def symbols(self) -> Iterator[Symbol]:
+        """Every Symbol among the arguments."""
+        positions, keywords = self.holes
+        for tree in (*[self.args[n] for n in positions], *[self.kwargs[key] for key in keywords]):
+            if type(tree) is not Ref:
+                yield from (leaf for leaf in leaves_of(tree) if isinstance(leaf, Symbol))
 
     @property
     def in_place(self) -> bool:
@@ -403,7 +418,7 @@ def layout(inputs: Iterable[Input], contents: Mapping[str, Array]) -> Values:
         array = np.asarray(contents[i.name])
         if array.shape != i.shape:
             raise ProgramError(f"input {i.name} is {i.shape}, its value is {array.shape}")
-        if i.storage is None and i.strides == contiguous(i.shape):
+        if i.plain:
             made[i.name] = np.array(array, order="C")
             continue
         offset = 0

@@ -12,10 +12,10 @@ from typing import Any, Unpack
 import numpy as np
 
 from refgrad import dtypes, literals
-from refgrad.device import cpu, device, usable
+from refgrad.device import device, usable
 from refgrad.dtypes import dtype
 from refgrad.factory import Options, as_dtype, beside_input, finish, pick_dtype
-from refgrad.tensor import Tensor
+from refgrad.tensor import Tensor, wrap
 
 __all__ = ["as_tensor", "asarray", "from_numpy", "frombuffer", "tensor"]
 
@@ -118,7 +118,7 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
     """
     if not isinstance(ndarray, np.ndarray):
         raise TypeError(f"expected np.ndarray (got {type(ndarray).__name__})")
-    return finish(_checked(np.asarray(ndarray)), {"device": cpu})
+    return wrap(_checked(np.asarray(ndarray)))
 
 
 def asarray(

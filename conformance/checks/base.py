@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -28,6 +27,7 @@ from conformance.results import Result, case_id
 from conformance.script import binding
 from conformance.settings import SECOND_ORDER_CHECKS, Settings
 from conformance.sources.base import Sample
+from conformance.streams import named
 
 T = TypeVar("T")
 
@@ -192,8 +192,7 @@ class Case:
 
     def rng(self, *labels: str) -> np.random.Generator:
         """Random numbers that depend on the case, the seed and the labels alone."""
-        words = zlib.crc32("/".join((self.digest, *labels)).encode())
-        return np.random.default_rng(words << 32 | self.settings.seed)
+        return named(self.digest, *labels, seed=self.settings.seed)
 
     def direction(self, label: str, number: int, *, within: bool = False) -> Mapping[str, Array]:
         """A direction along which it is judged; the same again where it is asked for again.

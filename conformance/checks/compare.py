@@ -111,7 +111,7 @@ def compare(
     with np.errstate(all="ignore"):
         error = np.abs(a - b)
         usual = relative * max(scale(b), floor)
-        if usual < np.inf and (error <= usual).all():  # as nearly always
+        if usual < np.inf and np.maximum.reduce(error, initial=0.0) <= usual:  # as nearly always
             return None
         finite = np.isfinite(a) & np.isfinite(b)
         same = ~finite & ((a == b) | (np.isnan(a) & np.isnan(b)))

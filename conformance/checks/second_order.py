@@ -319,7 +319,10 @@ def _is(
     """Whether the product is the complex step's, entry by entry."""
     if expected is None:
         return False
-    exact = {leaf.name: expected[leaf.name].astype(leaf.dtype) for leaf in case.program.leaves}
+    exact = {
+        leaf.name: expected[leaf.name].astype(leaf.dtype, copy=False)
+        for leaf in case.program.leaves
+    }
     return _worst(case, second, found, exact) is None
 
 

@@ -104,11 +104,12 @@ class NamespaceEngine:
         """The targets and constants that do not resolve; opaque calls are torch's alone."""
         names = list(program.targets)
         for call in program.calls:
-            positions, keywords = call.holes
-            open_ = [call.args[n] for n in positions], [call.kwargs[key] for key in keywords]
-            names += [leaf.path for leaf in leaves_of(open_) if isinstance(leaf, Symbol)]
+            names += [symbol.path for symbol in call.symbols]
         names += [f"torch.{i.dtype}" for i in program.inputs]
-        return tuple(name for name in dict.fromkeys(names) if not self._has(name, program))
+        known = self._names
+        return tuple(
+            [n for n in dict.fromkeys(names) if n not in known and not self._has(n, program)]
+        )
 
     def run(self, program: Program, values: Values, *, keep: Collection[str] = ()) -> Run:
         """Outputs and kept results, without derivatives."""
@@ -119,7 +120,7 @@ class NamespaceEngine:
 
             def keeper(call: Call, result: Any) -> None:
                 if call.name in keep or "*" in keep:
-                    kept[call.name] = tuple([self.to_numpy(t) for t in self._flat(result)])
+                    kept[call.name] = tuple([self.to_numpy(t) for t in self.flat(result)])
 
             outputs = self.execute(program, tensors, keeper if keep else None, grad=inner)
             return Run(tuple([self.to_numpy(t) for t in outputs]), kept)
@@ -142,7 +143,7 @@ class NamespaceEngine:
 
             def keeper(call: Call, result: Any) -> None:
                 if call.name in keep or "*" in keep:
-                    results[call.name] = self._flat(result)
+                    results[call.name] = self.flat(result)
 
             outputs = self.execute(program, tensors, keeper if keep else None)
             leaves = [tensors[i.name] for i in program.leaves]
@@ -196,7 +197,7 @@ class NamespaceEngine:
             def keeper(call: Call, result: Any) -> None:
                 if not any(ref.name in moving for ref in call.refs):
                     return
-                made = self._flat(result)
+                made = self.flat(result)
                 still = all(forward.unpack_dual(t).tangent is None for t in made)
                 if call.opaque is not None and made and still:  # as of a torch.library.custom_op
                     text = f"no tangent comes out of {call.target}: it has no forward mode"
@@ -230,10 +231,6 @@ class NamespaceEngine:
         """A copy of a tensor as a NumPy array."""
         return np.array(tensor.detach().numpy(), copy=True)
 
-    def is_tensor(self, value: Any) -> bool:
-        """Whether this is one of the engine's tensors."""
-        return isinstance(value, self.namespace.Tensor)
-
     def _resolve(self, path: str) -> Any:
         found = self._names.get(path)
         if found is None:
@@ -259,8 +256,12 @@ class NamespaceEngine:
     def _array(self, tensor: Any) -> Array | None:
         return None if tensor is None else self.to_numpy(tensor)
 
-    def _flat(self, result: Any) -> list[Any]:
-        return [leaf for leaf in leaves_of(result) if self.is_tensor(leaf)]
+    def flat(self, result: Any) -> list[Any]:
+        """The tensors in a tree, in order."""
+        kind = self.namespace.Tensor
+        if isinstance(result, kind):
+            return [result]
+        return [leaf for leaf in leaves_of(result) if isinstance(leaf, kind)]
 
     def inputs(self, program: Program, values: Values, *, grad: bool) -> dict[str, Any]:
         """Fresh tensors for the Program's inputs; with `grad`, leaves require it."""
@@ -289,7 +290,7 @@ class NamespaceEngine:
                 keeper(call, result)
             for name in spent:
                 env.pop(name, None)
-        return self._flat(map_tree(fill, program.outputs))
+        return self.flat(map_tree(fill, program.outputs))
 
     def _call(self, call: Call, fill: Callable[[Any], Any], *, grad: bool) -> Any:
         args, kwargs = list(call.args), call.kwargs
@@ -401,7 +402,12 @@ def _held(dtype: str) -> np.dtype[Any] | None:
 
 def dtype_name(tensor: Any) -> str:
     """The dtype of a tensor as a Program names it."""
-    return str(tensor.dtype).rpartition(".")[2]
+    return _named(tensor.dtype)
+
+
+@functools.cache
+def _named(dtype: Any) -> str:
+    return str(dtype).rpartition(".")[2]
 
 
 __all__ = ["NamespaceEngine", "allowed", "dtype_name", "resolve"]

@@ -43,7 +43,7 @@ class RefgradEngine(NamespaceEngine):
 
     def to_numpy(self, tensor: Any) -> Array:
         """A copy on the host."""
-        return super().to_numpy(tensor.detach().cpu())
+        return np.array(tensor.numpy(force=True))
 
     def inputs(self, program: Program, values: Values, *, grad: bool) -> dict[str, Any]:
         """Fresh tensors for the Program's inputs; those that share memory do so on the device."""

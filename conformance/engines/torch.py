@@ -58,14 +58,13 @@ class TorchEngine(NamespaceEngine):
 
     def to_numpy(self, tensor: Any) -> Array:
         """A copy; sparse becomes dense, bfloat16 float32, complex32 complex64."""
-        tensor = tensor.detach()
         if tensor.layout is not torch.strided:
             tensor = tensor.to_dense()
         if tensor.dtype in _WIDER:
             tensor = tensor.to(_WIDER[tensor.dtype])
         if tensor._is_zerotensor():  # torch's lazy zeros, which have no memory to read
             tensor = tensor.clone()
-        return np.array(tensor.cpu().numpy(force=True))
+        return np.array(tensor.numpy(force=True))
 
     def inputs(self, program: Program, values: Values, *, grad: bool) -> dict[str, Any]:
         """Fresh tensors for the Program's inputs; those that share memory do so on the device."""

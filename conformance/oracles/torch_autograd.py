@@ -86,7 +86,7 @@ def spread(
 def scale(array: Array) -> float:
     """The largest finite magnitude."""
     numbers = np.abs(flat(array))
-    largest = float(numbers.max(initial=0.0))
+    largest = float(np.maximum.reduce(numbers, initial=0.0))
     if math.isfinite(largest):
         return largest
     return float(numbers[np.isfinite(numbers)].max(initial=0.0))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 import time
 import warnings
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -26,6 +25,7 @@ from conformance.selftest.faults import Fault, faults
 from conformance.selftest.functions import LEAF, Subject, subject
 from conformance.settings import Settings
 from conformance.sources.base import Sample
+from conformance.streams import named
 
 SOURCE = "entries"
 LARGE = 4096  # elements, above which another limit holds
@@ -211,7 +211,7 @@ def measured(task: Task) -> tuple[Row | None, list[Disorder]]:
     """What is found of one function; None where it has no gradient to spoil."""
     route, kind, size, dtype, tries, seed, compare = task
     label = f"{kind}/{size}/{dtype}"
-    rng = np.random.default_rng([seed, zlib.crc32(label.encode())])
+    rng = named(label, seed=seed)
     made = subject(kind, size, dtype, rng)
     allowed, scale = spreads(made)
     if not scale:

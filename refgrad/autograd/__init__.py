@@ -272,7 +272,8 @@ def _starts(roots: Sequence[Tensor], cotangents: Any, record: bool) -> list[tupl
                     f"Mismatch in shape: grad_output[{i}] has a shape of {cotangent.shape} and "
                     f"output[{i}] has a shape of {root.shape}."
                 )
-            if cotangent.device != root.device:
+            on_host = type(cotangent._array) is type(array) is np.ndarray
+            if not on_host and cotangent.device != root.device:
                 raise RuntimeError(
                     f"Mismatch in device: grad_output[{i}] is on {cotangent.device} and "
                     f"output[{i}] is on {root.device}."
@@ -283,9 +284,9 @@ def _starts(roots: Sequence[Tensor], cotangents: Any, record: bool) -> list[tupl
                     f"same dtype. Mismatch in dtype: grad_output[{i}] has a dtype of "
                     f"{cotangent.dtype!r} and output[{i}] has a dtype of {root.dtype!r}."
                 )
+            if cotangent._array.dtype != array.dtype:
+                cotangent = cotangent.to(root.dtype)
             seed = cotangent if record else cotangent._array
-            if seed.dtype != (root.dtype if record else array.dtype):
-                seed = cotangent.to(root.dtype) if record else seed.astype(array.dtype)
             if array.dtype.kind == "c":
                 seed = np.conj(seed)
         starts.append((_target(root), seed))

@@ -51,7 +51,7 @@ def reachable(roots: Sequence[Any]) -> list[Any]:
             if type(target) is not tuple:
                 if target not in seen:
                     seen.add(target)
-                    if isinstance(target, _NODES):
+                    if type(target) is not Tensor and isinstance(target, _NODES):
                         order.append(target)
                         stack.append(target)
                 continue
