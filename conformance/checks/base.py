@@ -36,6 +36,7 @@ ALONE = 1e-3  # of its terms' sum: more no stencil knows of a function of float3
 VANISHING = 64.0  # epsilons of outputs over values: a gradient below is rounding, or tiny
 MODEL_CALLS = 50  # a Program of more calls is a model: its rounding adds up
 USER = "user"  # the source of what is a user's own function, or how its name begins
+APART = 4  # passes of its own for each order take a tenth of the time of a generated Program
 SIGMAS = 3.0  # deviations of a sum of independent errors that are allowed
 LAST_BITS = 100.0  # tolerances: two runs that differ by less differ by rounding alone
 SCRIPT_ENTRIES = 20_000  # values beyond this are not written into a script
@@ -112,6 +113,7 @@ class Case:
         self.beside = False  # whether it is another case at values nearby
         self._step: Step | None = None
         self.reference_graph: tuple[Recording, dict[str, Any]] | None = None  # of its first pass
+        self.engine_graph: Recording | None = None  # the same of the engine
         self._rounded: dict[Any, float] = {}
         self._directions: dict[tuple[str, int, bool], Mapping[str, Array]] = {}
         self.mutated: tuple[str, ...] = ()  # the values that the engine's backward pass changed
@@ -251,15 +253,14 @@ class Case:
             graph = Recording(self.reference, self.program, self.values, keep=False)
             outputs = tuple(map(graph.engine.to_numpy, graph.outputs))
             drawn = cotangents_for(self.rng("cotangents"), outputs)
-            second = any(c.name in SECOND_ORDER_CHECKS for c in self.context.checks)
+            second = self._second_order
             found = graph.grad(graph.weighed(drawn), create_graph=second)
             gradients = graph.arrays(found)
         except (EngineError, Unsupported):
             return None
         if second:
             self.reference_graph = graph, found
-        which = tuple([bool(o.requires_grad) for o in graph.outputs])
-        return drawn, Vjp(outputs, gradients, differentiable=which)
+        return drawn, Vjp(outputs, gradients, differentiable=graph.differentiable)
 
     @cached_property
     def steady_cotangents(self) -> list[Array | None]:
@@ -291,12 +292,38 @@ class Case:
     def engine_vjp(self) -> Vjp:
         """The engine's gradients with the same cotangents; values it changes are put back."""
         before = {name: array.tobytes() for name, array in self.values.items()}
-        found = self.engine.vjp(self.program, self.values, self.cotangents)
+        found = self._by_shared_pass() or self.engine.vjp(
+            self.program, self.values, self.cotangents
+        )
         self.mutated = tuple(n for n, b in before.items() if self.values[n].tobytes() != b)
         for name in self.mutated:
             array = self.values[name]
             np.copyto(array, np.frombuffer(before[name], array.dtype).reshape(array.shape))
         return found
+
+    @cached_property
+    def shares(self) -> bool:
+        """Whether a pass of the engine may serve two orders: of one case in APART none does."""
+        return self.context.independent and int(self.digest, 16) % APART > 0
+
+    @property
+    def _second_order(self) -> bool:
+        """Whether there is second order to be judged too."""
+        return any(c.name in SECOND_ORDER_CHECKS for c in self.context.checks)
+
+    def _by_shared_pass(self) -> Vjp | None:
+        """The engine's gradients by a pass that keeps its graph, for second order to go on with."""
+        shared = self.shares and self._second_order and recorded(self.engine)
+        if not shared or self.loose or self.program.opaque:
+            return None
+        try:
+            graph = Recording(self.engine, self.program, self.values, keep=False)
+            found = graph.grad(graph.weighed(self.cotangents), retain_graph=True)
+            gradients, outputs = graph.arrays(found), map(graph.engine.to_numpy, graph.outputs)
+            self.engine_graph = graph
+            return Vjp(tuple(outputs), gradients, differentiable=graph.differentiable)
+        except (EngineError, Unsupported):
+            return None  # alone it says more
 
     @cached_property
     def unsteady(self) -> tuple[str, Difference] | None:
@@ -342,8 +369,7 @@ class Case:
         """The complex step along a direction; the last is kept, for both orders ask for it."""
         known = self._step
         if known is None or not _same(known.tangents, tangents):
-            second = any(c.name in SECOND_ORDER_CHECKS for c in self.context.checks)
-            known = self._step = Step(*self.numerical, tangents, grad=second)
+            known = self._step = Step(*self.numerical, tangents, grad=self._second_order)
         return known
 
     @cached_property

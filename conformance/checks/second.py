@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 Product = Mapping[str, Array | None]
 
-APART = 4  # a pass for each takes 6 % more of all the time of a generated Program
-
 
 class SecondOrder:
     """One case at second order: F = Re <cotangents, outputs>, its Hessian H along `tangents`."""
@@ -128,16 +126,17 @@ class SecondOrder:
     def together(self) -> tuple[Product, Sequence[Array | None]] | None:
         """H t by the engine's reverse over reverse, and what <gradient, t> is in each cotangent.
 
-        Both of one forward pass; None where that fails, or the engine has an `hvp` of its own. Of
-        most cases by one backward pass too, in which the cotangents require grad, as gradgradcheck
-        has it; and of one in APART by two, for H t with cotangents that are constants.
+        Both of one forward pass; None where that fails, or the engine has an `hvp` of its own.
+        Where the case shares passes by one backward pass too, in which the cotangents require grad,
+        as gradgradcheck has it; else by two, for H t with cotangents that are constants.
         """
         case, cotangents, tangents = self.case, self.cotangents, self.tangents
         if not recorded(case.engine):
             return None
         try:
-            graph = Recording(case.engine, case.program, case.values, keep=False)
-            if case.context.independent and int(case.digest, 16) % APART:
+            graph, case.engine_graph = case.engine_graph, None
+            graph = graph or Recording(case.engine, case.program, case.values, keep=False)
+            if case.shares:
                 return graph.at_once(cotangents, tangents)
             slopes = graph.in_cotangents(cotangents, tangents)
             gradients = graph.grad(graph.weighed(cotangents), create_graph=True)

@@ -256,12 +256,15 @@ class NamespaceEngine:
     def _array(self, tensor: Any) -> Array | None:
         return None if tensor is None else self.to_numpy(tensor)
 
+    def is_tensor(self, value: Any) -> bool:
+        """Whether this is one of the engine's tensors."""
+        return isinstance(value, self.namespace.Tensor)
+
     def flat(self, result: Any) -> list[Any]:
         """The tensors in a tree, in order."""
-        kind = self.namespace.Tensor
-        if isinstance(result, kind):
+        if self.is_tensor(result):
             return [result]
-        return [leaf for leaf in leaves_of(result) if isinstance(leaf, kind)]
+        return [leaf for leaf in leaves_of(result) if self.is_tensor(leaf)]
 
     def inputs(self, program: Program, values: Values, *, grad: bool) -> dict[str, Any]:
         """Fresh tensors for the Program's inputs; with `grad`, leaves require it."""

@@ -64,7 +64,7 @@ class TorchEngine(NamespaceEngine):
             tensor = tensor.to(_WIDER[tensor.dtype])
         if tensor._is_zerotensor():  # torch's lazy zeros, which have no memory to read
             tensor = tensor.clone()
-        return np.array(tensor.numpy(force=True))
+        return np.array(tensor.cpu().numpy(force=True))
 
     def inputs(self, program: Program, values: Values, *, grad: bool) -> dict[str, Any]:
         """Fresh tensors for the Program's inputs; those that share memory do so on the device."""

@@ -73,6 +73,11 @@ class Recording:
         """The tensors of the leaves."""
         return {i.name: self.inputs[i.name] for i in self.program.leaves}
 
+    @property
+    def differentiable(self) -> tuple[bool, ...]:
+        """Of each flat output, whether it has a derivative."""
+        return tuple([bool(o.requires_grad) for o in self.outputs])
+
     def again(self) -> Recording:
         """A second forward pass on the same leaves; other inputs may have been written into."""
         inputs = self.inputs

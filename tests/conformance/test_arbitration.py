@@ -276,10 +276,10 @@ def test_a_gradient_that_is_off_in_its_tenth_digit_is_to_blame_and_not_a_second_
     None
 ):
     """torch's trigamma is, so differences of digamma's gradient are not its second derivative."""
-    source, settings = Generated(), Settings(checks=("rr",), block=10)
-    (item,) = [i for i in source.items(settings) if i.op == "addcdiv"][:1]
+    source, settings = Generated(), Settings(checks=("rr",), block=60, generated=20_000)
+    (item,) = [i for i in source.items(settings) if i.op == "digamma"][:1]
     drawn = [s for s in source.samples(item, settings) if isinstance(s, Sample)]
-    (one,) = [s for s in drawn if s.label == "seed 0/addcdiv/8"]
+    (one,) = [s for s in drawn if s.label == "seed 0/digamma/55"]
     context = checks.context_for(settings, TorchEngine(), TorchEngine())
     (result,) = checks.check_sample(one, context, "generated")
     assert result.outcome == "failed"
@@ -352,7 +352,7 @@ def test_differences_of_a_wrong_gradient_are_no_evidence_at_second_order() -> No
 
 def test_what_rounding_costs_the_gradient_of_a_scalar(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is a sum over all entries, whose terms cancel; in float32 that is all that differs."""
-    x = np.random.default_rng(3).standard_normal(400).astype(np.float32)
+    x = np.random.default_rng(0).standard_normal(400).astype(np.float32)
     scalar = np.array(1.5, np.float32)
     one = sample(("torch.add", (Ref("x0"), Ref("x1"))), x0=x, x1=scalar)
     context = checks.context_for(Settings(standalone=0), RefgradEngine(), TorchEngine())

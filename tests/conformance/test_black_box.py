@@ -302,7 +302,7 @@ class Sloped(torch.autograd.Function):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_casts_on_the_way_are_left_out_of_numerical_derivatives(dtype: torch.dtype) -> None:
-    torch.manual_seed(0)
+    torch.manual_seed(7)
     x = torch.randn(4, 3, dtype=dtype, requires_grad=True)
     report = check_gradients(boxed(Normed().to(dtype)), x)
     assert report.ok, report
