@@ -194,6 +194,11 @@ class Program:
         return tuple(i for i in self.inputs if i.requires_grad)
 
     @cached_property
+    def aliased(self) -> bool:
+        """Whether inputs share memory."""
+        return any(i.storage is not None for i in self.inputs)
+
+    @cached_property
     def opaque(self) -> bool:
         """Whether any call is a callable of the user's, which no name stands for."""
         return any(call.opaque is not None for call in self.calls)

@@ -172,7 +172,7 @@ _APART |= {"same_tensor", "expanded_inputs", "recording"}
 def written(name: str, case: Case) -> str | None:
     """A script that exits 1 where the invariant is broken, else 0; None for those without one."""
     program, helpers = case.program, set[str]()
-    shared = any(i.storage is not None for i in program.inputs)
+    shared = program.aliased
     body = _SNIPPETS.get(name) if name != "same_tensor" else _same(case)
     if body is None or shared or any(call.in_place for call in program.calls):
         return None

@@ -264,6 +264,8 @@ class NamespaceEngine:
         """The tensors in a tree, in order."""
         if self.is_tensor(result):
             return [result]
+        if type(result) in (tuple, list):
+            return [tensor for item in result for tensor in self.flat(item)]
         return [leaf for leaf in leaves_of(result) if self.is_tensor(leaf)]
 
     def inputs(self, program: Program, values: Values, *, grad: bool) -> dict[str, Any]:

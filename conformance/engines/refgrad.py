@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -79,5 +78,7 @@ class RefgradEngine(NamespaceEngine):
         grad: bool = True,
     ) -> list[Any]:
         """Run every call; what makes a tensor of nothing makes it on the device."""
-        with nullcontext() if self.device == "cpu" else refgrad.device(self.device):
+        if self.device == "cpu":
+            return super().execute(program, tensors, keeper, grad=grad)
+        with refgrad.device(self.device):
             return super().execute(program, tensors, keeper, grad=grad)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -101,8 +101,9 @@ class TorchEngine(NamespaceEngine):
 
         A function of the user's makes it where it says.
         """
-        here = self.device == "cpu" or program.opaque
-        with nullcontext() if here else torch.device(self.device):
+        if self.device == "cpu" or program.opaque:
+            return super().execute(program, tensors, keeper, grad=grad)
+        with torch.device(self.device):
             return super().execute(program, tensors, keeper, grad=grad)
 
     def vjp(

@@ -199,7 +199,7 @@ def _outputs(
             return np.full(len(weights), np.nan)  # outside the domain
         pairs = zip(outputs, cotangents, strict=True)
         flats = [flat(o) for o, c in pairs if c is not None]
-        joined = np.concatenate(flats) if flats else np.zeros(0)
+        joined = flats[0] if len(flats) == 1 else np.concatenate(flats or [np.zeros(0)])
         return joined if len(joined) == len(weights) else np.full(len(weights), np.nan)
 
     return along, weights
@@ -257,11 +257,10 @@ def moved(program: Program, values: Values, tangents: Mapping[str, Array], t: fl
     """The values with every leaf moved by t times its tangent; shared memory stays shared."""
     if t == 0:
         return values
-    shared = any(i.storage is not None for i in program.inputs)
-    fresh = layout(program.inputs, values) if shared else dict(values)
+    fresh = layout(program.inputs, values) if program.aliased else dict(values)
     for name in [leaf.name for leaf in program.leaves if leaf.name in tangents]:
-        step = (t * tangents[name]).astype(values[name].dtype)
-        if shared:
+        step = (t * tangents[name]).astype(values[name].dtype, copy=False)
+        if program.aliased:
             fresh[name] += step  # what shares this memory moves with it
         else:
             fresh[name] = values[name] + step
