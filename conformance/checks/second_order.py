@@ -150,10 +150,13 @@ class SecondOrderCheck:
         onto = {n: np.zeros_like(t) for n, t in second.wide.items()}
         onto[name][difference.index], ours, theirs = difference.part
         ruling = arbitration.decide(ours, theirs, second.opinions(onto), second.whose)
+        evidence |= ruling.evidence()
         blamed = blame.of_second(case, self.name)
         if not blamed and second.first_order:  # what is wrong is wrong at first order alone
             blamed = blame.of_gradient(case)
-        return evidence | ruling.evidence() | blamed
+            if evidence["verdict"].startswith("both defensible"):
+                evidence["verdict"] = second.first_order
+        return evidence | blamed
 
     def _numerical(
         self,

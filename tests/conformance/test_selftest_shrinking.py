@@ -52,6 +52,13 @@ def test_a_fault_that_only_another_check_shows_alone() -> None:
     assert found.verified
 
 
+def test_a_script_asks_nothing_whose_answer_is_rounding() -> None:
+    """The gradient of softmax's sum is 0, and its derivative; with other cotangents it is not."""
+    found = shrinkage(MUTANTS["softmax sees leaves alone"], 20.0)
+    assert found.verified, found.printed
+    assert "torch.ones_like" not in found.script
+
+
 def test_no_graph_in_time_is_said() -> None:
     found = shrinkage(MUTANTS["det.A times 0.99"], 1e-9)
     assert not found.met
