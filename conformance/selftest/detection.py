@@ -119,13 +119,18 @@ def by_gradcheck(subject: Subject, change: Change | None) -> bool:
 
 
 def spreads(subject: Subject) -> tuple[Array, float]:
-    """What the harness allows each entry of the leaf's gradient for rounding, and its scale."""
+    """What the harness allows each entry of the leaf's gradient for rounding, and its scale.
+
+    That is 0 where the whole gradient is no more than rounding, as of layer_norm of two numbers.
+    """
     context = checks.context_for(_settings(subject, "vjp"), RefgradEngine(), TorchEngine())
     case = context.case(Sample(subject.kind, subject.program, subject.values), SOURCE)
     right = case.reference_vjp.gradients[LEAF]
     assert right is not None
     allowed = np.maximum(case.rounding(LEAF), case.narrowed.get(LEAF, 0.0))
-    return np.broadcast_to(allowed, (right.size,)), float(np.abs(right).max(initial=0.0))
+    (leaf,) = (i for i in subject.program.leaves if i.name == LEAF)
+    largest = 0.0 if case.vanishes(leaf, right) else float(np.abs(right).max(initial=0.0))
+    return np.broadcast_to(allowed, (right.size,)), largest
 
 
 def _settings(subject: Subject, check: str) -> Settings:
