@@ -207,7 +207,10 @@ def _walk(
                 if a.shape != shape or a.dtype is not dtype:
                     r = _fit(r, shape, dtype, record)
             if target in of:
-                grads.add(target, r)
+                if record or target in shared:
+                    grads.add(target, r)
+                else:
+                    of[target] += r
                 continue
             of[target] = r
             if r is g or type(r) is not np.ndarray or r.base is not None:
