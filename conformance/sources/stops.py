@@ -10,6 +10,7 @@ reentrant checkpoint is such a Function as well, and what it runs has its own de
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -193,12 +194,14 @@ class _Calls(TorchFunctionMode):
         return result
 
 
+@functools.cache
 def _writes(func: Any) -> bool:
     """Whether it returns the first operand, which it has written into."""
     alias = func._schema.arguments[0].alias_info if func._schema.arguments else None
     return alias is not None and alias.is_write and len(func._schema.returns) == 1
 
 
+@functools.cache
 def _is_view(func: Any) -> bool:
     """Whether the result shares memory with an operand that is not written into."""
     aliases = [r.alias_info for r in func._schema.returns]
