@@ -11,10 +11,11 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from conformance.checks import passes
 from conformance.checks.compare import Difference, compare, same, tolerance_for
 from conformance.checks.second import SecondOrder
 from conformance.engines.base import Engine, Run, Vjp
-from conformance.engines.variants import Recording, recorded
+from conformance.engines.variants import Recording
 from conformance.errors import EngineError, ProgramError, Unsupported
 from conformance.oracles.cancellation import narrowed
 from conformance.oracles.complex_step import Step
@@ -36,7 +37,6 @@ ALONE = 1e-3  # of its terms' sum: more no stencil knows of a function of float3
 VANISHING = 64.0  # epsilons of outputs over values: a gradient below is rounding, or tiny
 MODEL_CALLS = 50  # a Program of more calls is a model: its rounding adds up
 USER = "user"  # the source of what is a user's own function, or how its name begins
-APART = 4  # passes of its own for each order take a tenth of the time of a generated Program
 SIGMAS = 3.0  # deviations of a sum of independent errors that are allowed
 LAST_BITS = 100.0  # tolerances: two runs that differ by less differ by rounding alone
 SCRIPT_ENTRIES = 20_000  # values beyond this are not written into a script
@@ -215,9 +215,14 @@ class Case:
         return self._of_reference(lambda: self.reference.run(self.program, self.values))
 
     @property
-    def _differentiated(self) -> bool:
+    def differentiated(self) -> bool:
         """Whether there are gradients to be judged."""
         return bool(self.program.leaves) and any(c.name == "vjp" for c in self.context.checks)
+
+    @property
+    def second_order(self) -> bool:
+        """Whether there is second order to be judged too."""
+        return any(c.name in SECOND_ORDER_CHECKS for c in self.context.checks)
 
     @cached_property
     def cotangents(self) -> list[Array | None]:
@@ -242,25 +247,8 @@ class Case:
 
     @cached_property
     def _recorded(self) -> tuple[list[Array | None], Vjp] | None:
-        """The same by one pass for outputs, gradients and what second order asks of the reference.
-
-        None where that fails, and where it would save nothing: the reference is what is judged.
-        """
-        apart = self.context.independent and recorded(self.reference)
-        if not (apart and self._differentiated) or self.loose or self.program.opaque:
-            return None
-        try:
-            graph = Recording(self.reference, self.program, self.values, keep=False)
-            outputs = tuple(map(graph.engine.to_numpy, graph.outputs))
-            drawn = cotangents_for(self.rng("cotangents"), outputs)
-            second = self._second_order
-            found = graph.grad(graph.weighed(drawn), create_graph=second)
-            gradients = graph.arrays(found)
-        except (EngineError, Unsupported):
-            return None
-        if second:
-            self.reference_graph = graph, found
-        return drawn, Vjp(outputs, gradients, differentiable=graph.differentiable)
+        """The same by one pass, with which second order goes on; None where there is none."""
+        return passes.of_reference(self)
 
     @cached_property
     def steady_cotangents(self) -> list[Array | None]:
@@ -292,38 +280,13 @@ class Case:
     def engine_vjp(self) -> Vjp:
         """The engine's gradients with the same cotangents; values it changes are put back."""
         before = {name: array.tobytes() for name, array in self.values.items()}
-        found = self._by_shared_pass() or self.engine.vjp(
-            self.program, self.values, self.cotangents
-        )
+        given = (self.program, self.values, self.cotangents)
+        found = passes.of_engine(self) or self.engine.vjp(*given)
         self.mutated = tuple(n for n, b in before.items() if self.values[n].tobytes() != b)
         for name in self.mutated:
             array = self.values[name]
             np.copyto(array, np.frombuffer(before[name], array.dtype).reshape(array.shape))
         return found
-
-    @cached_property
-    def shares(self) -> bool:
-        """Whether a pass of the engine may serve two orders: of one case in APART none does."""
-        return self.context.independent and int(self.digest, 16) % APART > 0
-
-    @property
-    def _second_order(self) -> bool:
-        """Whether there is second order to be judged too."""
-        return any(c.name in SECOND_ORDER_CHECKS for c in self.context.checks)
-
-    def _by_shared_pass(self) -> Vjp | None:
-        """The engine's gradients by a pass that keeps its graph, for second order to go on with."""
-        shared = self.shares and self._second_order and recorded(self.engine)
-        if not shared or self.loose or self.program.opaque:
-            return None
-        try:
-            graph = Recording(self.engine, self.program, self.values, keep=False)
-            found = graph.grad(graph.weighed(self.cotangents), retain_graph=True)
-            gradients, outputs = graph.arrays(found), map(graph.engine.to_numpy, graph.outputs)
-            self.engine_graph = graph
-            return Vjp(tuple(outputs), gradients, differentiable=graph.differentiable)
-        except (EngineError, Unsupported):
-            return None  # alone it says more
 
     @cached_property
     def unsteady(self) -> tuple[str, Difference] | None:
@@ -345,7 +308,7 @@ class Case:
     @cached_property
     def engine_outputs(self) -> tuple[Array, ...]:
         """The engine's outputs: those of its backward pass, where there is one to be judged."""
-        if self._differentiated:
+        if self.differentiated:
             with contextlib.suppress(EngineError, Unsupported, ReferenceFailed):
                 return self.engine_vjp.outputs
         return self.engine.run(self.program, self.values).outputs
@@ -369,7 +332,7 @@ class Case:
         """The complex step along a direction; the last is kept, for both orders ask for it."""
         known = self._step
         if known is None or not _same(known.tangents, tangents):
-            known = self._step = Step(*self.numerical, tangents, grad=self._second_order)
+            known = self._step = Step(*self.numerical, tangents, grad=self.second_order)
         return known
 
     @cached_property

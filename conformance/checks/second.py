@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from conformance import arbitration
+from conformance.checks import passes
 from conformance.checks.beside import may_read_a_triangle
 from conformance.checks.compare import compare
 from conformance.engines.base import Engine
@@ -136,7 +137,7 @@ class SecondOrder:
         try:
             graph, case.engine_graph = case.engine_graph, None
             graph = graph or Recording(case.engine, case.program, case.values, keep=False)
-            if case.shares:
+            if passes.shared(case):
                 return graph.at_once(cotangents, tangents)
             slopes = graph.in_cotangents(cotangents, tangents)
             gradients = graph.grad(graph.weighed(cotangents), create_graph=True)

@@ -316,12 +316,12 @@ def test_what_is_right_takes_few_forward_passes_and_an_engines_own_methods_are_a
         (Counting(), ["forward"] * 2),  # vjp; then H t and what it is in the cotangent
         (Unrecorded(), ["forward", "hvp", "forward"]),
     ):
-        monkeypatch.setattr("conformance.checks.base.APART", 1)
+        monkeypatch.setattr("conformance.checks.passes.APART", 1)
         found = results(engine, one, checks=checks, standalone=0)
         assert {r.outcome for r in found.values()} == {"passed"}
         assert engine.asked[: len(asked)] == asked
     assert len(engine.asked) > 3  # and the gradient for the derivative in the cotangent
-    monkeypatch.setattr("conformance.checks.base.APART", 10**9)
+    monkeypatch.setattr("conformance.checks.passes.APART", 10**9)
     engine = Counting()
     found = results(engine, one, checks=checks, standalone=0)
     assert {r.outcome for r in found.values()} == {"passed"}
