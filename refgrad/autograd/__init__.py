@@ -88,15 +88,16 @@ def backward(
             retain=create_graph if retain_graph is None else retain_graph,
             record=create_graph,
         )
+        of, shared = grads.of, grads.shared
         if inputs is None:
-            leaves = {t: t for t in grads.of if isinstance(t, Tensor)}
+            for leaf, g in of.items():
+                if g is not None and isinstance(leaf, Tensor):
+                    accumulate(leaf, g, leaf not in shared, create_graph)
         else:  # what retains its gradient got it on the way
             leaves = {_target(t): t for t in inputs if t._retained is None}
-        for target, leaf in leaves.items():
-            g = grads.of.get(target)
-            if g is not None:
-                owned = leaf is target and target not in grads.shared
-                accumulate(leaf, g, owned=owned, record=create_graph)
+            for target, leaf in leaves.items():
+                if (g := of.get(target)) is not None:
+                    accumulate(leaf, g, leaf is target and target not in shared, create_graph)
     finally:
         state.enabled = before
 

@@ -300,7 +300,7 @@ def _all_results(node: Any, g: Any, record: bool, needed: Any) -> tuple[list[Any
     return targets, results
 
 
-def accumulate(leaf: Any, g: Any, *, owned: bool, record: bool) -> None:
+def accumulate(leaf: Any, g: Any, owned: bool, record: bool) -> None:
     """Add a gradient to `leaf.grad`: a fresh tensor at first, later in place unless recorded.
 
     A fresh one has the strides of the leaf, where these are dense.
