@@ -6,23 +6,20 @@ a Program that is no longer sensible can crash an engine or hang.
 
 from __future__ import annotations
 
-import faulthandler
 import functools
 import importlib
 import itertools
 import os
-import pickle
-import select
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from conformance.child import in_child
 from conformance.engines.base import ALL
 from conformance.engines.refgrad import RefgradEngine
 from conformance.errors import ConformanceError, EngineError
@@ -34,9 +31,6 @@ from conformance.script import binding, runs
 if TYPE_CHECKING:
     from conformance.checks.base import Case, Check, Finding
 
-T = TypeVar("T")
-
-SECONDS = 10.0  # for a reduction, should it hang
 ENOUGH = 1.2  # of CPU time, after which the smallest so far is taken
 SCRIPT_SECONDS = 60.0  # for a script: on a busy machine importing torch alone takes long
 WITNESSED = 64  # an input of more elements is not put into the journal
@@ -286,35 +280,3 @@ def run(text: str, seconds: float = SCRIPT_SECONDS) -> tuple[int | None, str]:
     except subprocess.TimeoutExpired:
         return None, f"no end after {seconds:g} s"
     return done.returncode, (done.stdout + done.stderr)[-PRINTED:]
-
-
-def in_child(compute: Callable[[], T], seconds: float = SECONDS) -> T | None:
-    """What `compute` returns in a forked process; None where that crashes, raises or hangs."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if not child:
-        status = 1
-        try:
-            faulthandler.disable()  # a crash here is an answer
-            if (torch := sys.modules.get("torch")) is not None:
-                torch.set_num_threads(1)  # a fork has no threads of OpenMP's pool to wait for
-            os.close(reader)
-            data = pickle.dumps(compute())
-            with os.fdopen(writer, "wb") as pipe:
-                pipe.write(len(data).to_bytes(8, "big") + data)
-            status = 0
-        finally:
-            os._exit(status)
-    os.close(writer)
-    end = time.monotonic() + seconds
-    data = b""
-    with os.fdopen(reader, "rb", buffering=0) as pipe:
-        while select.select([pipe], [], [], max(end - time.monotonic(), 0.0))[0]:
-            part = pipe.read(1 << 16)
-            if not part:
-                break
-            data += part
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    whole = len(data) > 8 and len(data) - 8 == int.from_bytes(data[:8], "big")
-    return pickle.loads(data[8:]) if whole else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -13,8 +14,10 @@ from conformance.checks.base import Case
 from conformance.checks.claims import Claim, Fault, Invariant, other_cotangents
 from conformance.checks.compare import same
 from conformance.checks.invariants_vjp import has_axes, ordered
+from conformance.child import in_child
 from conformance.engines.base import ALL
 from conformance.engines.variants import Recording
+from conformance.errors import EngineError, Unsupported
 from conformance.oracles.pairs import gaussian
 from conformance.oracles.torch_autograd import scale
 from conformance.program import Array
@@ -216,6 +219,23 @@ def preset_grad(case: Case) -> Iterator[Claim]:
     yield Claim(found, expected, "in a .grad that held something, beside the sum", terms)
 
 
+def readable(case: Case) -> Iterator[Fault]:
+    """Gradients, and theirs: one without memory is read in a process that may crash."""
+    graph = _recorded(case)
+    first = graph.grad(graph.weighed(case.cotangents), create_graph=True)
+    second: dict[str, Any] = {}
+    with suppress(EngineError, Unsupported):  # which second order tells
+        second = graph.second(first, case.second.tangents)
+    for what, tensors in (("gradient", first), ("gradient's gradient", second)):
+        for name, tensor in tensors.items():
+            if tensor is not None and graph.engine.memoryless(tensor) and _crashes(tensor):
+                yield Fault(f"to read the {what} of {name} crashes the process", name)
+
+
+def _crashes(tensor: Any) -> bool:
+    return in_child(lambda: float(np.abs(tensor.numpy(force=True)).sum())) is None
+
+
 def own_memory(case: Case) -> Iterator[Fault]:
     """A write into one leaf's `.grad` reaches no other tensor."""
     graph = _recorded(case)
@@ -393,6 +413,12 @@ INVARIANTS = (
     Invariant("form", "dtype, shape and device of a gradient are the leaf's", form),
     Invariant("accumulated", "backward() twice leaves twice the gradient", accumulated),
     Invariant("preset_grad", "backward() adds to the .grad that is there", preset_grad),
+    Invariant(
+        "readable",
+        "a gradient, or a gradient's gradient, can be read",
+        readable,
+        of_engine=True,
+    ),
     Invariant(
         "own_memory",
         "a .grad shares no memory with another tensor",

@@ -260,6 +260,10 @@ class NamespaceEngine:
         """Whether this is one of the engine's tensors."""
         return isinstance(value, self.namespace.Tensor)
 
+    def memoryless(self, tensor: Any) -> bool:
+        """Whether it is a tensor without memory, which may not be there for who reads it."""
+        return False
+
     def flat(self, result: Any) -> list[Any]:
         """The tensors in a tree, in order."""
         if self.is_tensor(result):

@@ -62,9 +62,13 @@ class TorchEngine(NamespaceEngine):
             tensor = tensor.to_dense()
         if tensor.dtype in _WIDER:
             tensor = tensor.to(_WIDER[tensor.dtype])
-        if tensor._is_zerotensor():  # torch's lazy zeros, which have no memory to read
+        if self.memoryless(tensor):  # there is no memory to read
             tensor = tensor.clone()
         return np.array(tensor.cpu().numpy(force=True))
+
+    def memoryless(self, tensor: Any) -> bool:
+        """Whether it is torch's lazy zeros."""
+        return bool(tensor._is_zerotensor())
 
     def inputs(self, program: Program, values: Values, *, grad: bool) -> dict[str, Any]:
         """Fresh tensors for the Program's inputs; those that share memory do so on the device."""

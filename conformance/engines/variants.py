@@ -149,14 +149,18 @@ class Recording:
             found = [next(made) if o.requires_grad and c is not None else None for o, c in weighed]
             return product, [None if s is None else self.engine.to_numpy(s) for s in found]
 
-    def product(
-        self, gradients: Mapping[str, Any], tangents: Mapping[str, Array]
-    ) -> dict[str, Array | None]:
-        """The Hessian's product with the tangents, of gradients made with `create_graph`."""
+    def second(self, gradients: Mapping[str, Any], tangents: Mapping[str, Array]) -> dict[str, Any]:
+        """The Hessian's product with the tangents, by gradients made with `create_graph`."""
         leaves = self.leaves
         with self.failures():
             found = routes.contracted(self.engine, gradients, tangents, list(leaves.values()))
-        return self.arrays(dict(zip(leaves, found, strict=True)))
+        return dict(zip(leaves, found, strict=True))
+
+    def product(
+        self, gradients: Mapping[str, Any], tangents: Mapping[str, Array]
+    ) -> dict[str, Array | None]:
+        """The same, copied to arrays."""
+        return self.arrays(self.second(gradients, tangents))
 
     def backward(self, pairs: Pairs) -> None:
         """autograd.backward: gradients are added to the `.grad` of the leaves."""

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from conformance import checks
+from conformance.child import in_child
 from conformance.choose import Seeded
 from conformance.engines import load
 from conformance.errors import EngineError
-from conformance.explain import explain, in_child, run
+from conformance.explain import explain, run
 from conformance.program import Array, Call, Input, Program, Ref
 from conformance.question import Question, comparison
 from conformance.script import binding, runs

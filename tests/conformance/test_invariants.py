@@ -143,6 +143,20 @@ def test_the_script_of_a_fault_of_torch_is_seen_to_fail() -> None:
     assert "native_group_norm" in found.repro["script"]
 
 
+def test_a_gradient_whose_memory_is_not_there_is_told_by_a_script_that_survives() -> None:
+    """torch's second gradient of abs is a ZeroTensor, and of what cat joined a view of it."""
+    calls = (("torch.cat", ([Ref("x0"), Ref("x1")],)), ("torch.abs", (Ref("v0"),)))
+    one = sample(*calls, x0=np.array([1.0, 2.0]), x1=np.array([3.0]))
+    settings = Settings(checks=("invariants.readable",))
+    context = checks.context_for(settings, engine=TorchEngine(), reference=REFERENCE)
+    (found,) = checks.check_sample(one, context, "generated")
+    assert found.outcome == "failed"
+    assert "crashes the process" in found.evidence["verdict"]
+    assert found.repro is not None
+    assert found.repro["verified"]
+    assert not failing(results(RefgradEngine(), one, ("invariants.readable",)))
+
+
 def test_gradients_in_place_and_of_kinks_hold() -> None:
     writes = sample(
         ("torch.mul", (Ref("x0"), 2.0)), ("torch.Tensor.mul_", (Ref("v0"), Ref("x1"))), x0=X, x1=Y

@@ -5,6 +5,7 @@ None imports torch here. `BREAKS` names the invariant that each is to break.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
 from functools import partial
 from types import SimpleNamespace
@@ -252,6 +253,16 @@ class PresetGrad(Accumulated):
     own = False
 
 
+class Readable(_Faulty):
+    """Gradients have no memory, and crash who reads them unaware of that."""
+
+    name = "readable"
+
+    def memoryless(self, tensor: Any) -> bool:
+        tensor.numpy = lambda force: os.abort()
+        return True
+
+
 class OwnMemory(_Faulty):
     """Two leaves with equal gradients get one tensor as .grad."""
 
@@ -486,8 +497,9 @@ BREAKS: dict[str, type[_Faulty]] = {
     for made in (
         *(CreateGraph, RetainGraph, Subset, FlippedInputs, FlippedCotangents),
         *(TransposedCotangents, StridedCotangents, ExpandedCotangents, Unmodified, Form),
-        *(Accumulated, PresetGrad, OwnMemory, Batched, Hooks, Linear, Scaled, Undefined, Apart),
-        *(Zero, Mask, SameTensor, TransposedInputs, StridedInputs, ExpandedInputs, Deterministic),
-        *(Recording, NegatedCotangents, ConjugatedCotangents, NegatedInputs, ConjugatedInputs),
+        *(Accumulated, PresetGrad, Readable, OwnMemory, Batched, Hooks, Linear, Scaled, Undefined),
+        *(Apart, Zero, Mask, SameTensor, TransposedInputs, StridedInputs, ExpandedInputs),
+        *(Deterministic, Recording, NegatedCotangents, ConjugatedCotangents, NegatedInputs),
+        ConjugatedInputs,
     )
 }
