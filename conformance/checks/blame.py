@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from conformance.checks.base import Case
+from conformance.checks.base import VANISHING, Case
 from conformance.checks.compare import compare
 from conformance.checks.parting import Parting, first_call, first_forward
 from conformance.engines.base import ALL, Engine
@@ -89,7 +89,13 @@ def _excess(case: Case, program: Program, values: Values, route: str) -> float |
     """
     witness: Engine = case.witness
     rng = case.rng("alone", *program.targets)
-    cotangents = cotangents_for(rng, witness.run(program, values).outputs)
+    outputs = witness.run(program, values).outputs
+    cotangents = cotangents_for(rng, outputs)
+    terms = sum(
+        float(np.nan_to_num(np.abs(c * o)).sum())
+        for c, o in zip(cotangents, outputs, strict=True)
+        if c is not None
+    )
     tangents = _narrow(direction(rng, program, values), values)
     right = witness.hvp(program, values, cotangents, tangents)
     size = max((scale(h) for h in right.values() if h is not None), default=0.0)
@@ -97,9 +103,9 @@ def _excess(case: Case, program: Program, values: Values, route: str) -> float |
         if route == "ff":
             others = _narrow(direction(rng, program, values), values)
             moves = case.engine.curvature(program, values, tangents, others)
-            ours, terms = contracted(cotangents, moves)
+            ours, size = contracted(cotangents, moves)
             theirs, total = inner(right, others)
-            allowed = LOOSE * case.relative(case.dtype) * max(terms, total, 1.0)
+            allowed = LOOSE * case.relative(case.dtype) * max(size, total, 1.0)
             gap = abs(ours - theirs)
             return None if gap <= allowed else float(np.nan_to_num(gap / allowed, nan=np.inf))
         left = case.engine.hvp(program, values, cotangents, tangents, route)
@@ -110,7 +116,10 @@ def _excess(case: Case, program: Program, values: Values, route: str) -> float |
         a, b = left.get(leaf.name), right.get(leaf.name)
         zeros = np.zeros(leaf.shape, leaf.dtype)
         a, b = zeros if a is None else a, zeros if b is None else b
-        found = compare(a, b, relative=LOOSE * case.relative(leaf.dtype), floor=size)
+        vanishing = VANISHING * float(np.finfo(leaf.dtype).eps) * terms
+        lost = vanishing / (scale(values[leaf.name]) or 1.0)  # as of x / x, whose terms cancel
+        given = {"floor": size, "absolute": lost}
+        found = compare(a, b, relative=LOOSE * case.relative(leaf.dtype), **given)
         if found is not None:
             excess = found.severity[1] if found.kind == "value" else np.inf
             worst = max(worst or 0.0, excess)

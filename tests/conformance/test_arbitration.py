@@ -333,6 +333,25 @@ def test_a_gradient_that_is_wrong_where_nothing_is_recorded_is_to_blame_at_secon
     assert culprit == "torch.linalg.det"
 
 
+def test_what_is_rounding_alone_is_not_to_blame_at_second_order() -> None:
+    """The second derivative of x / x is 0 but for rounding; that of det by rf is wrong."""
+    context = checks.context_for(
+        Settings(checks=("rf",), standalone=0), TorchEngine(), TorchEngine()
+    )
+    singular = np.array([[1.0, 2.0], [2.0, 4.0]])
+    for x in (0.346, -0.652, -0.802, -1.103, 0.034):
+        one = sample(
+            ("torch.div", (Ref("x0"), Ref("x0"))),
+            ("torch.linalg.det", (Ref("x1"),)),
+            outputs=(Ref("v0"), Ref("v1")),
+            x0=np.array([x]),
+            x1=singular,
+        )
+        (result,) = checks.check_sample(one, context, "test")
+        assert result.outcome == "failed"
+        assert result.evidence["culprit"] == "torch.linalg.det"
+
+
 def test_a_small_entry_that_is_wrong_is_blamed_where_it_was_small() -> None:
     x = np.array([-36.0, 36.5, -31.0, 35.0, -34.0])
     one = sample(("torch.nn.functional.elu", (Ref("x0"),)), ("torch.sigmoid", (Ref("v0"),)), x0=x)
