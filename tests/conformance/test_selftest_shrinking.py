@@ -46,7 +46,7 @@ def test_a_pass_that_raises_ends_as_a_script_that_raises() -> None:
 
 
 def test_a_fault_that_only_another_check_shows_alone() -> None:
-    found = shrinkage(MUTANTS["sin for a transposed cotangent"], 20.0)
+    found = shrinkage(MUTANTS["mul for a transposed cotangent"], 20.0)
     assert found.calls[1] == 1
     assert found.shown != found.check
     assert found.verified
