@@ -209,12 +209,11 @@ def _script(case: Case, check: str, finding: Finding) -> str | None:
         return None
     in_cotangent = finding.evidence.get("diagnosis") in ("cotangent", "refused")
     kind = "cotangent" if in_cotangent else check
-    least = 0.0  # a difference of less is rounding, as of the gradient of softmax's sum
-    if kind not in ("value", "jvp", "ff", "cotangent"):
-        least = max(map(case.vanishing, program.leaves), default=0.0)
     for question in _questions(case, kind, outputs):
         known = question.answer(right, program, values, plain=True)
         expected = {n: y for n, y in known.items() if y is not None}
+        leaves = [i for i in program.leaves if i.name in expected]  # else it is told by outputs
+        least = max(map(case.vanishing, leaves), default=0.0)  # less is rounding
         scale = max((float(np.abs(y).max(initial=0)) for y in expected.values()), default=0.0)
         try:
             differ = _largest(question.answer(wrong, program, values, plain=False), expected)

@@ -264,6 +264,14 @@ class Case:
         return self._drawn[1]
 
     @cached_property
+    def unrecorded_vjp(self) -> Vjp:
+        """The same of a pass that records nothing; raises ReferenceFailed."""
+        if self._recorded is None or not self.second_order:
+            return self.reference_vjp
+        given = (self.program, self.values, self.cotangents)
+        return self._of_reference(lambda: self.reference.vjp(*given))
+
+    @cached_property
     def users(self) -> bool:
         """Whether it is a function of the user's that is in question, and not the engine."""
         engine = self.engine.name.partition(" on ")[0]
@@ -316,12 +324,8 @@ class Case:
     @cached_property
     def natural(self) -> dict[str, float]:
         """For each leaf the size of a gradient in proportion to outputs and values."""
-        pairs = zip(self.steady_cotangents, self.reference_run.outputs, strict=True)
-        with np.errstate(all="ignore"):
-            terms = [np.abs(c * o) for c, o in pairs if c is not None]
-            outputs = [t.sum() if np.isfinite(t).all() else np.nansum(t) for t in terms]
-        total = float(sum(o for o in outputs if np.isfinite(o)))
-        return {i.name: total / (scale(self.values[i.name]) or 1.0) for i in self.program.leaves}
+        given = self.steady_cotangents, self.reference_run.outputs
+        return natural(self.program, self.values, *given)
 
     @cached_property
     def numerical(self) -> tuple[Program, Values]:
@@ -549,6 +553,21 @@ class Case:
             if self.engine.name == self.reference.name:
                 raise  # what is judged is its own reference
             raise ReferenceFailed(f"the reference could not run it: {error}") from error
+
+
+def natural(
+    program: Program,
+    values: Values,
+    cotangents: Sequence[Array | None],
+    outputs: Sequence[Array],
+) -> dict[str, float]:
+    """For each leaf what is finite of the outputs, weighed, over the leaf's scale."""
+    pairs = zip(cotangents, outputs, strict=True)
+    with np.errstate(all="ignore"):
+        terms = [np.abs(c * o) for c, o in pairs if c is not None]
+        sums = [t.sum() if np.isfinite(t).all() else np.nansum(t) for t in terms]
+    total = float(sum(s for s in sums if np.isfinite(s)))
+    return {i.name: total / (scale(values[i.name]) or 1.0) for i in program.leaves}
 
 
 def _same(a: Mapping[str, Array], b: Mapping[str, Array]) -> bool:

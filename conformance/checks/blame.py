@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from conformance.checks.base import VANISHING, Case
+from conformance.checks.base import VANISHING, Case, natural
 from conformance.checks.compare import compare
 from conformance.checks.parting import Parting, first_call, first_forward
 from conformance.engines.base import ALL, Engine
@@ -91,11 +91,7 @@ def _excess(case: Case, program: Program, values: Values, route: str) -> float |
     rng = case.rng("alone", *program.targets)
     outputs = witness.run(program, values).outputs
     cotangents = cotangents_for(rng, outputs)
-    terms = sum(
-        float(np.nan_to_num(np.abs(c * o)).sum())
-        for c, o in zip(cotangents, outputs, strict=True)
-        if c is not None
-    )
+    sizes = natural(program, values, cotangents, outputs)
     tangents = _narrow(direction(rng, program, values), values)
     right = witness.hvp(program, values, cotangents, tangents)
     size = max((scale(h) for h in right.values() if h is not None), default=0.0)
@@ -103,9 +99,9 @@ def _excess(case: Case, program: Program, values: Values, route: str) -> float |
         if route == "ff":
             others = _narrow(direction(rng, program, values), values)
             moves = case.engine.curvature(program, values, tangents, others)
-            ours, size = contracted(cotangents, moves)
+            ours, terms = contracted(cotangents, moves)
             theirs, total = inner(right, others)
-            allowed = LOOSE * case.relative(case.dtype) * max(size, total, 1.0)
+            allowed = LOOSE * case.relative(case.dtype) * max(terms, total, 1.0)
             gap = abs(ours - theirs)
             return None if gap <= allowed else float(np.nan_to_num(gap / allowed, nan=np.inf))
         left = case.engine.hvp(program, values, cotangents, tangents, route)
@@ -116,10 +112,9 @@ def _excess(case: Case, program: Program, values: Values, route: str) -> float |
         a, b = left.get(leaf.name), right.get(leaf.name)
         zeros = np.zeros(leaf.shape, leaf.dtype)
         a, b = zeros if a is None else a, zeros if b is None else b
-        vanishing = VANISHING * float(np.finfo(leaf.dtype).eps) * terms
-        lost = vanishing / (scale(values[leaf.name]) or 1.0)  # as of x / x, whose terms cancel
-        given = {"floor": size, "absolute": lost}
-        found = compare(a, b, relative=LOOSE * case.relative(leaf.dtype), **given)
+        lost = VANISHING * float(np.finfo(leaf.dtype).eps) * sizes[leaf.name]  # as of x / x
+        relative = LOOSE * case.relative(leaf.dtype)
+        found = compare(a, b, relative=relative, floor=size, absolute=lost)
         if found is not None:
             excess = found.severity[1] if found.kind == "value" else np.inf
             worst = max(worst or 0.0, excess)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from conformance.engines.base import Vjp
+from conformance.engines.base import Engine, Vjp
 from conformance.engines.variants import Recording, recorded
 from conformance.errors import EngineError, Unsupported
 from conformance.oracles.pairs import cotangents_for
@@ -21,14 +21,17 @@ def shared(case: Case) -> bool:
     return case.context.independent and int(case.digest, 16) % APART > 0
 
 
+def _plain(case: Case, engine: Engine) -> bool:
+    """Whether a graph of the engine's may be kept: of a model it is large."""
+    return recorded(engine) and not (case.loose or case.program.opaque)
+
+
 def of_reference(case: Case) -> tuple[list[Array | None], Vjp] | None:
     """Cotangents for the reference's outputs, and its gradients with these.
 
     None where that fails, and where it would save nothing: the reference is what is judged.
     """
-    if not (case.context.independent and recorded(case.reference) and case.differentiated):
-        return None
-    if case.loose or case.program.opaque:
+    if not (case.context.independent and _plain(case, case.reference) and case.differentiated):
         return None
     try:
         graph = Recording(case.reference, case.program, case.values, keep=False)
@@ -45,9 +48,7 @@ def of_reference(case: Case) -> tuple[list[Array | None], Vjp] | None:
 
 def of_engine(case: Case) -> Vjp | None:
     """The engine's gradients; None where second order has a pass of its own."""
-    if not (case.second_order and shared(case) and recorded(case.engine)):
-        return None
-    if case.loose or case.program.opaque:
+    if not (case.second_order and shared(case) and _plain(case, case.engine)):
         return None
     try:
         graph = Recording(case.engine, case.program, case.values, keep=False)

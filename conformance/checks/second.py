@@ -101,7 +101,7 @@ class SecondOrder:
             relative = case.loosened(10, leaf.dtype)
             if compare(left, right, relative=relative) is None:
                 continue
-            lost = self.vanishing(leaf.name)
+            lost = case.vanishing(leaf)
             if compare(left, right, relative=relative, absolute=lost) is not None:
                 return False
         return True
@@ -151,16 +151,6 @@ class SecondOrder:
         first = self.case.reference_vjp.gradients.values()
         sizes = [scale(g) for g in (*self.expected.values(), *first) if g is not None]
         return max(sizes, default=0.0)
-
-    def vanishing(self, leaf: str) -> float:
-        """Below it a derivative with respect to a leaf is rounding, or the tail of a rule.
-
-        It is in proportion to outputs over values, as at first order (`Case.vanishes`).
-        """
-        from conformance.checks.base import VANISHING
-
-        eps = float(np.finfo(self.case.values[leaf].dtype).eps)
-        return VANISHING * eps * self.case.natural[leaf]
 
     def hidden(self, leaf: str) -> float:
         """What terms of order 1 leave of a product's entries for a leaf that nothing depends on.
@@ -255,14 +245,9 @@ class SecondOrder:
         alone, and its product takes such a pass too.
         """
         case = self.case
-        given = case.program, case.values, case.cotangents
-        try:
-            gradients = case.reference.vjp(*given).gradients
-        except (EngineError, Unsupported):
-            gradients = case.reference_vjp.gradients
         for leaf in case.program.leaves:
             left = case.engine_vjp.gradients.get(leaf.name)
-            right = gradients[leaf.name]
+            right = case.unrecorded_vjp.gradients[leaf.name]
             difference = compare(left, right, relative=case.loosened(10, leaf.dtype))
             if difference is not None and difference.kind == "value":
                 return arbitration.entry(case, leaf, difference).verdict

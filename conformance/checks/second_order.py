@@ -250,7 +250,11 @@ class SecondOrderCheck:
         theirs, size = inner(second.expected, onto)
         moved, _ = inner({n: SPREADS * m for n, m in second.moves.items()}, _absolute(onto))
         slack = case.loosened(100, case.coarsest) * max(size, terms, second.floor) + moved
-        slack += sum(second.vanishing(n) * float(np.abs(u).sum()) for n, u in onto.items())
+        slack += sum(
+            case.vanishing(leaf) * float(np.abs(onto[leaf.name]).sum())
+            for leaf in case.program.leaves
+            if leaf.name in onto
+        )
         evidence: dict[str, Any] = {"compared": 1, "engine": ours, "reference": theirs}
         evidence["route"] = ROUTES["ff"]
         if abs(ours - theirs) <= slack:
@@ -302,7 +306,7 @@ def _worst(
         relative = case.loosened(FACTOR, leaf.dtype)
         difference = compare(left, right, relative=relative, floor=second.floor)
         if difference is not None and difference.kind == "value":
-            allowed = SPREADS * second.moves[leaf.name] + second.vanishing(leaf.name)
+            allowed = SPREADS * second.moves[leaf.name] + case.vanishing(leaf)
             given: dict[str, Any] = {"relative": relative, "floor": second.floor}
             difference = compare(left, right, **given, absolute=allowed)
             if difference is not None and difference.kind == "value":

@@ -261,7 +261,7 @@ class NamespaceEngine:
         return isinstance(value, self.namespace.Tensor)
 
     def memoryless(self, tensor: Any) -> bool:
-        """Whether it is a tensor without memory, which may not be there for who reads it."""
+        """Whether a tensor has no memory of its own, so that to read it as it is may crash."""
         return False
 
     def flat(self, result: Any) -> list[Any]:
