@@ -57,11 +57,9 @@ class _Threads(click.ParamType[int]):
     default="",
     help="Only cases whose GROUP/WORKLOAD/SIZE matches, as in -k 'chain or matmul/512'.",
 )
-@click.option(
+@names(
     "--engine",
     "engines",
-    callback=names(),
-    metavar="NAMES",
     help="These beside torch eager.  [default: all that can run here]",
 )
 @click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True)

@@ -15,16 +15,20 @@ from conformance.expression import did_you_mean
 
 
 def names(
-    known: tuple[str, ...] = (),
-) -> Callable[[click.Context, click.Parameter, str | None], tuple[str, ...] | None]:
-    """A callback for an option of names joined by commas, from a fixed set where one is given."""
+    *declared: str, known: tuple[str, ...] = (), default: str | None = None, **given: Any
+) -> Callable[[Any], Any]:
+    """An option of names joined by commas or given one by one, of a fixed set where one is known.
+
+    The command gets a tuple without repetition; None where nothing is given and no `default`.
+    """
 
     def split(
-        ctx: click.Context, param: click.Parameter, value: str | None
+        ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
     ) -> tuple[str, ...] | None:
-        if value is None:
+        if not values:
             return None
-        found = tuple(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
+        parts = [name.strip() for value in values for name in value.split(",")]
+        found = tuple(dict.fromkeys(name for name in parts if name))
         if not found:
             raise click.BadParameter("no name is given", ctx, param)
         for name in found:
@@ -34,7 +38,9 @@ def names(
                 raise click.BadParameter(message, ctx, param)
         return found
 
-    return split
+    if default is not None:
+        given |= {"default": (default,), "show_default": True}
+    return click.option(*declared, multiple=True, callback=split, metavar="NAMES", **given)
 
 
 def talk() -> Console:

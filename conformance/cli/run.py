@@ -35,13 +35,11 @@ _WITH_RESUME = {"resume", "journal", "jobs", "as_json"}
     show_default=True,
     help="refgrad, torch, or direct:MODULE:NAME for one from outside.",
 )
-@click.option(
+@names(
     "--source",
     "sources",
-    callback=names((*SOURCES, *MORE_SOURCES)),
-    metavar="NAMES",
+    known=(*SOURCES, *MORE_SOURCES),
     default=",".join(SOURCES),
-    show_default=True,
     help=f"Where programs come from; there are {' and '.join(MORE_SOURCES)} too.",
 )
 @click.option("--profile", type=click.Choice(list(PROFILES)), default="ci", show_default=True)
@@ -52,19 +50,17 @@ _WITH_RESUME = {"resume", "journal", "jobs", "as_json"}
     default="",
     help="Only cases whose name matches, as in -k 'softmax and not log'.",
 )
-@click.option(
+@names(
     "--check",
     "checks",
-    callback=names(_CHECKS),
-    metavar="NAMES",
+    known=_CHECKS,
     help=f"Only these checks: {', '.join(_CHECKS)}.",
 )
 @click.option("--order", type=click.IntRange(1, 2), default=1, show_default=True)
-@click.option(
+@names(
     "--dtype",
     "dtypes",
-    callback=names(DTYPES),
-    metavar="NAMES",
+    known=DTYPES,
     help="Of what is differentiated, in opinfo and generated.  [default: float64, and in generated "
     "a few others]",
 )

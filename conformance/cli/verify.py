@@ -18,13 +18,10 @@ _WHAT = {
 
 @click.command("verify")
 @click.argument("subject", metavar="MODULE:NAME")
-@click.option(
+@names(
     "--engine",
     "engines",
-    callback=names(),
-    metavar="NAMES",
     default="torch,refgrad",
-    show_default=True,
     help="Whose gradients to judge, one after the other.",
 )
 @click.option("--order", type=click.IntRange(1, 2), default=1, show_default=True)

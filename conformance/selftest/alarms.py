@@ -114,13 +114,11 @@ class Tally:
 @click.option("--seeds", type=click.IntRange(1), default=10, show_default=True, help="How many.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The first.")
 @click.option("-j", "--jobs", type=click.IntRange(1), default=2, show_default=True)
-@click.option(
+@names(
     "--check",
     "checks",
-    callback=names((*CHECKS, *SECOND_ORDER_CHECKS)),
-    metavar="NAMES",
+    known=(*CHECKS, *SECOND_ORDER_CHECKS),
     default=",".join(DEFAULT_CHECKS),
-    show_default=True,
 )
 @click.option("-k", "words", metavar="WORDS", default="", help="Ops whose name has it.")
 @click.option("-v", "--verbose", is_flag=True, help="A script for each alarm.")

@@ -10,11 +10,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from conformance import run as running
 from conformance.cli import main
 from conformance.cli import run as run_command
+from conformance.cli.options import names
 from tests.conformance.journals import result, write
 from tests.conformance.misbehaving import HARNESS, Source
 
@@ -155,6 +157,22 @@ def test_resume_takes_no_other_settings(conformance: Any, faked: Any) -> None:
     assert said.code == 4
     assert "leave out --seed" in said.line
     assert "there is no journal under reports/runs" in conformance("run", "--resume").line
+
+
+def test_names_are_joined_by_commas_or_given_one_by_one() -> None:
+    @click.command()
+    @names("--check", "checks", known=("value", "vjp"))
+    @names("--engine", "engines", default="torch,refgrad")
+    def command(*, checks: Any, engines: Any) -> Any:
+        return checks, engines
+
+    def taken(*args: str) -> Any:
+        return command.main(list(args), standalone_mode=False)
+
+    assert taken() == (None, ("torch", "refgrad"))
+    both = ("value", "vjp"), ("refgrad",)
+    assert taken("--check", "value, vjp,", "--engine", "refgrad") == both
+    assert taken("--check", "value", "--check", "vjp,value", "--engine", "refgrad") == both
 
 
 @pytest.mark.parametrize(
