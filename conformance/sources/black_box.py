@@ -13,7 +13,6 @@ import hashlib
 import inspect
 import operator
 import random
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflat
 from conformance.errors import CaptureError, Unsupported, UsageError
 from conformance.program import OPAQUE, Call, Input, Program, Ref, Values
 from conformance.sources import randomness
+from conformance.sources.as_written import recompile
 from conformance.sources.captured import module_of
 from conformance.sources.casts import Met, Widened, dispensable, in_double, no_autocast
 from conformance.sources.recorder import NUMPY_DTYPE, by_field, device_of
@@ -242,7 +242,7 @@ class BlackBox:
                 outputs = self(*given)
         except Exception:  # what cannot be watched (compiled code); or it raises for itself again
             self.stops = Stops()
-            _recompile()
+            recompile()
             outputs = self(*given)
         if any(t.is_nested for t in _tensors(tree_leaves(outputs))):
             raise UsageError("the function returns a nested tensor; return its values()")
@@ -282,7 +282,7 @@ class BlackBox:
         try:
             self.casts_to = dispensable(self, given, outputs, stops.recording())
         except Exception:  # a kernel for one dtype alone, or what cannot be watched
-            _recompile()
+            recompile()
             return
         if self.left != left:
             self.casts_to = ""
@@ -351,12 +351,6 @@ class _Steady:
             if self.box.stops:
                 stack.enter_context(self.box.stops.again())
             return self.box(*given)
-
-
-def _recompile() -> None:
-    """What was compiled under a mode is not kept, as what torch.cond makes of its branches."""
-    if "torch._dynamo" in sys.modules:
-        torch._dynamo.reset()
 
 
 class _Holder:

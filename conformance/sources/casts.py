@@ -15,10 +15,11 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from conformance.oracles.directional import ANOTHER, apart
 from conformance.sources import randomness
+from conformance.sources.as_written import AsWritten
 from conformance.sources.trees import tensors_of
 
 
-class Met(TorchDispatchMode):
+class Met(AsWritten, TorchDispatchMode):
     """The floating dtypes to which something more precise is rounded within; and implicit draws."""
 
     def __init__(self) -> None:
@@ -48,7 +49,7 @@ class Met(TorchDispatchMode):
 _IMPLICITLY = (torch.ops.aten._standard_gamma.default, torch.ops.aten._sample_dirichlet.default)
 
 
-class Widened(TorchFunctionMode):
+class Widened(AsWritten, TorchFunctionMode):
     """What casts inside to a dtype of less precision than `given` have casts to theirs."""
 
     def __init__(self, given: Sequence[torch.Tensor]) -> None:

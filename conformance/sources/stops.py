@@ -23,6 +23,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 from torch.utils.checkpoint import CheckpointFunction
 
+from conformance.sources.as_written import AsWritten
+
 _DETACH = torch.ops.aten.detach.default
 _EMBEDDING = torch.ops.aten.embedding.default
 _RENORM = torch.ops.aten.embedding_renorm_.default  # an embedding's weight, by max_norm
@@ -69,7 +71,7 @@ class Stops:
                 yield
 
 
-class _Watching(TorchDispatchMode):
+class _Watching(AsWritten, TorchDispatchMode):
     def __init__(self, stops: Stops, running: _Running, *, again: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.stops, self.running, self.replays = stops, running, again

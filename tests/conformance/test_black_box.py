@@ -501,6 +501,60 @@ def test_compiled_code_is_a_black_box(backend: str) -> None:
     assert any("torch.compile" in note for note in report.notes)
 
 
+class Twice(torch.autograd.Function):
+    """Twice the gradient of the identity."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        return 2 * grad
+
+
+class Backend:
+    """A compiler that counts; with `wrong`, its code has twice the gradient."""
+
+    def __init__(self, *, wrong: bool = False) -> None:
+        self.wrong, self.compiled, self.ran = wrong, 0, 0
+
+    def __call__(self, module: torch.fx.GraphModule, _: Any) -> Callable[..., Any]:
+        self.compiled += 1
+
+        def run(*given: torch.Tensor) -> list[torch.Tensor]:
+            self.ran += 1
+            made = list(module(*given))
+            return [Twice.apply(t) for t in made] if self.wrong else made
+
+        return run
+
+
+def stopped(x: torch.Tensor) -> torch.Tensor:
+    return (x.sin() * x.detach()).sum(0)
+
+
+def rounded(x: torch.Tensor) -> torch.Tensor:
+    return (x.float().sin() * x).sum(0)
+
+
+@pytest.mark.parametrize("function", [lambda x: (x.sin() * x).sum(0), stopped, rounded])
+def test_what_is_compiled_is_judged_as_it_is_compiled(function: Any) -> None:
+    backend = Backend()
+    compiled = torch.compile(function, backend=backend)
+    report = check_gradients(compiled, leaf(3, 4))
+    assert report.ok, report
+    assert backend.compiled > 0
+    ran = backend.ran
+    assert ran > 0
+    known = backend.compiled
+    compiled(leaf(3, 4))  # nor is it left uncompiled, or compiled with what watched it
+    assert (backend.compiled, backend.ran) == (known, ran + 1)
+
+    report = check_gradients(torch.compile(function, backend=Backend(wrong=True)), leaf(3, 4))
+    assert "2 times" in str(report), report
+
+
 def report_of(function: Any, *given: torch.Tensor) -> Report:
     return check_gradients(function, *given)
 
