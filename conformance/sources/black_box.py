@@ -26,7 +26,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflat
 from conformance.errors import CaptureError, Unsupported, UsageError
 from conformance.program import OPAQUE, Call, Input, Program, Ref, Values
 from conformance.sources import randomness
-from conformance.sources.as_written import recompile
+from conformance.sources.as_written import as_compiled, recompile
 from conformance.sources.captured import module_of
 from conformance.sources.casts import Met, Widened, dispensable, in_double, no_autocast
 from conformance.sources.recorder import NUMPY_DTYPE, by_field, device_of
@@ -172,7 +172,7 @@ class BlackBox:
             if tensor.is_leaf:
                 self._set_aside(tensor)
         try:
-            with _with_state(self.state), self.randomness.again():
+            with _with_state(self.state), self.randomness.again(), as_compiled():
                 try:
                     yield
                 finally:

@@ -13,6 +13,7 @@ import torch
 from conformance.engines.torch import TorchEngine
 from conformance.errors import CaptureError, EngineError, Unsupported
 from conformance.program import Array, Program, Values
+from conformance.sources.as_written import none_compiled
 from conformance.sources.recorder import Recorder, by_field, device_of
 from conformance.sources.trees import tensors_of
 
@@ -54,8 +55,6 @@ def capture(
     call; what `fn` itself raises passes through.
     """
     kwargs = dict(kwargs or {})
-    if hasattr(fn, "_torchdynamo_orig_callable") or hasattr(fn, "_orig_mod"):
-        raise CaptureError(_COMPILED)
     module = module if module is not None else module_of(fn)
     if device is None:
         parameters = [] if module is None else module.parameters()
@@ -73,7 +72,8 @@ def capture(
         for parameter in module.parameters():
             recorder.declare(parameter, "p")
     try:
-        with torch.enable_grad(), recorder.recording():
+        refusing = none_compiled(CaptureError(_COMPILED))
+        with torch.enable_grad(), refusing, recorder.recording():
             outputs = by_field(fn(*args, **kwargs))
     except Exception as error:
         if _of_the_compiler(error):
