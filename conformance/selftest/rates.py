@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import cProfile
+import os
 import pstats
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -89,6 +90,7 @@ def command(*, samples: int, seed: int, rounds: int, profiled: bool, as_json: bo
     each chunk the fastest round counts, for either. Drawing the samples is not counted. gradcheck,
     slow and fast, sees a few samples of each chunk, of 64 elements at most.
     """
+    os.environ["OMP_NUM_THREADS"] = "1"  # as a worker has it: read where torch and NumPy load
     import torch
 
     from conformance.cli.options import data, echo_json
