@@ -62,7 +62,7 @@ _EMPTY = "no leaf has an element: there is nothing in its gradient but a shape a
 _BLIND = ("invariants.negated_inputs", "invariants.negated_cotangents")
 _READS = (
     "the gradient has the wrong sign for what is lazily negated, as z.conj().imag is: its kernel "
-    "reads memory as it lies, as all kernels in Triton do; call resolve_neg() before"
+    "reads memory as it lies, as those in Triton do and torch.compile's; call resolve_neg() before"
 )
 
 
@@ -271,12 +271,13 @@ def _check(
     else:
         results = [replace(r, evidence={"against": _ITSELF, **r.evidence}) for r in results]
     remarks = []
-    if whole.device != "cpu":
-        if any(_reads_memory(r, program) for r in results):
-            results = [_passed(r) if _reads_memory(r, program) else r for r in results]
-            remarks.append(_READS)
-        if any(r.check == "narrow" and r.outcome in ("passed", "precision") for r in results):
-            results = [_less_exact(r) if _approximate(r) else r for r in results]
+    apart = whole.device != "cpu"
+    if (apart or given.compiled) and any(_reads_memory(r, program) for r in results):
+        results = [_passed(r) if _reads_memory(r, program) else r for r in results]
+        remarks.append(_READS)
+    narrow = [r for r in results if r.check == "narrow" and r.outcome in ("passed", "precision")]
+    if apart and narrow:
+        results = [_less_exact(r) if _approximate(r) else r for r in results]
     if given.boxed and whole.unseen:
         results = [_unseen(r) if r.check == "vjp" and r.outcome == "passed" else r for r in results]
     remarks += [_BY_BACKWARD] if engine.accumulated else []
@@ -288,7 +289,7 @@ def _check(
 
 
 def _reads_memory(result: Result, program: Program) -> bool:
-    """Whether all that is wrong is that a real kernel of the user's does not see a lazy sign."""
+    """Whether all that is wrong is that a real kernel of one's own does not see a lazy sign."""
     real = not any(i.dtype.startswith("complex") for i in program.leaves)
     return program.opaque and real and result.outcome == "failed" and result.check in _BLIND
 

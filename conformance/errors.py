@@ -41,6 +41,13 @@ class CaptureError(ConformanceError):
     """A function could not be recorded faithfully; the message names the call."""
 
 
+class CompiledError(CaptureError):
+    """A function could not be recorded since it calls what torch.compile made."""
+
+    def __init__(self) -> None:
+        super().__init__("torch.compile's code cannot be seen from outside")
+
+
 class EngineError(ConformanceError):
     """An engine raised while it ran a Program; `__cause__` is what it raised, `call` where."""
 

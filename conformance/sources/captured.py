@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from conformance.engines.torch import TorchEngine
-from conformance.errors import CaptureError, EngineError, Unsupported
+from conformance.errors import CaptureError, CompiledError, EngineError, Unsupported
 from conformance.program import Array, Program, Values
 from conformance.sources.as_written import none_compiled
 from conformance.sources.recorder import Recorder, by_field, device_of
@@ -19,7 +19,6 @@ from conformance.sources.trees import tensors_of
 
 # torch's own function does not repeat its last bits: LAPACK's gelsy reads an unset pivot array.
 _UNREPEATABLE = {"torch.linalg.lstsq"}
-_COMPILED = "torch.compile's code cannot be seen from outside"
 
 
 @dataclass(frozen=True)
@@ -72,12 +71,12 @@ def capture(
         for parameter in module.parameters():
             recorder.declare(parameter, "p")
     try:
-        refusing = none_compiled(CaptureError(_COMPILED))
+        refusing = none_compiled(CompiledError())
         with torch.enable_grad(), refusing, recorder.recording():
             outputs = by_field(fn(*args, **kwargs))
     except Exception as error:
         if _of_the_compiler(error):
-            raise CaptureError(_COMPILED) from error
+            raise CompiledError() from error
         raise
     program, values = recorder.program(outputs)
     if prove:

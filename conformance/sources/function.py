@@ -12,7 +12,7 @@ from conformance.checks import one_line
 from conformance.checks.compare import compare
 from conformance.engines.base import Engine
 from conformance.engines.torch import TorchEngine
-from conformance.errors import CaptureError, EngineError, Unsupported, UsageError
+from conformance.errors import CaptureError, CompiledError, EngineError, Unsupported, UsageError
 from conformance.oracles.directional import moved
 from conformance.oracles.frozen import frozen
 from conformance.oracles.pairs import direction
@@ -32,13 +32,17 @@ _ROUNDING = {f"torch.Tensor.{method.__name__}" for method in ROUNDED.values()}
 
 @dataclass(frozen=True)
 class Function:
-    """The Program, what is to be said of it, and whether it is one opaque call."""
+    """The Program, what is to be said of it, and whether it is one opaque call.
+
+    And whether that calls what torch.compile made.
+    """
 
     name: str
     program: Program
     values: Values
     notes: tuple[str, ...]
     boxed: bool
+    compiled: bool = False
 
 
 def as_program(whole: BlackBox) -> Function:
@@ -59,7 +63,8 @@ def as_program(whole: BlackBox) -> Function:
         program, values, said = whole.program(name)
         why = str(error) if isinstance(error, CaptureError) else one_line(error)
         reason = f"judged as a black box, since it could not be captured: {why}"
-        return Function(name, program, values, (reason, *said), boxed=True)
+        compiled = isinstance(error, CompiledError)
+        return Function(name, program, values, (reason, *said), boxed=True, compiled=compiled)
     if unfit:
         return Function(name, box, box_values, (unfit, *said), boxed=True)
     if whole.randomness.drawn and DRAWS not in notes:

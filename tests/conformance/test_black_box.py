@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -583,6 +584,19 @@ def test_a_module_is_judged_as_it_is_compiled(part: str) -> None:
     report = check_gradients(judged, leaf(3, 4))
     assert backend.ran > 0
     assert "2 times" in str(report), report
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch's inductor needs a C++ compiler")
+def test_that_code_of_the_inductor_reads_memory_as_it_lies_is_said() -> None:
+    compiled = torch.compile(lambda x: (x.sin() * x).sum())
+    negated = torch._neg_view(torch.tensor(2.0, dtype=D))
+    given = leaf(3)
+    (found,) = torch.autograd.grad(compiled(given), given, negated)
+    (right,) = torch.autograd.grad((given.sin() * given).sum(), given, negated)
+    report = check_gradients(compiled, given)
+    assert report.ok, report
+    said = any("call resolve_neg() before" in note for note in report.notes)
+    assert said == (not torch.allclose(found, right))
 
 
 def report_of(function: Any, *given: torch.Tensor) -> Report:
