@@ -4,7 +4,8 @@
 
 reads one JSON line a Program from stdin ({"program": path, "cotangents": path, "results": path}),
 writes what the engine made to the results' path (.npz) and answers with one JSON line:
-{"ok": true, "presence": [...]}, or {"error": text, "torch": whether it asked for torch}.
+{"ok": true, "torch": whether it asked for torch}, or {"error": text, "torch": ...}, each with the
+results' path.
 """
 
 from __future__ import annotations
@@ -60,13 +61,14 @@ def serve(engine_name: str) -> int:
     _answer(answers, {"ok": True, "engine": engine.name})
     for line in sys.stdin:
         before = blocker.asked
+        request = json.loads(line)
         try:
-            reply = _run(engine, json.loads(line))
+            reply = _run(engine, request)
         except Exception as error:
             reply = _failure(error, blocker.asked > before)
         else:
             reply["torch"] = blocker.asked > before
-        _answer(answers, reply)
+        _answer(answers, reply | {"results": request["results"]})
     return 0
 
 

@@ -54,7 +54,6 @@ class Isolation:
 
     def __init__(self, engine: str) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="conformance-")
-        self._count = 0
         path = os.pathsep.join(p or os.getcwd() for p in sys.path)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "conformance.isolated", engine],
@@ -74,17 +73,16 @@ class Isolation:
 
     def run(self, case: Case) -> tuple[dict[str, Any], dict[str, Array]]:
         """The answer and, where it is ok, the outputs and gradients by name."""
-        self._count += 1
-        folder = Path(self._folder.name) / str(self._count)
-        folder.mkdir()
+        folder = Path(tempfile.mkdtemp(dir=self._folder.name))
         program = case.program.save(folder / "program.json", case.values)
         cotangents = case.cotangents
         given: dict[str, Any] = {f"c{n}": c for n, c in enumerate(cotangents) if c is not None}
         np.savez(folder / "cotangents.npz", **given)
+        results = str(folder / "results.npz")
         request = {
             "program": str(program or folder / "program.json"),
             "cotangents": str(folder / "cotangents.npz"),
-            "results": str(folder / "results.npz"),
+            "results": results,
             "outputs": len(cotangents),
         }
         assert self._process.stdin is not None
@@ -93,10 +91,10 @@ class Isolation:
             self._process.stdin.flush()
         except BrokenPipeError:
             return self._lost(), {}
-        reply = self._answer()
+        reply = self._answer(results)
         arrays: dict[str, Array] = {}
         if reply.get("ok"):
-            with np.load(folder / "results.npz") as stored:
+            with np.load(results) as stored:
                 arrays = dict(stored)
         for path in folder.iterdir():
             path.unlink()
@@ -107,13 +105,14 @@ class Isolation:
         """End the process."""
         self._finalizer()
 
-    def _answer(self) -> dict[str, Any]:
+    def _answer(self, results: str | None = None) -> dict[str, Any]:
+        """The next answer that is of `results`: a fork of this process may have left others."""
         assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            return self._lost()
-        reply: dict[str, Any] = json.loads(line)
-        return reply
+        for line in iter(self._process.stdout.readline, ""):
+            reply: dict[str, Any] = json.loads(line)
+            if reply.get("results") == results:
+                return reply
+        return self._lost()
 
     def _lost(self) -> dict[str, Any]:
         code = self._process.wait(timeout=10)

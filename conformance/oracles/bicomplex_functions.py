@@ -14,6 +14,7 @@ import numpy as np
 
 from conformance.errors import Unsupported
 from conformance.oracles import factors
+from conformance.oracles.complex_functions import meet
 
 Reading = Callable[..., Any]
 
@@ -68,7 +69,7 @@ def call(ufunc: Any, args: list[Any], trace: Any) -> Any:
         if ufunc in _UFUNCS:
             return _UFUNCS[ufunc](trace, *args)
         if ufunc in (np.equal, np.not_equal):
-            met = np.equal(*values) & (slope(args[0]) != slope(args[1]))
+            met = meet(*values) & (slope(args[0]) != slope(args[1]))
             trace.ties += int(np.count_nonzero(met))
             return ufunc(*values)
         if ufunc in _PREDICATES:

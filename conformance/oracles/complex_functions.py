@@ -89,7 +89,7 @@ def call(ufunc: Any, zs: list[Any], trace: Any) -> Any:
             return ufunc(real(zs[0])) + 0j
         if ufunc in _COMPARISONS:
             left, right = zs
-            _tie(trace, (real(left) == real(right)) & (imag(left) != imag(right)))
+            _tie(trace, meet(real(left), real(right)) & (imag(left) != imag(right)))
             return ufunc(real(left), real(right))
         if ufunc in _PREDICATES:
             return ufunc(*map(real, zs))
@@ -122,6 +122,11 @@ def _accumulated(ufunc: Any, trace: Any, z: Any, axis: int = 0) -> Any:
 
 def _tie(trace: Any, where: Any) -> None:
     trace.ties += int(np.count_nonzero(where))
+
+
+def meet(x: Any, y: Any) -> Any:
+    """Where x and y are equal and may part as they move; what is infinite stays so."""
+    return np.equal(x, y) & np.isfinite(x)
 
 
 def _at_a_step(ufunc: Any, x: Any) -> Any:
@@ -166,7 +171,7 @@ def _choose_smaller(trace: Any, a: Any, b: Any) -> Any:
 
 def _choose(trace: Any, a: Any, b: Any, ufunc: Any) -> Any:
     tied = np.equal(real(a), real(b))
-    _tie(trace, tied & (imag(a) != imag(b)))
+    _tie(trace, meet(real(a), real(b)) & (imag(a) != imag(b)))
     value = ufunc(real(a), real(b))
     one = np.where(value == real(a), imag(a), imag(b))
     return join(value, 1j * np.where(tied, (imag(a) + imag(b)) / 2, one))
@@ -362,7 +367,7 @@ def _pick(function: Any) -> Reading:
         chosen = (real(z) == value) | (np.isnan(real(z)) & np.isnan(value))
         count = np.maximum(chosen.sum(axis=axis, keepdims=True), 1)
         mean = np.where(chosen, imag(z), 0.0).sum(axis=axis, keepdims=True) / count
-        _tie(trace, chosen & (imag(z) != mean) & (count > 1))
+        _tie(trace, chosen & np.isfinite(value) & (imag(z) != mean) & (count > 1))
         made = join(value, 1j * mean)
         if keepdims:
             return made
@@ -407,7 +412,7 @@ def _clip(trace: Any, z: Any, low: Any = None, high: Any = None, **kwargs: Any) 
     made = z
     for limit, outside in ((low, np.less), (high, np.greater)):
         if limit is not None:
-            _tie(trace, np.equal(real(z), real(limit)) & (imag(z) != imag(limit)))
+            _tie(trace, meet(real(z), real(limit)) & (imag(z) != imag(limit)))
             made = np.where(outside(real(made), real(limit)), limit, made)
     return np.where(np.isnan(real(z)), z, made)
 

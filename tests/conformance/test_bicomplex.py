@@ -130,6 +130,13 @@ def test_a_switch_met_exactly_is_counted(f: Callable[[Any], Any]) -> None:
     assert trace.ties > 0
 
 
+def test_infinite_values_do_not_part() -> None:
+    trace = Trace()
+    far = BicomplexArray.of(Moving(np.full(2, complex(-np.inf, 0)), H * np.ones(2)), trace)
+    assert (far == complex(-np.inf, 0)).all()
+    assert trace.ties == 0
+
+
 def test_what_is_undefined_has_no_slope() -> None:
     z = BicomplexArray.of(Moving(np.array([complex(np.nan, 1), 1j]), H), Trace())
     slope = np.exp(z).slope

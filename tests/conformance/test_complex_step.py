@@ -155,6 +155,22 @@ def test_a_switch_met_exactly_is_counted(f: Callable[[Any], Any]) -> None:
     assert trace.ties > 0
 
 
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: x == -np.inf,
+        lambda x: np.maximum(x, x[::-1]),
+        lambda x: np.max(x),
+        lambda x: np.clip(x, -np.inf, 1),
+    ],
+)
+def test_infinite_values_do_not_part(f: Callable[[Any], Any]) -> None:
+    trace = Trace()
+    with np.errstate(all="ignore"):
+        f(ComplexArray(np.full(2, -np.inf) + 1j * H * np.array([1.0, 2.0]), trace))
+    assert trace.ties == 0
+
+
 def test_outside_the_domain_is_nan() -> None:
     x = ComplexArray(np.array([-1.0, 4.0]) + 1j * H, Trace())
     for f in (np.log, np.sqrt):

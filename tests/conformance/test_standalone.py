@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from conformance import checks, engines
+from conformance.checks.base import Case
 from conformance.checks.standalone import Isolation
+from conformance.child import in_child
 from conformance.engines.base import Vjp
 from conformance.engines.torch import TorchEngine
 from conformance.program import Array, Call, Input, Program, Ref, Values
@@ -94,3 +96,19 @@ def test_torch_cannot_be_imported_there(package: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "torch cannot be imported here" in done.stderr
+
+
+def test_a_fork_of_the_worker_leaves_nothing_to_be_taken_for_an_answer() -> None:
+    """Cases are reduced in a fork, which is killed when its time is over."""
+    context = checks.context_for(Settings(engine="refgrad", checks=("standalone",)))
+    isolation = Isolation("refgrad")
+
+    def asked_alone() -> None:
+        isolation._answer = lambda results: sys.exit()  # type: ignore[method-assign,assignment]
+        isolation.run(Case(context, Sample("exp", PROGRAM, {"x0": X.copy()}), "test"))
+
+    assert in_child(asked_alone) is None
+    reply, arrays = isolation.run(Case(context, Sample("exp", PROGRAM, {"x0": 2 * X}), "test"))
+    isolation.close()
+    assert reply["ok"]
+    assert np.allclose(arrays["output0"], np.exp(2 * X))
