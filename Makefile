@@ -71,7 +71,7 @@ torch: $(STAMP)
 	$(BIN)/conformance run --engine torch --order 2 --source corpus,opinfo,generated --journal $(RUNS)/torch-$$(date +%Y%m%d-%H%M%S).jsonl $(ARGS)
 
 half: $(STAMP)
-	$(BIN)/conformance run --engine torch --check half,half2 --source opinfo,generated --journal $(RUNS)/half-$$(date +%Y%m%d-%H%M%S).jsonl $(ARGS)
+	$(BIN)/conformance run --engine torch --check half,half2 --source captured,opinfo,generated --journal $(RUNS)/half-$$(date +%Y%m%d-%H%M%S).jsonl $(ARGS)
 
 edges: $(STAMP)
 	@status=0; for engine in refgrad torch; do \

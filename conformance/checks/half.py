@@ -241,8 +241,6 @@ def _calls(case: Case) -> Iterator[tuple[Program, Values]]:
     if len(program.calls) == 1:
         yield program, case.values
         return
-    if case.loose:
-        return
     kept: dict[str, Array | tuple[Array, ...]] = dict(case.values)
     kept |= case.engine.run(program, case.values, keep=ALL).kept
     for call in program.calls:

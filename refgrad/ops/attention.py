@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from refgrad import dtypes
 from refgrad.ops.dropping import dropout
 from refgrad.ops.joining import cat
 from refgrad.ops.linear import linear
@@ -45,6 +46,11 @@ def scaled_dot_product_attention(
             "Expected query, key, and value to have the same dtype, but got query.dtype: "
             f"{query.dtype!r} key.dtype: {key.dtype!r} and value.dtype: {value.dtype!r} instead."
         )
+    narrow = query.dtype is dtypes.float16  # of which the scores are soon beyond it
+    if narrow:
+        query, key, value = query.float(), key.float(), value.float()
+        if attn_mask is not None and attn_mask.is_floating_point():
+            attn_mask = attn_mask.float()
     if enable_gqa:
         if query.shape[-3] % key.shape[-3] or query.shape[-3] % value.shape[-3]:
             raise RuntimeError(
@@ -73,6 +79,8 @@ def scaled_dot_product_attention(
     if dropout_p > 0:
         weights = dropout(weights, dropout_p, True)
     out = weights.matmul(value)
+    if narrow:
+        out = out.half()
     if dropout_p > 0 or any(x.ndim != 4 or x.stride(-1) != 1 for x in (query, key, value)):
         return out
     return lay(out, like_first, (query._array,))  # as torch's kernel for these has them

@@ -225,9 +225,9 @@ INPLACE["float_power"] = float_power
 square = unary("square", np.square, lambda g, input: g * (2 * input))
 sqrt = unary("sqrt", np.sqrt, lambda g, out: 0.5 * g / out, floats=True)
 rsqrt = unary(
-    "rsqrt", lambda x: 1 / np.sqrt(x), lambda g, out: -0.5 * g * (out * out * out), floats=True
-)
-reciprocal = unary("reciprocal", np.reciprocal, lambda g, out: -g * (out * out), floats=True)
+    "rsqrt", lambda x: 1 / np.sqrt(x), lambda g, out: -0.5 * g * out * out * out, floats=True
+)  # from left to right: the cube alone may be beyond float16
+reciprocal = unary("reciprocal", np.reciprocal, lambda g, out: -g * out * out, floats=True)
 
 # --- signs and parts -----------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ import torch
 
 from conformance import check_gradients
 from conformance.checks import check_sample, context_for
+from conformance.checks.base import MODEL_CALLS
 from conformance.checks.narrow import cast, rounded
 from conformance.cli import main
 from conformance.engines.torch import TorchEngine
@@ -164,6 +165,17 @@ def test_each_call_is_judged_alone() -> None:
     assert found.evidence["culprit"].endswith("Angle")
     assert found.repro is not None
     assert "exp" not in found.repro["program"]
+
+
+def test_each_call_of_a_model_is_judged() -> None:
+    def long(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        for _ in range(MODEL_CALLS):
+            x = torch.cos(x)
+        return Angle.apply(x, y)
+
+    found = judged(long, *inputs((4,), (4,)))["half"]
+    assert found.outcome == "failed"
+    assert found.evidence["culprit"].endswith("Angle")
 
 
 def test_complex_functions_are_left_alone() -> None:
