@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import refgrad
 from refgrad import dtypes
 from refgrad.description import Described
 from refgrad.graph import AccumulateGrad, Output, Writes, clock
@@ -292,9 +293,7 @@ class Tensor(Described):
         Raises:
             RuntimeError: nothing requires grad, the graph was freed, a saved tensor was written.
         """
-        from refgrad.autograd import backward
-
-        backward(self, gradient, retain_graph, create_graph, inputs=inputs)
+        refgrad.autograd.backward(self, gradient, retain_graph, create_graph, None, inputs)
 
     def grad_accumulator(self) -> AccumulateGrad:
         """The node that PyTorch shows for a leaf."""

@@ -240,55 +240,59 @@ def _target(t: Tensor) -> Any:
 
 def _starts(roots: Sequence[Tensor], cotangents: Any, record: bool) -> list[tuple[Any, Any]]:
     """Where a backward pass starts: each root's target and cotangent, conjugated if complex."""
-    given = [None] * len(roots) if cotangents is None else list(tensors_of(cotangents))
+    given = (None,) * len(roots) if cotangents is None else tensors_of(cotangents)
     if len(given) != len(roots):
         raise RuntimeError(
             f"got {len(roots)} tensors and {len(given)} gradients: give one for each, or None"
         )
-    starts = []
-    for i, (root, cotangent) in enumerate(zip(roots, given, strict=True)):
-        if not root._requires_grad:
+    return [
+        (root if root._node is None else root._node, _seed(i, root, given[i], record))
+        for i, root in enumerate(roots)
+    ]
+
+
+def _seed(i: int, root: Tensor, cotangent: Any, record: bool) -> Any:
+    """The gradient that a backward pass starts with at a root, the i-th."""
+    if not root._requires_grad:
+        raise RuntimeError(
+            f"element {i} of tensors does not require grad and does not have a grad_fn"
+        )
+    array = root._array
+    kind = array.dtype.kind
+    if cotangent is None:
+        if array.size != 1:
+            raise RuntimeError("grad can be implicitly created only for scalar outputs")
+        if kind == "c":
             raise RuntimeError(
-                f"element {i} of tensors does not require grad and does not have a grad_fn"
+                "grad can be implicitly created only for real scalar outputs but got "
+                f"{root.dtype!r}"
             )
-        array = root._array
-        if cotangent is None:
-            if array.size != 1:
-                raise RuntimeError("grad can be implicitly created only for scalar outputs")
-            if array.dtype.kind == "c":
-                raise RuntimeError(
-                    "grad can be implicitly created only for real scalar outputs but got "
-                    f"{root.dtype!r}"
-                )
-            seed: Any = array.copy()
-            seed.fill(1)  # a quarter of the time of `np.ones_like`
-            seed = wrap(seed) if record else seed
-        else:
-            if not isinstance(cotangent, Tensor):
-                raise TypeError(
-                    f"gradients can be either Tensors or None, but got {type(cotangent).__name__}"
-                )
-            if cotangent._array.shape != array.shape:
-                raise RuntimeError(
-                    f"Mismatch in shape: grad_output[{i}] has a shape of {cotangent.shape} and "
-                    f"output[{i}] has a shape of {root.shape}."
-                )
-            on_host = type(cotangent._array) is type(array) is np.ndarray
-            if not on_host and cotangent.device != root.device:
-                raise RuntimeError(
-                    f"Mismatch in device: grad_output[{i}] is on {cotangent.device} and "
-                    f"output[{i}] is on {root.device}."
-                )
-            if cotangent._array.dtype.kind == "c" and array.dtype.kind != "c":
-                raise RuntimeError(
-                    f"For complex Tensors, both grad_output and output are required to have the "
-                    f"same dtype. Mismatch in dtype: grad_output[{i}] has a dtype of "
-                    f"{cotangent.dtype!r} and output[{i}] has a dtype of {root.dtype!r}."
-                )
-            if cotangent._array.dtype != array.dtype:
-                cotangent = cotangent.to(root.dtype)
-            seed = cotangent if record else cotangent._array
-            if array.dtype.kind == "c":
-                seed = np.conj(seed)
-        starts.append((_target(root), seed))
-    return starts
+        seed = array.copy()
+        seed.fill(1)  # a quarter of the time of `np.ones_like`
+        return wrap(seed) if record else seed
+    if not isinstance(cotangent, Tensor):
+        raise TypeError(
+            f"gradients can be either Tensors or None, but got {type(cotangent).__name__}"
+        )
+    given = cotangent._array
+    if given.shape != array.shape:
+        raise RuntimeError(
+            f"Mismatch in shape: grad_output[{i}] has a shape of {cotangent.shape} and "
+            f"output[{i}] has a shape of {root.shape}."
+        )
+    if not type(given) is type(array) is np.ndarray and cotangent.device != root.device:
+        raise RuntimeError(
+            f"Mismatch in device: grad_output[{i}] is on {cotangent.device} and "
+            f"output[{i}] is on {root.device}."
+        )
+    if given.dtype is not array.dtype:
+        if given.dtype.kind == "c" and kind != "c":
+            raise RuntimeError(
+                f"For complex Tensors, both grad_output and output are required to have the "
+                f"same dtype. Mismatch in dtype: grad_output[{i}] has a dtype of "
+                f"{cotangent.dtype!r} and output[{i}] has a dtype of {root.dtype!r}."
+            )
+        if given.dtype != array.dtype:
+            cotangent = cotangent.to(root.dtype)
+    seed = cotangent if record else cotangent._array
+    return np.conj(seed) if kind == "c" else seed

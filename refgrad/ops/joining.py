@@ -66,6 +66,16 @@ concat = composite(lambda tensors, dim=0: cat(tensors, dim), method=False, name=
 concatenate = composite(lambda tensors, dim=0: cat(tensors, dim), method=False, name="concatenate")
 
 
+@op(method=False)
+def total(tensors: Any) -> Any:
+    """The sum of tensors of one shape, of one dimension or more."""
+    layers = np.concatenate(tensors).reshape(len(tensors), *tensors[0].shape)
+    return np.add.reduce(layers)
+
+
+total.vjp(tensors=lambda g, shape: [g] * len(shape))
+
+
 @composite(method=False)
 def stack(tensors: Any, dim: int = 0) -> Any:
     """The tensors, of one shape, along a new dimension.

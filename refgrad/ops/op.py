@@ -40,7 +40,7 @@ from refgrad.tensor import UFUNCS as UFUNCS
 from refgrad.tensor import Tensor, wrap
 from refgrad.views import make_view
 
-_MISSING: Any = object()
+MISSING: Any = object()
 _BOOL = np.dtype(bool)
 _INTS = {int}
 _ALIASES = {
@@ -113,12 +113,13 @@ class Op:
         self.real, self.picky = False, floats
         self.positional = sum(p.kind is not p.KEYWORD_ONLY for p in parameters)
         self.keywords = self.names[self.positional :]
-        self.defaults = [_MISSING if p.default is p.empty else p.default for p in parameters]
+        self.defaults = [MISSING if p.default is p.empty else p.default for p in parameters]
         self.tail = self.defaults[self.positional :]
         self.promoted = tuple(self.index[n] for n in promote)
-        self.required = sum(d is _MISSING for d in self.defaults)
+        self.required = sum(d is MISSING for d in self.defaults)
         self.variadic = None if variadic is None else self.index[variadic]
         self.rules: tuple[tuple[int, Rule], ...] = ()
+        self.by: tuple[Rule, ...] = ()  # the rules alone
         self.saved: tuple[tuple[int, bool], ...] = ()
         self.linear_in: frozenset[int] = frozenset()
         self.saves_out = False
@@ -144,6 +145,7 @@ class Op:
                     raise TypeError(f"{self.name}: a vjp names {n!r}, which is no argument of it")
             made.append((self.index[argument], Rule(function, needs, self.index)))
         self.rules = tuple(made)
+        self.by = tuple(rule for _, rule in made)
         used = {n for _, rule in made for n in rule.needs}
         named = {self.index[argument] for argument in rules}
         self.saved = tuple((i, i in named) for n, i in self.index.items() if n in used)
@@ -282,7 +284,7 @@ class Op:
                 raise TypeError(f"{self.name}() got multiple values for argument '{key}'")
             values[i] = value
         for i, value in enumerate(values):
-            if value is _MISSING:
+            if value is MISSING:
                 raise TypeError(
                     f"{self.name}() missing 1 required positional argument: '{self.names[i]}'"
                 )
@@ -526,6 +528,11 @@ def explain(error: Exception, raws: Sequence[Any]) -> str:
 def _record(result: Tensor, node: Any) -> None:
     result._node = node
     result._requires_grad = True
+
+
+def given(*args: Any) -> list[Any]:
+    """The arguments that there are."""
+    return [a for a in args if a is not MISSING]
 
 
 def as_number(value: Any) -> Any:

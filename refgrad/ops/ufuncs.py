@@ -11,7 +11,7 @@ from refgrad.graph import Node
 from refgrad.levels import Levels
 from refgrad.mode import state
 from refgrad.ops.arrays import as_array
-from refgrad.ops.op import Op
+from refgrad.ops.op import MISSING, Op, given
 from refgrad.ops.strides import iterated
 from refgrad.tensor import UFUNCS, Tensor, wrap
 
@@ -37,10 +37,9 @@ class Unary(Op):
         self.ufunc = ufunc
         _register(ufunc, self)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if kwargs or len(args) != 1:
-            return super().__call__(*args, **kwargs)
-        input = args[0]
+    def __call__(self, input: Any = MISSING, /, *more: Any, **kwargs: Any) -> Any:
+        if more or kwargs or input is MISSING:
+            return super().__call__(*given(input, *more), **kwargs)
         if not isinstance(input, Tensor):
             if type(input) is ndarray and input.dtype.kind in self.kinds:  # in a rule
                 return self.ufunc(input)
@@ -58,10 +57,10 @@ class Unary(Op):
         if not (input._requires_grad and state.enabled and self.rules):
             return wrap(out)
         fits = out.dtype is dtype  # see `Node` for what its gradient comes in
-        link = input._node or input, self.rules[0][1], x.shape, None if fits else dtype
+        link = input._node or input, self.by[0], x.shape, None if fits else dtype
         kept = out if self.saves_out else None
         if self.saved:
-            return wrap(out, Node(self, (link,), (x,), args, kept))
+            return wrap(out, Node(self, (link,), (x,), (input,), kept))
         return wrap(out, Node(self, (link,), None, None, kept))
 
 
@@ -83,30 +82,31 @@ class Binary(Op):
         self.ufunc = ufunc
         _register(ufunc, self)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if Levels.open or kwargs or len(args) != 2:
-            return super().__call__(*args, **kwargs)
-        input, other = args
+    def __call__(
+        self, input: Any = MISSING, other: Any = MISSING, /, *more: Any, **kwargs: Any
+    ) -> Any:
+        if more or kwargs or other is MISSING or Levels.open:
+            return super().__call__(*given(input, other, *more), **kwargs)
         first = second = False  # whether each requires grad
         if isinstance(input, Tensor):
             x = input._array
+            dtype = x.dtype
             first = input._requires_grad
             if isinstance(other, Tensor):
                 y = other._array
                 second = other._requires_grad
-                if x.dtype is not y.dtype or (self.picky and x.dtype.kind not in self.kinds):
+                if y.dtype is not dtype or (self.picky and dtype.kind not in self.kinds):
                     return super().__call__(input, other)
-            elif type(other) in _REAL_SCALARS and x.dtype.kind in self.inexact:
+            elif type(other) in _REAL_SCALARS and dtype.kind in self.inexact:
                 y = other
             else:
                 return super().__call__(input, other)
-        elif (
-            isinstance(other, Tensor)
-            and type(input) in _REAL_SCALARS
-            and other._array.dtype.kind in self.inexact
-        ):
+        elif isinstance(other, Tensor) and type(input) in _REAL_SCALARS:
             x, y = input, other._array
+            dtype = y.dtype
             second = other._requires_grad
+            if dtype.kind not in self.inexact:
+                return super().__call__(input, other)
         else:
             return super().__call__(input, other)
         try:
@@ -120,21 +120,21 @@ class Binary(Op):
             out = iterated(out, (x, y))
         if not ((first or second) and state.enabled and self.rules):
             return wrap(out)
-        (_, of_input), (_, of_other) = self.rules
-        shape, dtype = out.shape, out.dtype
+        of_input, of_other = self.by
+        shape, fits = out.shape, out.dtype is dtype
         links: tuple[Any, ...] = ()  # see `Node` for what their gradients come in
         if first:
-            own, kind = x.shape, x.dtype
-            fits = kind is dtype and own == shape
-            links = ((input._node or input, of_input, own, None if fits else kind),)
+            own = x.shape
+            like = None if fits and own == shape else dtype
+            links = ((input._node or input, of_input, own, like),)
         if second:
-            own, kind = y.shape, y.dtype
-            fits = kind is dtype and own == shape
-            link = other._node or other, of_other, own, None if fits else kind
+            own = y.shape
+            like = None if fits and own == shape else dtype
+            link = other._node or other, of_other, own, like
             links = (*links, link) if first else (link,)
         kept = out if self.saves_out else None
         if self.saved:
-            return wrap(out, Node(self, links, (x, y), args, kept))
+            return wrap(out, Node(self, links, (x, y), (input, other), kept))
         return wrap(out, Node(self, links, None, None, kept))
 
 

@@ -31,6 +31,43 @@ class TestBackward:
 
         both(code)
 
+    @pytest.mark.parametrize("shape", [(3,), (1, 2), (17, 31), ()])
+    @pytest.mark.parametrize("create_graph", [False, True])
+    def test_a_leaf_that_is_used_very_often(
+        self, shape: tuple[int, ...], create_graph: bool
+    ) -> None:
+        def code(t: Any) -> Any:
+            x = t.linspace(0.5, 1.5, int(np.prod(shape)), dtype=t.float64).reshape(shape)
+            x, c = x.requires_grad_(), t.tensor(0.5, dtype=t.float64, requires_grad=True)
+            seen: list[Any] = []
+            x.register_hook(lambda g: seen.append(g.detach().clone()) or g * 2)
+            y = x + 0
+            parts = [y]  # the gradient of x comes to it as it is, in another's memory, and anew
+            for k in range(150):
+                y = (y * c).sin() + x
+                parts += [x * (k / 150), x]
+            first = t.autograd.grad(
+                t.cat([p.reshape(-1) for p in parts]).square().sum() + y.sum(),
+                (x, c), create_graph=create_graph,
+            )  # fmt: skip
+            if not create_graph:
+                return (*first, *seen)
+            return (*first, *seen, *t.autograd.grad(first[0].square().sum(), (x, c)))
+
+        both(code)
+
+    @pytest.mark.parametrize("turned", [False, True])
+    def test_many_branches_that_were_made_layer_by_layer(self, turned: bool) -> None:
+        def code(t: Any) -> Any:
+            x = leaf(t, 0.5, 2.0)
+            layer = [x * (k / 20) for k in range(20)]
+            for _ in range(3):
+                layer = [(a * b).sin() for a, b in zip(layer, layer[1:] + layer[:1])]
+            t.cat(layer[::-1] if turned else layer).square().sum().backward()
+            return x.grad
+
+        both(code)
+
     def test_grad_is_not_the_users_memory(self) -> None:
         def code(t: Any) -> Any:
             x = leaf(t, 1.0, 2.0)
