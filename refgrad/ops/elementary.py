@@ -9,7 +9,7 @@ import numpy as np
 import scipy.special as sps
 
 from refgrad.ops.extremes import clamp
-from refgrad.ops.kernels import expit
+from refgrad.ops.kernels import cosine, expit, sine
 from refgrad.ops.op import INPLACE, UFUNCS, alias, composite, op
 from refgrad.ops.pointwise import mul
 from refgrad.ops.ufuncs import Unary, binary, unary
@@ -62,8 +62,17 @@ _gap = _inner("_gap", lambda x: (1 - x) * (1 + x), lambda g, input: -2 * g * inp
 _sech2 = _inner("_sech2", _from_tanh, lambda g, out, input: -2 * g * (out * np.tanh(input)))
 
 
-sin = unary("sin", np.sin, lambda g, input: g * np.cos(input), floats=True)
-cos = unary("cos", np.cos, lambda g, input: -g * np.sin(input), floats=True)
+def _by_tanh(g: Any, x: Any) -> Any:
+    """g (1 - tanh(x)^2)."""
+    if type(x) is not np.ndarray or x.dtype.kind == "c":
+        return g * _sech2(x)
+    c = np.cosh(x)  # 8 floats: 0.65 us in place of 0.9 by a product, and the call; 1e6: 0.36 ms for 0.54
+    c *= c
+    return g / c if c.size < 4096 else np.divide(g, c, out=c)
+
+
+sin = unary("sin", np.sin, lambda g, input: g * cosine(input), floats=True)
+cos = unary("cos", np.cos, lambda g, input: -g * sine(input), floats=True)
 tan = unary("tan", np.tan, lambda g, out: g * (1 + out * out), floats=True)
 asin = unary(
     "asin", np.arcsin, lambda g, input: g / np.sqrt(_gap(input)), floats=True
@@ -75,7 +84,7 @@ atan = unary("atan", np.arctan, lambda g, input: g / (1 + input * input), floats
 
 sinh = unary("sinh", np.sinh, lambda g, input: g * np.cosh(input), floats=True)
 cosh = unary("cosh", np.cosh, lambda g, input: g * np.sinh(input), floats=True)
-tanh = unary("tanh", np.tanh, lambda g, input: g * _sech2(input), floats=True)
+tanh = unary("tanh", np.tanh, lambda g, input: _by_tanh(g, input), floats=True)
 asinh = unary(
     "asinh", np.arcsinh, floats=True,
     vjp=lambda g, input: g / (

@@ -71,6 +71,13 @@ def sum_over(x: Any, axis: Any, keepdims: bool = False) -> Any:
                 if rest:
                     total = np.add.reduce(total, axis=rest, keepdims=keepdims)
                 return reshaped(total, (*total.shape, *(1,) * (x.ndim - lead))) if keepdims else total
+            if lead == x.ndim and rest == (*range(len(rest)),) and len(rest) < lead:
+                # rows are added likewise: 256 of 256 take 3.4 us in place of 6.6, 4096 53 of 103
+                count = math.prod(x.shape[: len(rest)])
+                if count >= 64 and x.size > count:
+                    rows = np.ones((count,), x.dtype) @ reshaped(x, (count, -1))
+                    kept = (1,) * len(rest) if keepdims else ()
+                    return reshaped(rows, (*kept, *x.shape[len(rest) :]))
         return np.add.reduce(x, axis=axis, keepdims=keepdims)
     return np.sum(x, axis=axis, keepdims=keepdims)
 
@@ -146,6 +153,52 @@ def expit(x: Any) -> Any:
         e += 1
         return np.reciprocal(e, out=e)
     return kept(sps.expit(x), x)
+
+
+def cosine(x: Any) -> Any:
+    """np.cos(x), or that of a number within an epsilon of x: of many doubles by tan(x / 2).
+
+    cos x = (1 - t^2) / (1 + t^2), which is off by at most one epsilon (DLMF 4.21.40).
+    """
+    if type(x) is np.ndarray and x.size >= 512 and _vector_tan(x):  # 1e5: 0.17 ms in place of 0.87
+        square = _half_tan(x)
+        square *= square
+        out = 1 - square
+        square += 1
+        out /= square
+        return out
+    return np.cos(x)
+
+
+def sine(x: Any) -> Any:
+    """np.sin(x); of many doubles 2 t / (1 + t^2), t = tan(x / 2), within 1.2 epsilons of it."""
+    if type(x) is np.ndarray and x.size >= 512 and _vector_tan(x):  # 1e5: 0.17 ms in place of 0.84
+        out = _half_tan(x)
+        square = out * out
+        square += 1
+        out += out
+        out /= square
+        return out
+    return np.sin(x)
+
+
+def _vector_tan(x: Any) -> bool:
+    """Whether NumPy has a vector loop for its tan, as for doubles with AVX-512; of sin it has none."""
+    return x.dtype.char == "d" and _fast_tan()
+
+
+def _half_tan(x: Any) -> Any:
+    half = x * 0.5
+    return np.tan(half, out=half)
+
+
+@functools.cache
+def _fast_tan() -> bool:
+    try:
+        loops = np.lib.introspect.opt_func_info("^tan$", "float64")
+        return not loops["tan"]["dd"]["current"].startswith("baseline")
+    except (AttributeError, KeyError):  # a NumPy that does not say
+        return False
 
 
 def add_rows_at(out: Any, index: Any, rows: Any) -> None:

@@ -396,23 +396,27 @@ class Op:
     ) -> Any:
         """Wrap several results; those that have a gradient hang on one node."""
         arrays = [o if type(o) is np.ndarray else as_array(o) for o in out]
-        if self.laid is not None:
-            rules = self.laid if type(self.laid) is tuple else (self.laid,) * len(arrays)
-            arrays = [laid(a, raws) for laid, a in zip(rules, arrays, strict=True)]
-        results = [
-            make_view(a, None, self, tuple(values), i) if self.view else wrap(a)
-            for i, a in enumerate(arrays)
-        ]
+        laid = self.laid
+        if type(laid) is tuple:
+            arrays = [rule(a, raws) for rule, a in zip(laid, arrays, strict=True)]
+        elif laid is not None:
+            arrays = [laid(a, raws) for a in arrays]
+        if self.view:
+            results = [make_view(a, None, self, tuple(values), i) for i, a in enumerate(arrays)]
+        else:
+            results = [wrap(a) for a in arrays]
         if links and self.differentiable == 1:
             _record(results[0], self._node(links, values, raws, tuple(arrays)))
         elif links:
             node: MultiNode = MultiNode(self, links, *self._saved(values, raws), None)
             if self.saves_out:
                 node.out = (None, *arrays[1:]) if self.unread else tuple(arrays)
-            node.specs = tuple((a.shape, a.dtype) for a in arrays[: self.differentiable])
-            for i in range(len(node.specs)):
+            node.specs = tuple([(a.shape, a.dtype) for a in arrays[: self.differentiable]])
+            for i in range(1 if self.unread else len(node.specs)):  # the others are the rules'
                 if arrays[i].dtype.kind in "fc":
                     _record(results[i], Output(node, i))
+        if type(out) is tuple:
+            return tuple(results)
         return type(out)(*results) if hasattr(out, "_fields") else type(out)(results)
 
     def rewrap(self, node: Node) -> Any:
