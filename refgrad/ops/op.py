@@ -412,7 +412,7 @@ class Op:
             if self.saves_out:
                 node.out = (None, *arrays[1:]) if self.unread else tuple(arrays)
             node.specs = tuple([(a.shape, a.dtype) for a in arrays[: self.differentiable]])
-            for i in range(1 if self.unread else len(node.specs)):  # the others are the rules'
+            for i in range(len(node.specs)):
                 if arrays[i].dtype.kind in "fc":
                     _record(results[i], Output(node, i))
         if type(out) is tuple:
