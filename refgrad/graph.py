@@ -259,4 +259,4 @@ class AccumulateGrad:
 
     @hooks.setter
     def hooks(self, hooks: Any) -> None:
-        self.variable._accumulator_hooks = hooks
+        self.variable._accumulator_hooks, self.variable._watched = hooks, True

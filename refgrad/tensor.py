@@ -51,6 +51,7 @@ class Tensor(Described):
     _rebased = 0  # when that write was recorded, so that views have another history since
     _turned = 0  # when it was last given another geometry in place
     _writes = 0
+    _watched = False  # whether it ever had one of the following
     _hooks: Any = None
     _post_hooks: Any = None
     _accumulator_hooks: Any = None
@@ -343,7 +344,7 @@ class Tensor(Described):
         if self._node is not None:
             return Handle(of(self._node).tensor, hook)
         if self._hooks is None:
-            self._hooks = {}
+            self._hooks, self._watched = {}, True
         return Handle(self._hooks, hook)
 
     def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], None]) -> Any:
@@ -361,7 +362,7 @@ class Tensor(Described):
                 "post accumulate grad hooks cannot be registered on non-leaf tensors"
             )
         if self._post_hooks is None:
-            self._post_hooks = {}
+            self._post_hooks, self._watched = {}, True
         return Handle(self._post_hooks, hook)
 
     def retain_grad(self) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from refgrad.autograd import forward_ad as forward_ad
 from refgrad.autograd import functional as functional
 from refgrad.autograd.anomaly import detect_anomaly, set_detect_anomaly
-from refgrad.autograd.backward import accumulate, walk
+from refgrad.autograd.backward import accumulate, accumulate_watched, walk
 from refgrad.autograd.function import Function
 from refgrad.autograd.hooks import changed, shown
 from refgrad.levels import levels
@@ -92,12 +92,14 @@ def backward(
         if inputs is None:
             for leaf, g in of.items():
                 if g is not None and isinstance(leaf, Tensor):
-                    accumulate(leaf, g, leaf not in shared, create_graph)
+                    put = accumulate_watched if leaf._watched else accumulate
+                    put(leaf, g, leaf not in shared, create_graph)
         else:  # what retains its gradient got it on the way
             leaves = {_target(t): t for t in inputs if t._retained is None}
             for target, leaf in leaves.items():
                 if (g := of.get(target)) is not None:
-                    accumulate(leaf, g, leaf is target and target not in shared, create_graph)
+                    put = accumulate_watched if leaf._watched else accumulate
+                    put(leaf, g, leaf is target and target not in shared, create_graph)
     finally:
         state.enabled = before
 
@@ -245,10 +247,10 @@ def _starts(roots: Sequence[Tensor], cotangents: Any, record: bool) -> list[tupl
         raise RuntimeError(
             f"got {len(roots)} tensors and {len(given)} gradients: give one for each, or None"
         )
-    return [
-        (root if root._node is None else root._node, _seed(i, root, given[i], record))
-        for i, root in enumerate(roots)
-    ]
+    starts = []
+    for i, root in enumerate(roots):
+        starts.append((_target(root), _seed(i, root, given[i], record)))
+    return starts
 
 
 def _seed(i: int, root: Tensor, cotangent: Any, record: bool) -> Any:

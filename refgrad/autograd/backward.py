@@ -342,6 +342,29 @@ def accumulate(leaf: Any, g: Any, owned: bool, record: bool) -> None:
 
     A fresh one has the strides of the leaf, where these are dense.
     """
+    before = leaf._grad
+    if record:
+        g = shown(g, record)
+        leaf._grad = g.clone() if before is None else before + g
+        return
+    array = g
+    if type(g) is not np.ndarray:
+        array = as_array(g)
+        owned = owned or array is not g  # a 0-d result came as a number: the array is new
+    if array.dtype.kind == "c":
+        array, owned = as_array(np.conj(array)), True
+    if before is not None:
+        before._array += array
+        before.mark_written()
+    elif owned and array.strides == leaf._array.strides:
+        leaf._grad = wrap(array)
+    else:
+        leaf._grad = wrap(np.empty_like(leaf._array))
+        leaf._grad._array[...] = array
+
+
+def accumulate_watched(leaf: Any, g: Any, owned: bool, record: bool) -> None:
+    """The same with the hooks of `leaf`."""
     if leaf._hooks:
         g, owned = changed(leaf._hooks, g, record), False  # a hook may have kept it
     around = leaf._accumulator_hooks
@@ -349,29 +372,10 @@ def accumulate(leaf: Any, g: Any, owned: bool, record: bool) -> None:
     if around is not None:
         given = prepared(around.before, (shown(g, record),))
         g, owned = taken(given[0], record), False
-    before = leaf._grad
-    if record:
-        g = shown(g, record)
-        leaf._grad = g.clone() if before is None else before + g
-    else:
-        array = g
-        if type(g) is not np.ndarray:
-            array = as_array(g)
-            owned = owned or array is not g  # a 0-d result came as a number: the array is new
-        if array.dtype.kind == "c":
-            array, owned = as_array(np.conj(array)), True
-        if before is not None:
-            before._array += array
-            before.mark_written()
-        elif owned and array.strides == leaf._array.strides:
-            leaf._grad = wrap(array)
-        else:
-            leaf._grad = wrap(np.empty_like(leaf._array))
-            leaf._grad._array[...] = array
+    accumulate(leaf, g, owned, record)
     if around is not None:
         finished(around.after, (), given)
-    after = leaf._post_hooks
-    for post in tuple(after.values()) if after else ():
+    for post in tuple(leaf._post_hooks.values()) if leaf._post_hooks else ():
         made = post(leaf)
         if made is not None and not isinstance(made, Tensor):
             raise TypeError(f"expected Variable, but hook returned '{type(made).__name__}'")
