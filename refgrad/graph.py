@@ -16,6 +16,7 @@ it aliases was written after the node was made, so no version has to be saved wi
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -48,8 +49,8 @@ class Rule:
         self.raw = self._on_arrays(function, needs, index)
         self.graph = self._on_tensors(function, needs, index)
 
-    # Both are called as `(g, node, shape)`. The common signatures come first, each without the
-    # loop, which takes 1.0 us.
+    # Both are called as `(g, node, shape)`. The common signatures come first, each without putting
+    # in a row all that there is.
 
     @staticmethod
     def _on_arrays(
@@ -69,17 +70,8 @@ class Rule:
                 i, j = index[needs[0]], index[needs[1]]
                 return lambda g, node, shape: f(g, node.raws[i], node.raws[j])
 
-        def raw(g: Any, node: Any, shape: Any) -> Any:
-            raws = node.raws
-            return f(
-                g,
-                *[
-                    node.out if n == "out" else shape if n == "shape" else raws[index[n]]
-                    for n in needs
-                ],
-            )
-
-        return raw
+        get = _reading(needs, index)
+        return lambda g, node, shape: f(g, *get((*(node.raws or ()), node.out, shape)))
 
     @staticmethod
     def _on_tensors(
@@ -95,17 +87,18 @@ class Rule:
             i = index[needs[0]]
             return lambda g, node, shape: f(g, node.args[i])
 
-        def graph(g: Any, node: Any, shape: Any) -> Any:
-            args = node.args
-            return f(
-                g,
-                *[
-                    node.saved_output() if n == "out" else shape if n == "shape" else args[index[n]]
-                    for n in needs
-                ],
+        get = _reading(needs, index)
+        if "out" in needs:
+            return lambda g, node, shape: f(
+                g, *get((*(node.args or ()), node.saved_output(), shape))
             )
+        return lambda g, node, shape: f(g, *get((*(node.args or ()), None, shape)))
 
-        return graph
+
+def _reading(needs: tuple[str, ...], index: dict[str, int]) -> Callable[..., Any]:
+    """What takes several needs out of the saved arguments, the result and the shape in a row."""
+    places = {"out": -2, "shape": -1}
+    return operator.itemgetter(*[places.get(n, index.get(n)) for n in needs])
 
 
 class Node:

@@ -25,7 +25,7 @@ __all__ = [
 
 # elements of window columns at a time: on the CPU they stay in cache between copy and product; on a
 # device each call is a launch, whose time small arrays do not fill, and only memory is a bound
-_CACHED, _LAUNCHED = 1 << 18, 1 << 27
+_CACHED, _LAUNCHED = 1 << 20, 1 << 27
 
 
 def _batches(x: Any, elements: int) -> Iterator[slice]:
@@ -117,14 +117,24 @@ class _Strips:
     def columns(self) -> Iterator[tuple[slice, Any]]:
         """All strips as (m, C * prod(kernel), length), of some images at a time."""
         c, count = self.flat.shape[1], len(self.offsets)
-        strips: Any = None
+        met = self.met()
         for some in _batches(self.flat, c * count * self.length):
-            m = some.stop - some.start
-            if strips is None:
-                strips = np.zeros_like(self.flat, shape=(m, c, count, self.length), order="C")
-            for i, offset in enumerate(self.offsets):
-                strips[:m, :, i] = self.flat[some, :, offset : offset + self.length]
-            yield some, reshaped(strips[:m], (m, c * count, self.length))
+            if met is not None:  # copied at once: 8 images of 32 channels and 16 x 16 43 us in place of 86
+                strips = met[some]
+            else:
+                strips = np.stack(
+                    [self.flat[some, :, o : o + self.length] for o in self.offsets], axis=2
+                )
+            yield some, reshaped(strips, (some.stop - some.start, c * count, self.length))
+
+    def met(self) -> Any:
+        """What each element of the kernel meets, (N, C, *kernel, length), in no memory of its own."""
+        flat = self.flat
+        if type(flat) is not np.ndarray:
+            return None
+        own = [s * flat.itemsize for s in self.steps]
+        shape = (*flat.shape[:2], *self.kernel, self.length)
+        return np.ndarray(shape, flat.dtype, flat, 0, (*flat.strides[:2], *own, flat.itemsize))
 
     def wide(self, y: Any) -> Any:
         """(N, O, *places) as (N, O, length): with zeros where strips run across an edge."""
@@ -135,15 +145,13 @@ class _Strips:
 
     def inner(self, y: Any) -> Any:
         """The sum over images and places of each channel of y, times what each element meets."""
-        y, flat = self.wide(y), self.flat
-        if type(flat) is np.ndarray and flat.dtype.kind == "f":
+        y, met = self.wide(y), self.met()
+        if met is not None and met.dtype.kind == "f":
             # no strip stands in memory: 4 images of 64 channels and 32 x 32 0.09 ms for 0.31
-            own = [s * flat.itemsize for s in self.steps]
-            shape = (*flat.shape[:2], *self.kernel, self.length)
-            met = np.ndarray(shape, flat.dtype, flat, 0, (*flat.strides[:2], *own, flat.itemsize))
-            return np.vecdot(met, reshaped(y, (*y.shape[:2], *(1 for _ in own), -1))).sum(0)
-        met = [flat[..., offset : offset + self.length] for offset in self.offsets]
-        return np.stack([inner_over(y, strip, (0, 2))[0, :, 0] for strip in met], 1)
+            ones = (1,) * len(self.kernel)
+            return np.vecdot(met, reshaped(y, (*y.shape[:2], *ones, -1))).sum(0)
+        strips = [self.flat[..., o : o + self.length] for o in self.offsets]
+        return np.stack([inner_over(y, strip, (0, 2))[0, :, 0] for strip in strips], 1)
 
 
 def _spread(

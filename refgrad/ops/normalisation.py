@@ -49,7 +49,11 @@ def _by_input(g: Any, out: Any, weight: Any, dims: Any, across: Any) -> Any:
     _, x, rstd, *_ = out
     n = _count(x.shape, dims)
     if weight is not None:
-        of_out = of_out * reshaped(weight, across)
+        weight = reshaped(weight, across)
+        if of_x is None and all(across[d] == 1 for d in dims):  # of a batch norm: one pass less
+            along, level = inner_over(of_out, x, dims), sum_over(of_out, dims, True)
+            return fitted(x, along / -n, of_out, level / n, rstd * weight)
+        of_out = of_out * weight
     d = of_out if of_x is None else of_out + of_x
     along, level = inner_over(d, x, dims), sum_over(d, dims, True)
     if of_x is not None:
