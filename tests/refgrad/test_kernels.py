@@ -13,6 +13,8 @@ from refgrad.ops.convolution import _correlate, _spread, _weight
 from tests.refgrad.both import both
 from tests.refgrad.derivatives import assert_same
 
+mpmath = pytest.importorskip("mpmath")
+
 GENERATOR = np.random.default_rng(5)
 SHAPES = [
     (), (0,), (7,), (3, 0), (5, 13), (130, 517), (2, 3, 1, 5), (3, 5, 7, 11), (6, 5, 8, 9),
@@ -36,10 +38,10 @@ def layouts(x: np.ndarray) -> list[np.ndarray]:
 
 
 def axes_of(ndim: int) -> list[tuple[int, ...]]:
-    """No axis, each, the last two, the first and the last, all but the second."""
+    """No axis, each, the first and the last two, the first and the last, all but the second."""
     found = [(), *((i,) for i in range(ndim)), tuple(range(ndim))]
     if ndim > 2:
-        found += [(ndim - 2, ndim - 1), (0, ndim - 1), (0, *range(2, ndim))]
+        found += [(0, 1), (ndim - 2, ndim - 1), (0, ndim - 1), (0, *range(2, ndim))]
     return found
 
 
@@ -97,6 +99,54 @@ def test_expit(n: int, dtype: Any) -> None:
         made = kernels.expit(x)
     assert made.dtype == x.dtype
     np.testing.assert_allclose(made, sps.expit(x), rtol=8 * np.finfo(dtype).eps, atol=1e-37)
+
+
+EPS = np.finfo(float).eps
+
+
+def angles(where: str, n: int = 1024) -> np.ndarray:
+    rng = np.random.default_rng(3)
+    near = 1 + rng.uniform(-1e-6, 1e-6, n)
+    return {
+        "normal": rng.standard_normal(n),
+        "wide": rng.uniform(-1000, 1000, n),
+        "a zero of cos": np.pi / 2 * near,
+        "a zero of sin": np.pi * rng.integers(1, 9, n) * near,
+        "far": 10.0 ** rng.uniform(3, 300, n),
+        "tiny": 10.0 ** rng.uniform(-300, 0, n),
+        "zeros": rng.choice([0.0, -0.0], n),
+    }[where]
+
+
+@pytest.mark.parametrize("where", [
+    "normal", "wide", "a zero of cos", "a zero of sin", "far", "tiny", "zeros",
+])  # fmt: skip
+def test_slopes_of_sin_and_cos(where: str) -> None:
+    """Against mpmath: of the sine relative to it, of the cosine relative to 1."""
+    x = angles(where)
+    with mpmath.workdps(350):
+        for made, function, weak in (
+            (kernels.cosine(x), mpmath.cos, True),
+            (kernels.sine(x), mpmath.sin, False),
+        ):
+            for number, angle in zip(made.tolist(), x.tolist(), strict=True):
+                due = function(mpmath.mpf(angle))
+                assert abs(number - due) <= 1.5 * EPS * (1 if weak else abs(due))
+
+
+@pytest.mark.parametrize("kernel", [kernels.cosine, kernels.sine])
+def test_slopes_of_sin_and_cos_where_these_are_none(kernel: Any) -> None:
+    x = np.full(1000, np.inf)
+    x[::2] = np.nan
+    with np.errstate(invalid="ignore"):
+        assert np.isnan(kernel(x)).all()
+
+
+def test_slopes_of_sin_and_cos_without_a_vector_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "_fast_tan", lambda: False)
+    x = angles("wide")
+    assert np.array_equal(kernels.cosine(x), np.cos(x))
+    assert np.array_equal(kernels.sine(x), np.sin(x))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128, np.int64, np.float16])
