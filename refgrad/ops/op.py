@@ -119,7 +119,6 @@ class Op:
         self.required = sum(d is MISSING for d in self.defaults)
         self.variadic = None if variadic is None else self.index[variadic]
         self.rules: tuple[tuple[int, Rule], ...] = ()
-        self.by: tuple[Rule, ...] = ()  # the rules alone
         self.saved: tuple[tuple[int, bool], ...] = ()
         self.linear_in: frozenset[int] = frozenset()
         self.saves_out = False
@@ -145,7 +144,6 @@ class Op:
                     raise TypeError(f"{self.name}: a vjp names {n!r}, which is no argument of it")
             made.append((self.index[argument], Rule(function, needs, self.index)))
         self.rules = tuple(made)
-        self.by = tuple(rule for _, rule in made)
         used = {n for _, rule in made for n in rule.needs}
         named = {self.index[argument] for argument in rules}
         self.saved = tuple((i, i in named) for n, i in self.index.items() if n in used)

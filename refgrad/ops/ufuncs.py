@@ -57,7 +57,7 @@ class Unary(Op):
         if not (input._requires_grad and state.enabled and self.rules):
             return wrap(out)
         fits = out.dtype is dtype  # see `Node` for what its gradient comes in
-        link = input._node or input, self.by[0], x.shape, None if fits else dtype
+        link = input._node or input, self.rules[0][1], x.shape, None if fits else dtype
         kept = out if self.saves_out else None
         if self.saved:
             return wrap(out, Node(self, (link,), (x,), (input,), kept))
@@ -120,7 +120,7 @@ class Binary(Op):
             out = iterated(out, (x, y))
         if not ((first or second) and state.enabled and self.rules):
             return wrap(out)
-        of_input, of_other = self.by
+        (_, of_input), (_, of_other) = self.rules
         shape, fits = out.shape, out.dtype is dtype
         links: tuple[Any, ...] = ()  # see `Node` for what their gradients come in
         if first:
