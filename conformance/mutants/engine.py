@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from typing import Any
 
 from conformance.mutants.mutant import Mutant, patch, rule
@@ -41,8 +42,10 @@ def _overwriting(original: Any) -> Any:
 
 def _aliasing(original: Any) -> Any:
     def add(self: Any, target: Any, r: Any) -> None:
-        self.shared.discard(target)  # in place, whoever else holds that memory
-        original(self, target, r)
+        if target in self.of and not self.record:
+            self.of[target] += r  # in place, whoever else holds that memory
+        else:
+            original(self, target, r)
 
     return add
 
@@ -67,10 +70,11 @@ def _second(original: Any) -> Any:
 
 
 def _last_sent(original: Any) -> Any:
-    def heapreplace(ahead: Any, item: Any) -> Any:
-        return item
+    def heappush(heap: Any, item: Any) -> None:
+        _, node = item
+        original(heap, (-math.inf, node))
 
-    return heapreplace
+    return heappush
 
 
 def _one_short(original: Any) -> Any:
@@ -215,7 +219,7 @@ MUTANTS: tuple[Mutant, ...] = (
           f"{_WALK}:Gradients.add", _subtracting),
     patch("two nodes change places", "order of the walk", f"{_WALK}:heappop", _second),
     patch("what was sent to last comes next", "order of the walk",
-          f"{_WALK}:heapreplace", _last_sent),
+          f"{_WALK}:heappush", _last_sent),
     patch("the oldest node is left out for one leaf", "requires_grad mask",
           f"{_WALK}:leading_to", _one_short),
     patch("a graph that is kept is released", "retain_graph reuse",
