@@ -47,9 +47,13 @@ def _from_tanh(x: Any) -> Any:
     if x.dtype.kind == "c":
         t = np.tanh(x)
         return 1 - t * t
+    return np.reciprocal(_cosh_squared(x))
+
+
+def _cosh_squared(x: Any) -> Any:
     c = np.cosh(x)  # 8 floats: 0.7 us in place of 1.4 by exponentials; 1e6: 0.44 ms for 0.67
     c *= c
-    return np.reciprocal(c)
+    return c
 
 
 def _inner(name: str, function: Callable[..., Any], vjp: Callable[..., Any]) -> Unary:
@@ -66,8 +70,7 @@ def _by_tanh(g: Any, x: Any) -> Any:
     """g (1 - tanh(x)^2)."""
     if type(x) is not np.ndarray or x.dtype.kind == "c":
         return g * _sech2(x)
-    c = np.cosh(x)  # 8 floats: 0.65 us in place of 0.9 by a product, and the call; 1e6: 0.36 ms for 0.54
-    c *= c
+    c = _cosh_squared(x)  # 8 floats: 0.65 us in place of 0.9 by a product; 1e6: 0.36 ms for 0.54
     return g / c if c.size < 4096 else np.divide(g, c, out=c)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.special as sps
 
+import refgrad
 from refgrad.ops import kernels
 from refgrad.ops.convolution import _correlate, _spread, _weight
 from tests.refgrad.both import both
@@ -16,10 +17,16 @@ from tests.refgrad.derivatives import assert_same
 mpmath = pytest.importorskip("mpmath")
 
 GENERATOR = np.random.default_rng(5)
+START = GENERATOR.bit_generator.state
 SHAPES = [
     (), (0,), (7,), (3, 0), (5, 13), (130, 517), (2, 3, 1, 5), (3, 5, 7, 11), (6, 5, 8, 9),
     (9, 8, 32, 33),
 ]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def the_same_numbers_whatever_ran_before() -> None:
+    GENERATOR.bit_generator.state = START
 
 
 def drawn(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
@@ -342,3 +349,23 @@ def test_in_place(shape: tuple[int, ...], dtype: Any) -> None:
     a, b, c = (drawn((*shape[:-1], 1) if shape else (), dtype) for _ in range(3))
     line = (x * a + y - b) * c
     np.testing.assert_array_equal(kernels.fitted(x, a, y, b, c), line)
+
+
+@pytest.mark.parametrize(("name", "x", "g"), [("rsqrt", 4e-4, 0.1), ("reciprocal", 2e-3, 0.05)])
+def test_float16_keeps_a_slope_whose_power_is_beyond_it(name: str, x: float, g: float) -> None:
+    leaf = refgrad.tensor([x], dtype=refgrad.float16, requires_grad=True)
+    getattr(refgrad, name)(leaf).backward(refgrad.tensor([g], dtype=refgrad.float16))
+    at, weight = float(leaf.detach()), float(refgrad.tensor(g, dtype=refgrad.float16))
+    due = weight * (-0.5 * at**-1.5 if name == "rsqrt" else -(at**-2))
+    assert abs(float(leaf.grad) - due) <= 4e-3 * abs(due)
+
+
+def test_attention_in_float16_whose_scores_are_beyond_it() -> None:
+    def code(t: Any) -> Any:
+        q = (200.0 * t.eye(4, 64)).to(t.float16)
+        k = t.full((4, 64), 200.0, dtype=t.float16)
+        v = t.arange(12.0).reshape(4, 3).to(t.float16).requires_grad_()
+        out = t.nn.functional.scaled_dot_product_attention(q, k, v, scale=8.0)
+        return out, *t.autograd.grad(out.sum(), (v,))
+
+    both(code)
