@@ -29,6 +29,9 @@ class Writes:
     last = 0
 
 
+_OTHERS = {"out": -2, "shape": -1}  # needs that are no arguments, and their places after those
+
+
 class Rule:
     """One vjp of an op: J^T g for one argument, and what of the call it reads.
 
@@ -36,9 +39,12 @@ class Rule:
     `shape` (of the argument that is differentiated) or an argument of the op. What no rule
     names is not saved. `function` runs on arrays, and on Tensors under `create_graph`. It returns
     a new array, `g`, or a view of `g`: never a saved array itself.
+
+    `at` is the place of the argument that it needs, where that is all: the walk then hands it
+    over itself.
     """
 
-    __slots__ = ("function", "graph", "needs", "raw", "saves")
+    __slots__ = ("at", "function", "graph", "needs", "raw", "saves")
 
     def __init__(
         self, function: Callable[..., Any], needs: tuple[str, ...], index: dict[str, int]
@@ -46,6 +52,7 @@ class Rule:
         self.function = function
         self.needs = needs
         self.saves = any(need != "shape" for need in needs)
+        self.at = index.get(needs[0]) if len(needs) == 1 and needs[0] not in _OTHERS else None
         self.raw = self._on_arrays(function, needs, index)
         self.graph = self._on_tensors(function, needs, index)
 
@@ -97,8 +104,7 @@ class Rule:
 
 def _reading(needs: tuple[str, ...], index: dict[str, int]) -> Callable[..., Any]:
     """What takes several needs out of the saved arguments, the result and the shape in a row."""
-    places = {"out": -2, "shape": -1}
-    return operator.itemgetter(*[places.get(n, index.get(n)) for n in needs])
+    return operator.itemgetter(*[_OTHERS.get(n, index.get(n)) for n in needs])
 
 
 class Node:

@@ -229,6 +229,8 @@ def _tensors(values: Any) -> tuple[Any, ...]:
     Raises:
         TypeError: something else is among them.
     """
+    if isinstance(values, Tensor):
+        return (values,)
     made = tensors_of(values)
     for t in made:
         if t is not None and not isinstance(t, Tensor):
@@ -242,6 +244,8 @@ def _target(t: Tensor) -> Any:
 
 def _starts(roots: Sequence[Tensor], cotangents: Any, record: bool) -> list[tuple[Any, Any]]:
     """Where a backward pass starts: each root's target and cotangent, conjugated if complex."""
+    if len(roots) == 1 and (cotangents is None or isinstance(cotangents, Tensor)):
+        return [(_target(roots[0]), _seed(0, roots[0], cotangents, record))]
     given = (None,) * len(roots) if cotangents is None else tensors_of(cotangents)
     if len(given) != len(roots):
         raise RuntimeError(

@@ -167,6 +167,7 @@ class FunctionNode(Node):
 class _Pull:
     """The rule of every FunctionNode: all gradients at once."""
 
+    at = None
     needs = ()
     saves = False
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from refgrad.libraries import on_device
 from refgrad.ops import comparison, pointwise, products
+from refgrad.ops.ufuncs import Binary
 from refgrad.tensor import Tensor
 
 _OPERANDS = (Tensor, int, float, complex, np.ndarray, np.generic)
@@ -86,7 +87,7 @@ def _unary(op: Callable[..., Any]) -> Callable[..., Any]:
 def attach() -> None:
     """Give Tensor its operators."""
     for name, op in BINARY.items():
-        call = op.__call__  # of an Op it is bound here: 0.1 us less
+        call = op.of_two if isinstance(op, Binary) else op.__call__  # bound here: 0.1 us less
         setattr(Tensor, f"__{name}__", _binary(call))
         setattr(Tensor, f"__r{name}__", _reflected(call))
         setattr(Tensor, f"__i{name}__", _inplace(op))

@@ -85,8 +85,14 @@ class Binary(Op):
     def __call__(
         self, input: Any = MISSING, other: Any = MISSING, /, *more: Any, **kwargs: Any
     ) -> Any:
-        if more or kwargs or other is MISSING or Levels.open:
+        if more or kwargs or other is MISSING:
             return super().__call__(*given(input, other, *more), **kwargs)
+        return self.of_two(input, other)
+
+    def of_two(self, input: Any, other: Any) -> Any:
+        """The call with both operands and nothing else, as an operator makes it."""
+        if Levels.open:
+            return super().__call__(input, other)
         first = second = False  # whether each requires grad
         if isinstance(input, Tensor):
             x = input._array

@@ -78,6 +78,30 @@ class TestBackward:
 
         both(code)
 
+    @pytest.mark.parametrize("n", [3, 400])
+    @pytest.mark.parametrize("code", [
+        lambda t, x, c: x + x,
+        lambda t, x, c: x + x.reshape(1, -1).reshape(-1),
+        lambda t, x, c: x + x * c,
+        lambda t, x, c: (x + c) + (x + x * c) * x,
+        lambda t, x, c: t.exp(x) + (x - x.reshape(-1)) * c,
+        lambda t, x, c: x.sin().mul(c) + x + x.cos(),
+    ])  # fmt: skip
+    def test_nothing_but_grad_is_written_where_gradients_are_added(
+        self, code: Any, n: int
+    ) -> None:
+        def written(t: Any) -> Any:
+            x = t.linspace(0.5, 1.5, n, dtype=t.float64).requires_grad_()
+            c = t.linspace(1.0, 2.0, n, dtype=t.float64)
+            g = t.linspace(2.0, 3.0, n, dtype=t.float64)
+            y = code(t, x, c)
+            y.backward(g, retain_graph=True)
+            first = x.grad.clone()
+            y.backward(g)
+            return first, x.grad, x.detach(), c, g
+
+        both(written)
+
     def test_two_leaves_do_not_share_a_grad(self) -> None:
         def code(t: Any) -> Any:
             x, y = leaf(t, 1.0, 2.0), leaf(t, 3.0, 4.0)

@@ -57,6 +57,24 @@ def test_calibration_makes_readings_of_the_target_and_says_what_a_round_costs() 
     assert world.time - before == pytest.approx(cost, rel=0.2)
 
 
+@pytest.mark.parametrize(
+    ("factor", "calls", "first"), [(0.01, 34, "step"), (1.0, 1, "step"), (100.0, 1, "forward")]
+)
+def test_a_turn_begins_with_a_step_that_does_not_count_unless_steps_are_long(
+    factor: float, calls: int, first: str
+) -> None:
+    world = World()
+    engine = FakeEngine(world, factor=factor)
+    one = timer(world, engine)
+    one.calibrate()
+    assert one.calls[STEP] == calls
+    log = engine.prepared[0].log
+    log.clear()
+    one.read()
+    assert log[0] == first
+    assert log.count("step") == calls + (first == "step")
+
+
 def test_the_number_of_calls_looks_at_the_clock_and_has_an_end() -> None:
     clock = HostClock(lambda: None, resolution=1e-9)
     coarse = HostClock(lambda: None, resolution=1e-3)
@@ -150,7 +168,7 @@ def test_a_reading_that_is_disturbed_throughout_tries_some_more_and_then_is_kept
 
     prepared.step = step  # type: ignore[method-assign]
     assert one.read()[STEP] == pytest.approx(fakes.FORWARD + fakes.BACKWARD)
-    assert prepared.log.count("step") == 5
+    assert prepared.log.count("step") == 1 + 5  # the first warms up
     assert one.counts.disturbed == 5
 
 
