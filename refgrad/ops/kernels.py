@@ -6,6 +6,7 @@ and on other arrays it is the line itself.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import string
@@ -16,7 +17,8 @@ import scipy.special as sps
 
 from refgrad.libraries import Loaded, on_device
 
-_MANY, _LARGE = 1 << 11, 1 << 16  # elements
+_MANY, WIDE, _LARGE = 1 << 11, 1 << 14, 1 << 16  # elements
+_ROW, _BUFFER = 512, 8192  # elements of a row, and of NumPy's buffer unless it is told otherwise
 _ATOMIC = "ilqILQefd"  # the dtypes that a device adds to one place from many threads
 
 
@@ -93,14 +95,53 @@ def _split(ndim: int, axis: Any) -> tuple[int, tuple[int, ...]]:
     return lead, tuple(sorted(axes - set(range(lead, ndim))))
 
 
+class _Rows:
+    """Within it NumPy's buffer holds a row of `_ROW` elements; as it was afterwards."""
+
+    __slots__ = ("before",)
+
+    def __enter__(self) -> None:
+        self.before = np.setbufsize(_ROW)
+
+    def __exit__(self, *error: object) -> None:
+        np.setbufsize(self.before)
+
+
+_AS_IT_IS = contextlib.nullcontext()
+
+
+def rowwise(x: Any, v: Any) -> Any:
+    """A context to compute with x and a v that broadcasts to its shape, element by element.
+
+    Loops shorter than NumPy's buffer, 8,192 elements, run through it, though nothing is cast: 64
+    rows of 1,024 floats less a column take 10 us, and 5 with a buffer that a row fills.
+    """
+    if type(x) is np.ndarray and x.size >= WIDE and _fills(x.shape, v.shape):
+        return _Rows()
+    return _AS_IT_IS
+
+
+@functools.lru_cache(maxsize=1024)
+def _fills(shape: tuple[int, ...], own: tuple[int, ...]) -> bool:
+    """Whether NumPy's loops over `shape`, where `own` broadcasts to it, are long but not so long."""
+    run, held = 1, None
+    for n, m in zip(reversed(shape), (*reversed(own), *(1,) * (len(shape) - len(own)))):
+        if n > 1 and held not in (None, m == 1):
+            return _ROW < run < _BUFFER
+        if n > 1:
+            run, held = run * n, m == 1
+    return False
+
+
 def fitted(x: Any, slope: Any, y: Any, level: Any, scale: Any) -> Any:
     """(x * slope + y - level) * scale, of x and y of one shape."""
     if type(x) is np.ndarray is type(y) and x.dtype == y.dtype:
         # batch norm's gradient of 64 images of 32 channels: 1.5 ms in place of 1.7
-        out = x * slope
-        out += y
-        out -= level
-        out *= scale
+        with rowwise(x, slope):
+            out = x * slope
+            out += y
+            out -= level
+            out *= scale
         return out
     return (x * slope + y - level) * scale
 

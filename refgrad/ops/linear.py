@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from refgrad.ops.kernels import reshaped, swapped
+from refgrad.ops.kernels import reshaped, rowwise, swapped
 from refgrad.ops.op import composite, op
 
 __all__ = ["bilinear"]
@@ -15,7 +15,10 @@ __all__ = ["bilinear"]
 @op(method=False, name="linear", node_name="AddmmBackward0")
 def _linear(input: Any, weight: Any, bias: Any) -> Any:
     out = np.matmul(input, swapped(weight, 0, 1))
-    return out if bias is None else out + bias
+    if bias is None:
+        return out
+    with rowwise(out, bias):
+        return out + bias
 
 
 def _rows(x: Any) -> Any:

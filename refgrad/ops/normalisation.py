@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from refgrad.layouts import channels_last, channels_last_3d
-from refgrad.ops.kernels import fitted, inner_over, reshaped, sum_over
+from refgrad.ops.kernels import fitted, inner_over, reshaped, rowwise, sum_over
 from refgrad.ops.op import composite, op
 from refgrad.ops.shaping import ints
 from refgrad.tensor import Tensor, wrap
@@ -33,13 +33,15 @@ def standardise(input: Any, weight: Any, bias: Any, dims: Any, across: Any, eps:
     """
     n = _count(input.shape, dims)
     mean = sum_over(input, dims, True) / n
-    x = input - mean
+    with rowwise(input, mean):
+        x = input - mean
     variance = inner_over(x, x, dims) / n
     rstd = np.reciprocal(np.sqrt(variance + eps))
-    x *= rstd
-    out = np.copy(x) if weight is None else x * reshaped(weight, across)
-    if bias is not None:
-        out += reshaped(bias, across)
+    with rowwise(x, rstd):
+        x *= rstd
+        out = np.copy(x) if weight is None else x * reshaped(weight, across)
+        if bias is not None:
+            out += reshaped(bias, across)
     return out, x, rstd, mean, variance
 
 
@@ -53,7 +55,8 @@ def _by_input(g: Any, out: Any, weight: Any, dims: Any, across: Any) -> Any:
         if of_x is None and all(across[d] == 1 for d in dims):  # of a batch norm: one pass less
             along, level = inner_over(of_out, x, dims), sum_over(of_out, dims, True)
             return fitted(x, along / -n, of_out, level / n, rstd * weight)
-        of_out = of_out * weight
+        with rowwise(of_out, weight):
+            of_out = of_out * weight
     d = of_out if of_x is None else of_out + of_x
     along, level = inner_over(d, x, dims), sum_over(d, dims, True)
     if of_x is not None:
@@ -89,7 +92,8 @@ group_standardise = _standardising("native_group_norm", "NativeGroupNormBackward
 def rescale(input: Any, dims: Any, eps: Any) -> tuple[Any, Any]:
     """x * rrms over `dims`, with rrms = 1 / sqrt(mean(x^2) + eps); and rrms."""
     rrms = 1 / np.sqrt(inner_over(input, input, dims) / _count(input.shape, dims) + eps)
-    return input * rrms, rrms
+    with rowwise(input, rrms):
+        return input * rrms, rrms
 
 
 def _rescale_back(g: Any, out: Any, dims: Any, shape: Any) -> Any:
@@ -97,7 +101,8 @@ def _rescale_back(g: Any, out: Any, dims: Any, shape: Any) -> Any:
     of_out, of_rrms = g
     x, rrms = out
     along = inner_over(of_out, x, dims) + of_rrms * rrms
-    return (x * (along / -_count(shape, dims)) + of_out) * rrms
+    with rowwise(x, rrms):
+        return (x * (along / -_count(shape, dims)) + of_out) * rrms
 
 
 rescale.vjp(input=_rescale_back)

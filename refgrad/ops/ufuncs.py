@@ -11,6 +11,7 @@ from refgrad.graph import Node
 from refgrad.levels import Levels
 from refgrad.mode import state
 from refgrad.ops.arrays import as_array
+from refgrad.ops.kernels import WIDE, rowwise
 from refgrad.ops.op import MISSING, Op, given
 from refgrad.ops.strides import iterated
 from refgrad.tensor import UFUNCS, Tensor, wrap
@@ -115,13 +116,17 @@ class Binary(Op):
                 return super().__call__(input, other)
         else:
             return super().__call__(input, other)
+        two = x is not input and y is not other
         try:
-            out = self.ufunc(x, y)
+            if two and x.ndim > 1 and WIDE <= x.size > y.size:
+                with rowwise(x, y):
+                    out = self.ufunc(x, y)
+            else:
+                out = self.ufunc(x, y)
         except self.failures:  # whose error says more
             return super().__call__(input, other)
         if type(out) is not ndarray:
             out = as_array(out)
-        two = x is not input and y is not other
         if two and out.ndim > 1 and not (x.flags.c_contiguous and y.flags.c_contiguous):
             out = iterated(out, (x, y))
         if not ((first or second) and state.enabled and self.rules):

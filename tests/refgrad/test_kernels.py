@@ -351,6 +351,41 @@ def test_in_place(shape: tuple[int, ...], dtype: Any) -> None:
     np.testing.assert_array_equal(kernels.fitted(x, a, y, b, c), line)
 
 
+@pytest.mark.parametrize(("shape", "other", "rows"), [
+    ((64, 1024), (64, 1), True),        # a column
+    ((64, 1024), (1024,), True),        # a row
+    ((64, 1024), (1, 1024), True),
+    ((8, 32, 64, 64), (1, 32, 1, 1), True),
+    ((8, 32, 1, 1024), (32, 1, 1), True),
+    ((4, 16, 32, 32), (16, 32, 32), False),  # a row that is longer than the buffer
+    ((4, 8, 8192), (4, 8, 1), False),
+    ((64, 512), (64, 1), False),        # rows that are not worth it
+    ((1024, 64), (1024, 1), False),
+    ((8, 1024), (8, 1), False),         # few elements
+    ((64, 1024), (), False),            # a single loop
+    ((64, 1024), (64, 1024), False),
+])  # fmt: skip
+def test_where_a_row_fills_the_buffer(shape: Any, other: Any, rows: bool) -> None:
+    x, v = drawn(shape, np.float32), drawn(other, np.float32)
+    line, before = x - v, np.getbufsize()
+    with kernels.rowwise(x, v):
+        assert (np.getbufsize() == 512) is rows
+        np.testing.assert_array_equal(x - v, line)
+    assert np.getbufsize() == before
+
+
+def test_the_buffer_is_afterwards_as_the_user_had_it() -> None:
+    x, v = np.ones((64, 1024)), np.ones((64, 1))
+    before = np.setbufsize(4096)
+    try:
+        with pytest.raises(FloatingPointError), np.errstate(divide="raise"), kernels.rowwise(x, v):
+            np.divide(x, v - 1)
+        assert np.getbufsize() == 4096
+        assert np.geterr()["divide"] == "warn"
+    finally:
+        np.setbufsize(before)
+
+
 @pytest.mark.parametrize(("name", "x", "g"), [("rsqrt", 4e-4, 0.1), ("reciprocal", 2e-3, 0.05)])
 def test_float16_keeps_a_slope_whose_power_is_beyond_it(name: str, x: float, g: float) -> None:
     leaf = refgrad.tensor([x], dtype=refgrad.float16, requires_grad=True)
