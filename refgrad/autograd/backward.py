@@ -378,7 +378,7 @@ def accumulate(leaf: Any, g: Any, owned: bool, record: bool) -> None:
     if before is not None:
         before._array += array
         before.mark_written()
-    elif owned and array.strides == leaf._array.strides:
+    elif owned and (array.ndim < 2 or array.strides == leaf._array.strides):
         leaf._grad = wrap(array)
     else:
         leaf._grad = wrap(np.empty_like(leaf._array))
