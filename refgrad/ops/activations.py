@@ -10,7 +10,7 @@ import scipy.special as sps
 
 from refgrad.ops.arrays import wrap_dim
 from refgrad.ops.elementary import _sigmoid, sigmoid
-from refgrad.ops.kernels import expit, kept
+from refgrad.ops.kernels import either, expit, kept
 from refgrad.ops.op import INPLACE, METHODS, composite, op
 from refgrad.ops.pointwise import mul
 from refgrad.ops.shaping import narrow, reshape
@@ -58,13 +58,13 @@ def _in_place(function: Any) -> Any:
 # --- piecewise linear --------------------------------------------------------------------------------
 # on a kink the slope is that of the side which the comparison leaves it on; nan lets g pass
 
-relu = _functional(unary("relu", lambda x: np.maximum(x, 0), lambda g, out: np.where(out <= 0, 0.0, g)), public=True)
+relu = _functional(unary("relu", lambda x: np.maximum(x, 0), lambda g, out: either(out <= 0, 0.0, g)), public=True)
 
 
 @op(method=False)
 def threshold(input, threshold, value):
     """`input` where it is above `threshold`, else `value`."""
-    return np.where(input <= threshold, value, input).astype(input.dtype, copy=False)
+    return either(input <= threshold, value, input).astype(input.dtype, copy=False)
 
 
 @op(method=False)
@@ -80,7 +80,7 @@ def hardtanh(input, min_val=-1.0, max_val=1.0):
 @op(method=False)
 def leaky_relu(input, negative_slope=0.01):
     """`input` where it is positive, else negative_slope * input."""
-    return np.where(input > 0, input, input * negative_slope)
+    return either(input > 0, input, input * negative_slope)
 
 
 @op(method=False)
@@ -94,21 +94,21 @@ def softshrink(input, lambd=0.5):
     """`input` brought nearer to 0 by `lambd`, and 0 between."""
     if lambd < 0:
         raise RuntimeError(f"lambda must be greater or equal to 0, but found to be {lambd}.")
-    return np.where(input > lambd, input - lambd, np.where(input < -lambd, input + lambd, input * 0))
+    return either(input > lambd, input - lambd, either(input < -lambd, input + lambd, input * 0))
 
 
 @op
 def hardshrink(input, lambd=0.5):
     """`input`, and 0 where it is within `lambd` of 0."""
-    return np.where((input >= -lambd) & (input <= lambd), 0.0, input)
+    return either((input >= -lambd) & (input <= lambd), 0.0, input)
 
 
-threshold.vjp(input=lambda g, input, threshold: np.where(input <= threshold, 0.0, g))
-hardtanh.vjp(input=lambda g, input, min_val, max_val: np.where((input <= min_val) | (input >= max_val), 0.0, g))
-leaky_relu.vjp(input=lambda g, input, negative_slope: np.where(input > 0, g, g * negative_slope))
-hardsigmoid.vjp(input=lambda g, input: np.where((input > -3) & (input < 3), g / 6.0, 0.0))
-softshrink.vjp(input=lambda g, input, lambd: np.where((input >= -lambd) & (input <= lambd), 0.0, g))
-hardshrink.vjp(input=lambda g, input, lambd: np.where((input >= -lambd) & (input <= lambd), 0.0, g))
+threshold.vjp(input=lambda g, input, threshold: either(input <= threshold, 0.0, g))
+hardtanh.vjp(input=lambda g, input, min_val, max_val: either((input <= min_val) | (input >= max_val), 0.0, g))
+leaky_relu.vjp(input=lambda g, input, negative_slope: either(input > 0, g, g * negative_slope))
+hardsigmoid.vjp(input=lambda g, input: either((input > -3) & (input < 3), g / 6.0, 0.0))
+softshrink.vjp(input=lambda g, input, lambd: either((input >= -lambd) & (input <= lambd), 0.0, g))
+hardshrink.vjp(input=lambda g, input, lambd: either((input >= -lambd) & (input <= lambd), 0.0, g))
 threshold, hardtanh, leaky_relu = _functional(threshold), _functional(hardtanh), _functional(leaky_relu)
 hardsigmoid = _functional(hardsigmoid)
 
@@ -120,12 +120,12 @@ def relu6(input: Any, inplace: bool = False) -> Any:
 
 @op(method=False)
 def _prelu(input, weight):
-    return np.where(input > 0, input, weight * input)
+    return either(input > 0, input, weight * input)
 
 
 _prelu.vjp(
-    input=lambda g, input, weight: np.where(input > 0, g, g * weight),
-    weight=lambda g, input: g * np.where(input > 0, 0.0, input),
+    input=lambda g, input, weight: either(input > 0, g, g * weight),
+    weight=lambda g, input: g * either(input > 0, 0.0, input),
 )
 
 
@@ -172,13 +172,13 @@ leaky_relu_, rrelu_ = _in_place(leaky_relu), _in_place(rrelu)
 def elu(input, alpha=1.0, scale=1.0, input_scale=1.0):
     """scale * x where x is positive, else scale * alpha * (e^(input_scale x) - 1)."""
     low = alpha * np.expm1(input_scale * np.minimum(input, 0))
-    return scale * np.where(input > 0, input, low)
+    return scale * either(input > 0, input, low)
 
 
 def _by_elu(g: Any, input: Any, alpha: float, scale: float, input_scale: float) -> Any:
     """alpha * input_scale * e^(input_scale x) below; above, e^x would overflow."""
-    low = np.exp(input_scale * np.where(input < 0, input, 0.0))
-    return scale * np.where(input <= 0, g * (alpha * input_scale * low), g)
+    low = np.exp(input_scale * either(input < 0, input, 0.0))
+    return scale * either(input <= 0, g * (alpha * input_scale * low), g)
 
 
 elu.vjp(input=_by_elu)
@@ -284,8 +284,8 @@ def hardswish(input):
 
 
 hardswish.vjp(
-    input=lambda g, input: np.where(
-        input <= -3, 0.0, np.where(input < 3, g * (input / 3.0 + 0.5), g)
+    input=lambda g, input: either(
+        input <= -3, 0.0, either(input < 3, g * (input / 3.0 + 0.5), g)
     )
 )
 hardswish = _functional(hardswish)
@@ -295,11 +295,11 @@ hardswish = _functional(hardswish)
 def softplus(input, beta=1.0, threshold=20.0):
     """log(1 + e^(beta x)) / beta; x where beta x is above `threshold`."""
     z = input * beta
-    return np.where(z > threshold, input, np.logaddexp(z, 0.0) / beta)
+    return either(z > threshold, input, np.logaddexp(z, 0.0) / beta)
 
 
 softplus.vjp(
-    input=lambda g, input, beta, threshold: np.where(
+    input=lambda g, input, beta, threshold: either(
         input * beta > threshold, g, g * expit(input * beta)
     )
 )

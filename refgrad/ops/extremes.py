@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from refgrad.ops.kernels import either
 from refgrad.ops.op import INPLACE, METHODS, UFUNCS, alias, composite, op
 from refgrad.ops.pointwise import flat
 from refgrad.ops.ufuncs import binary, unary
@@ -20,12 +21,12 @@ __all__ = [
 
 @op(promote=("input", "other"), name="where", method=False)
 def _where(condition, input, other):
-    return np.where(condition, input, other)
+    return either(condition, input, other)
 
 
 _where.vjp(
-    input=lambda g, condition: np.where(condition, g, 0.0),  # g * condition would keep a nan in g
-    other=lambda g, condition: np.where(condition, 0.0, g),
+    input=lambda g, condition: either(condition, g, 0.0),  # g * condition would keep a nan in g
+    other=lambda g, condition: either(condition, 0.0, g),
 )
 
 
@@ -61,11 +62,11 @@ def masked_fill(input: Any, mask: Any, value: Any) -> Any:
         value = value.astype(input.dtype)
     elif input.dtype.kind in "iu" and type(value) is float:
         value = int(value)
-    return np.where(mask, value, input).astype(input.dtype, copy=False)
+    return either(mask, value, input).astype(input.dtype, copy=False)
 
 
 masked_fill.vjp(
-    input=lambda g, mask: np.where(mask, 0.0, g), value=lambda g, mask: np.where(mask, g, 0.0)
+    input=lambda g, mask: either(mask, 0.0, g), value=lambda g, mask: either(mask, g, 0.0)
 )
 
 # --- the larger and the smaller --------------------------------------------------------------------
@@ -73,35 +74,35 @@ masked_fill.vjp(
 # at a tie each gets half; a nan passes the gradient on to both
 maximum = binary(
     "maximum", np.maximum,
-    lambda g, input, other: np.where(input == other, 0.5 * g, np.where(input < other, 0.0, g)),
-    lambda g, input, other: np.where(input == other, 0.5 * g, np.where(input > other, 0.0, g)),
+    lambda g, input, other: either(input == other, 0.5 * g, either(input < other, 0.0, g)),
+    lambda g, input, other: either(input == other, 0.5 * g, either(input > other, 0.0, g)),
     inplace=False,
 )  # fmt: skip
 minimum = binary(
     "minimum", np.minimum,
-    lambda g, input, other: np.where(input == other, 0.5 * g, np.where(input > other, 0.0, g)),
-    lambda g, input, other: np.where(input == other, 0.5 * g, np.where(input < other, 0.0, g)),
+    lambda g, input, other: either(input == other, 0.5 * g, either(input > other, 0.0, g)),
+    lambda g, input, other: either(input == other, 0.5 * g, either(input < other, 0.0, g)),
     inplace=False,
 )  # fmt: skip
 # at a tie the first gets all
 fmax = binary(
     "fmax", np.fmax,
-    lambda g, input, other: np.where((input >= other) | np.isnan(other), g, 0.0),
-    lambda g, input, other: np.where((input >= other) | np.isnan(other), 0.0, g),
+    lambda g, input, other: either((input >= other) | np.isnan(other), g, 0.0),
+    lambda g, input, other: either((input >= other) | np.isnan(other), 0.0, g),
     inplace=False,
 )  # fmt: skip
 fmin = binary(
     "fmin", np.fmin,
-    lambda g, input, other: np.where((input <= other) | np.isnan(other), g, 0.0),
-    lambda g, input, other: np.where((input <= other) | np.isnan(other), 0.0, g),
+    lambda g, input, other: either((input <= other) | np.isnan(other), g, 0.0),
+    lambda g, input, other: either((input <= other) | np.isnan(other), 0.0, g),
     inplace=False,
 )  # fmt: skip
 
 
 def _inside(g: Any, input: Any, min: Any, max: Any) -> Any:
     if min is None:
-        return np.where(input <= max, g, 0.0)
-    return np.where(input >= min if max is None else (input >= min) & (input <= max), g, 0.0)
+        return either(input <= max, g, 0.0)
+    return either(input >= min if max is None else (input >= min) & (input <= max), g, 0.0)
 
 
 @op(promote=("input", "min", "max"), inplace=True)
@@ -121,10 +122,10 @@ def clamp(input, min=None, max=None):
 clamp.vjp(  # on a bound all goes to the input
     input=_inside,
     min=lambda g, input, min, max: (
-        np.where((input < min) if max is None else (input < min) & (min < max), g, 0.0)
+        either((input < min) if max is None else (input < min) & (min < max), g, 0.0)
     ),
     max=lambda g, input, min, max: (
-        np.where((input > max) if min is None else (input > max) | (max < min), g, 0.0)
+        either((input > max) if min is None else (input > max) | (max < min), g, 0.0)
     ),
 )
 clip = alias("clip", clamp)
@@ -153,7 +154,7 @@ def nan_to_num(input: Any, nan: Any = None, posinf: Any = None, neginf: Any = No
     return np.nan_to_num(input, nan=nan or 0.0, posinf=posinf, neginf=neginf)
 
 
-nan_to_num.vjp(input=lambda g, input: np.where(np.isfinite(input), g, 0.0))
+nan_to_num.vjp(input=lambda g, input: either(np.isfinite(input), g, 0.0))
 
 # --- rounding ------------------------------------------------------------------------------------
 

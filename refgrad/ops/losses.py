@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from refgrad.dtypes import can_cast
+from refgrad.ops.kernels import either
 from refgrad.ops.op import composite, op
 from refgrad.ops.shaping import broadcast_tensors
 from refgrad.tensor import wrap
@@ -103,11 +104,11 @@ squared_error.vjp(  # d out = 2 (x - t) (dx - dt)
 def huber(input: Any, delta: Any) -> Any:
     """x^2 / 2 up to `delta`, then delta (|x| - delta / 2)."""
     size = np.abs(input)
-    return np.where(size <= delta, 0.5 * input * input, delta * (size - 0.5 * delta))
+    return either(size <= delta, 0.5 * input * input, delta * (size - 0.5 * delta))
 
 
 huber.vjp(  # d out = x within delta, delta sign(x) beyond
-    input=lambda g, input, delta: g * np.where(
+    input=lambda g, input, delta: g * either(
         np.abs(input) < delta, input, np.sign(input) * delta
     )
 )  # fmt: skip

@@ -43,6 +43,7 @@ from refgrad.views import make_view
 MISSING: Any = object()
 _BOOL = np.dtype(bool)
 _INTS = {int}
+REAL_SCALARS = frozenset((bool, int, float))
 _ALIASES = {
     "exponent": "other",
     "axis": "dim",
@@ -319,19 +320,22 @@ class Op:
             raise
 
     def _agreed(self, values: Sequence[Any]) -> bool:
-        """Whether the promoted arguments are Tensors of one dtype that it takes as they are."""
-        first = None
+        """Whether promotion leaves them: Tensors of one dtype that it takes, and numbers that give way."""
+        first, numbers = None, False
         for i in self.promoted:
             v = values[i]
             for e in v if type(v) is list or type(v) is tuple else (v,):
-                if not isinstance(e, Tensor):
+                if isinstance(e, Tensor):
+                    dtype = e._array.dtype
+                    if first is None:
+                        first = dtype
+                    elif dtype is not first:
+                        return False
+                elif type(e) in REAL_SCALARS:
+                    numbers = True
+                else:
                     return False
-                dtype = e._array.dtype
-                if first is None:
-                    first = dtype
-                elif dtype is not first:
-                    return False
-        return first is not None and (not self.floats or first.kind in "fc")
+        return first is not None and (first.kind in "fc" if numbers or self.floats else True)
 
     def _promote(self, values: list[Any]) -> None:
         """Bring the promoted arguments (or the tensors of a list) to their common dtype."""

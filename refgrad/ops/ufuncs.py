@@ -12,12 +12,11 @@ from refgrad.levels import Levels
 from refgrad.mode import state
 from refgrad.ops.arrays import as_array
 from refgrad.ops.kernels import WIDE, rowwise
-from refgrad.ops.op import MISSING, Op, given
+from refgrad.ops.op import MISSING, REAL_SCALARS, Op, given
 from refgrad.ops.strides import iterated
 from refgrad.tensor import UFUNCS, Tensor, wrap
 
 ndarray = np.ndarray
-_REAL_SCALARS = frozenset((bool, int, float))
 
 
 class Unary(Op):
@@ -104,11 +103,11 @@ class Binary(Op):
                 second = other._requires_grad
                 if y.dtype is not dtype or (self.picky and dtype.kind not in self.kinds):
                     return super().__call__(input, other)
-            elif type(other) in _REAL_SCALARS and dtype.kind in self.inexact:
+            elif type(other) in REAL_SCALARS and dtype.kind in self.inexact:
                 y = other
             else:
                 return super().__call__(input, other)
-        elif isinstance(other, Tensor) and type(input) in _REAL_SCALARS:
+        elif isinstance(other, Tensor) and type(input) in REAL_SCALARS:
             x, y = input, other._array
             dtype = y.dtype
             second = other._requires_grad

@@ -351,6 +351,21 @@ def test_in_place(shape: tuple[int, ...], dtype: Any) -> None:
     np.testing.assert_array_equal(kernels.fitted(x, a, y, b, c), line)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.complex64, np.int64])
+@pytest.mark.parametrize("shape", [(40, 50), (50,), (40, 1), (2, 40, 50), (3, 4), ()])
+def test_choices_are_those_of_numpy(shape: tuple[int, ...], dtype: Any) -> None:
+    condition = drawn((3, 4) if shape == (3, 4) else (40, 50), np.float64) > 0
+    x, y = (drawn(shape, np.float64).astype(dtype) for _ in "xy")
+    if x.dtype.kind in "fc" and x.size >= 8:
+        x.flat[:8:2] = y.flat[1:8:2] = (np.nan, np.inf, -np.inf, -0.0)
+    column = x[..., :1] if shape else x
+    for a, b in ((x, y), (x, column), (x, 0.0), (0.0, y), (x, -0.0), (-0.0, y), (2, y), (x, 1.5)):
+        made, line = kernels.either(condition, a, b), np.where(condition, a, b)
+        assert (made.shape, made.dtype) == (line.shape, line.dtype)
+        np.testing.assert_array_equal(made, line)
+        np.testing.assert_array_equal(np.signbit(made.real), np.signbit(line.real))
+
+
 @pytest.mark.parametrize(("shape", "other", "rows"), [
     ((64, 1024), (64, 1), True),        # a column
     ((64, 1024), (1024,), True),        # a row
