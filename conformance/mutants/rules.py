@@ -101,7 +101,7 @@ MUTANTS: tuple[Mutant, ...] = (
     rule("softplus as relu", "missing term", "softplus", "input",
          lambda right, g, input: g * (input > 0), targets=(F + "softplus",)),
     rule("gelu as silu's gate", "missing term", "_gelu", "input",
-         lambda right, g, input: g / (1 + np.exp(-input)), targets=(F + "gelu",)),
+         lambda right, g, input: g[0] / (1 + np.exp(-input)), targets=(F + "gelu",)),
     rule("softsign without its square", "wrong power", "softsign", "input",
          lambda right, g, input: g / (1 + np.abs(input)), targets=(F + "softsign",)),
     rule("logsigmoid by the wrong side", "sign", "logsigmoid", "input",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import scipy.special as sps
 
+from refgrad.ops import kernels
 from refgrad.ops.arrays import wrap_dim
 from refgrad.ops.elementary import _sigmoid, sigmoid
 from refgrad.ops.kernels import either, expit, kept
@@ -226,10 +227,19 @@ silu.vjp(input=lambda g, input: g * _slope_of_silu(input))
 silu = _functional(silu)
 
 
-@op(method=False)
+@op(method=False, differentiable=2, unread=True)
 def _gelu(input):
-    """x Phi(x)."""
-    return input * kept(sps.ndtr(input), input)
+    """x Phi(x); and Phi(x), which the rule reads: it takes 10 ns an element, the rest of it 2."""
+    cdf = kept(sps.ndtr(input), input)
+    return input * cdf, cdf
+
+
+def _by_gelu(g: Any, out: Any, input: Any) -> Any:
+    # d out = (Phi(x) + x phi(x)) dx;  d Phi = phi(x) dx
+    of_out, of_cdf = g
+    density = np.exp(-0.5 * input * input) / SQRT_2PI
+    by_out = of_out * (out[1] + input * density)
+    return by_out if of_cdf is None else by_out + of_cdf * density
 
 
 @op(method=False)
@@ -245,9 +255,7 @@ def _by_gelu_tanh(g: Any, input: Any) -> Any:
     return g * (s * (1 + input * ((1 - s) * (SQRT_8_PI * (1 + 0.134145 * square)))))
 
 
-_gelu.vjp(  # Phi(x) + x phi(x)
-    input=lambda g, input: g * (kept(sps.ndtr(input), input) + input * (np.exp(-0.5 * input * input) / SQRT_2PI))
-)
+_gelu.vjp(input=_by_gelu)
 _gelu_tanh.vjp(input=_by_gelu_tanh)
 
 
@@ -259,17 +267,17 @@ def gelu(input: Any, approximate: str = "none") -> Any:
     """
     if approximate not in ("none", "tanh"):
         raise RuntimeError("approximate argument must be either none or tanh.")
-    return (_gelu if approximate == "none" else _gelu_tanh)(input)
+    return _gelu(input)[0] if approximate == "none" else _gelu_tanh(input)
 
 
 @op(method=False)
 def mish(input):
     """x tanh(log(1 + e^x))."""
-    return input * np.tanh(np.logaddexp(input, 0.0))
+    return input * np.tanh(kernels.softplus(input))
 
 
 def _by_mish(g: Any, input: Any) -> Any:
-    t = np.tanh(np.logaddexp(input, 0.0))
+    t = np.tanh(kernels.softplus(input))
     return g * (t + input * ((1 - t * t) * expit(input)))
 
 
@@ -295,7 +303,7 @@ hardswish = _functional(hardswish)
 def softplus(input, beta=1.0, threshold=20.0):
     """log(1 + e^(beta x)) / beta; x where beta x is above `threshold`."""
     z = input * beta
-    return either(z > threshold, input, np.logaddexp(z, 0.0) / beta)
+    return either(z > threshold, input, kernels.softplus(z) / beta)
 
 
 softplus.vjp(
@@ -339,7 +347,7 @@ tanhshrink.vjp(input=_by_tanhshrink)
 @op(method=False)
 def logsigmoid(input):
     """log(sigmoid(x)) = -log(1 + e^-x)."""
-    return -np.logaddexp(-input, 0.0)
+    return -kernels.softplus(-input)
 
 
 logsigmoid.vjp(input=lambda g, input: g * expit(-input))

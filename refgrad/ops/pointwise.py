@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refgrad import dtypes
+from refgrad.ops.kernels import either
 from refgrad.ops.op import INPLACE, METHODS, UFUNCS, alias, composite, op
 from refgrad.ops.ufuncs import binary, unary
 from refgrad.tensor import Tensor
@@ -155,7 +156,7 @@ addcdiv.vjp(
 def lerp(input, end, weight):
     """input + weight (end - input); from the nearer end, so that both ends are met exactly."""
     near = np.abs(weight) < 0.5
-    return np.where(near, input + weight * (end - input), end - (end - input) * (1 - weight))
+    return either(near, input + weight * (end - input), end - (end - input) * (1 - weight))
 
 
 lerp.vjp(
@@ -264,7 +265,7 @@ abs = unary(
 
 def _sign(x: Any) -> Any:
     """As NumPy's, but 0 for nan."""
-    return np.where(x == x, np.sign(x), 0).astype(x.dtype, copy=False)
+    return either(x == x, np.sign(x), 0).astype(x.dtype, copy=False)
 
 
 sign = unary("sign", _sign, flat)

@@ -14,6 +14,7 @@ from refgrad.libraries import beside, writeable
 from refgrad.ops.arrays import wrap_dim
 from refgrad.ops.complexes import view_as_real
 from refgrad.ops.indexing import at_dim, placed_at
+from refgrad.ops.kernels import either
 from refgrad.ops.op import composite, op
 from refgrad.ops.shaping import inverse_order, permute
 from refgrad.ops.strides import memory_order
@@ -29,13 +30,13 @@ __all__ = [
 @op(inplace=True)
 def tril(input: Any, diagonal: Any = 0) -> Any:
     """The lower triangle up to `diagonal`, zeros above."""
-    return np.where(_lower(input, diagonal), input, np.zeros_like(input))
+    return either(_lower(input, diagonal), input, np.zeros_like(input))
 
 
 @op(inplace=True)
 def triu(input: Any, diagonal: Any = 0) -> Any:
     """The upper triangle from `diagonal`, zeros below."""
-    return np.where(_lower(input, diagonal - 1), np.zeros_like(input), input)
+    return either(_lower(input, diagonal - 1), np.zeros_like(input), input)
 
 
 def _lower(x: Any, k: int) -> Any:

@@ -366,6 +366,17 @@ def test_choices_are_those_of_numpy(shape: tuple[int, ...], dtype: Any) -> None:
         np.testing.assert_array_equal(np.signbit(made.real), np.signbit(line.real))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_softplus_within_rounding(dtype: Any) -> None:
+    x = np.concatenate([np.linspace(-80, 80, 4001), [0.0, -0.0, 1e-30, -1e-30]]).astype(dtype)
+    due = np.logaddexp(x.astype(np.longdouble), 0)
+    assert np.max(np.abs(kernels.softplus(x) - due) / due) <= 4 * np.finfo(dtype).eps
+    extreme = np.tile(np.array([np.inf, -np.inf, np.nan, 1e30, -1e30], dtype), 20)
+    with np.errstate(under="ignore"):
+        made = kernels.softplus(extreme)
+    np.testing.assert_array_equal(made[:5], [np.inf, 0, np.nan, dtype(1e30), 0])
+
+
 @pytest.mark.parametrize(("shape", "other", "rows"), [
     ((64, 1024), (64, 1), True),        # a column
     ((64, 1024), (1024,), True),        # a row
