@@ -11,7 +11,7 @@ import scipy.special as sps
 from refgrad.ops import kernels
 from refgrad.ops.arrays import wrap_dim
 from refgrad.ops.elementary import _sigmoid, sigmoid
-from refgrad.ops.kernels import either, expit, kept
+from refgrad.ops.kernels import between, either, expit, kept
 from refgrad.ops.op import INPLACE, METHODS, composite, op
 from refgrad.ops.pointwise import mul
 from refgrad.ops.shaping import narrow, reshape
@@ -59,7 +59,7 @@ def _in_place(function: Any) -> Any:
 # --- piecewise linear --------------------------------------------------------------------------------
 # on a kink the slope is that of the side which the comparison leaves it on; nan lets g pass
 
-relu = _functional(unary("relu", lambda x: np.maximum(x, 0), lambda g, out: either(out <= 0, 0.0, g)), public=True)
+relu = _functional(unary("relu", lambda x: between(x, 0, None), lambda g, out: either(out <= 0, 0.0, g)), public=True)
 
 
 @op(method=False)
@@ -75,7 +75,7 @@ def hardtanh(input, min_val=-1.0, max_val=1.0):
         raise ValueError("min_val cannot be greater than max_val")
     if input.dtype.kind in "iu":
         min_val, max_val = int(min_val), int(max_val)
-    return np.minimum(np.maximum(input, min_val), max_val)
+    return between(input, min_val, max_val)
 
 
 @op(method=False)
@@ -87,7 +87,7 @@ def leaky_relu(input, negative_slope=0.01):
 @op(method=False)
 def hardsigmoid(input):
     """(x + 3) / 6, brought into [0, 1]."""
-    return np.minimum(np.maximum(input + 3.0, 0.0), 6.0) / 6.0
+    return between(input + 3.0, 0.0, 6.0) / 6.0
 
 
 @op(method=False)
@@ -172,7 +172,7 @@ leaky_relu_, rrelu_ = _in_place(leaky_relu), _in_place(rrelu)
 @op(method=False)
 def elu(input, alpha=1.0, scale=1.0, input_scale=1.0):
     """scale * x where x is positive, else scale * alpha * (e^(input_scale x) - 1)."""
-    low = alpha * np.expm1(input_scale * np.minimum(input, 0))
+    low = alpha * np.expm1(input_scale * between(input, None, 0))
     return scale * either(input > 0, input, low)
 
 
@@ -249,7 +249,7 @@ def _gelu_tanh(input):
 
 
 def _by_gelu_tanh(g: Any, input: Any) -> Any:
-    input = np.minimum(np.maximum(input, -64.0), 64.0)  # where s is 0 or 1 in full; x^3 would overflow
+    input = between(input, -64.0, 64.0)  # where s is 0 or 1 in full; x^3 would overflow
     square = input * input
     s = expit(SQRT_8_PI * (input + 0.044715 * (square * input)))
     return g * (s * (1 + input * ((1 - s) * (SQRT_8_PI * (1 + 0.134145 * square)))))
@@ -288,7 +288,7 @@ mish = _functional(mish)
 @op(method=False)
 def hardswish(input):
     """x hardsigmoid(x)."""
-    return input * np.minimum(np.maximum(input + 3.0, 0.0), 6.0) / 6.0
+    return input * between(input + 3.0, 0.0, 6.0) / 6.0
 
 
 hardswish.vjp(

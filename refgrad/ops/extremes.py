@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from refgrad.ops.kernels import either
+from refgrad.ops.kernels import between, either
 from refgrad.ops.op import INPLACE, METHODS, UFUNCS, alias, composite, op
 from refgrad.ops.pointwise import flat
 from refgrad.ops.ufuncs import binary, unary
@@ -114,9 +114,7 @@ def clamp(input, min=None, max=None):
     """
     if min is None and max is None:
         raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None")
-    if min is not None:
-        input = np.maximum(input, min)
-    return input if max is None else np.minimum(input, max)
+    return between(input, min, max)
 
 
 clamp.vjp(  # on a bound all goes to the input

@@ -20,6 +20,7 @@ from refgrad.libraries import Loaded, on_device
 _MANY, WIDE, _LARGE = 1 << 11, 1 << 14, 1 << 16  # elements
 _ROW, _BUFFER = 512, 8192  # elements of a row, and of NumPy's buffer unless it is told otherwise
 _BITS = {np.dtype(f): np.dtype(i) for f, i in (("e", "i2"), ("f", "i4"), ("d", "i8"))}
+_NUMBERS = frozenset((int, float))
 _ATOMIC = "ilqILQefd"  # the dtypes that a device adds to one place from many threads
 
 
@@ -218,6 +219,16 @@ def _bits_of(v: Any, like: Any, bits: Any) -> Any:
     return v.view(bits) if type(v) is np.ndarray and v.dtype == like.dtype else None
 
 
+def between(x: Any, low: Any, high: Any) -> Any:
+    """np.minimum(np.maximum(x, low), high), where None is no bound."""
+    if type(x) is np.ndarray and x.dtype.char in "fd" and x.size >= 8192:
+        low, high = -math.inf if low is None else low, math.inf if high is None else high
+        if type(low) in _NUMBERS and type(high) in _NUMBERS and low == low and high == high:
+            return np.clip(x, low, high)  # beside a number NumPy's maximum has no vector loop:
+    x = x if low is None else np.maximum(x, low)  # 65,536 floats above 0 take 6 us in place of 20
+    return x if high is None else np.minimum(x, high)
+
+
 def kept(out: Any, x: Any) -> Any:
     """In the dtype of x: SciPy has no float16 loop, and answers in float64."""
     return out if out.dtype == x.dtype else out.astype(x.dtype)
@@ -240,7 +251,7 @@ def softplus(x: Any) -> Any:
         np.negative(e, out=e)
         np.exp(e, out=e)
         np.log1p(e, out=e)
-        e += np.maximum(x, 0)
+        e += between(x, 0, None)
         return e
     return np.logaddexp(x, 0.0)
 

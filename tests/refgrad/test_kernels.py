@@ -366,6 +366,23 @@ def test_choices_are_those_of_numpy(shape: tuple[int, ...], dtype: Any) -> None:
         np.testing.assert_array_equal(np.signbit(made.real), np.signbit(line.real))
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int64])
+@pytest.mark.parametrize("n", [7, 9000])
+@pytest.mark.parametrize(("low", "high"), [
+    (0, None), (None, 0), (-0.5, 0.25), (0.5, -0.5), (None, None), (0.0, np.inf), (np.nan, 1.0),
+    (-1, np.nan), (np.float64(0.5), None),
+])  # fmt: skip
+def test_bounds(low: Any, high: Any, n: int, dtype: Any) -> None:
+    x = drawn((n,), np.float64).astype(dtype)
+    if x.dtype.kind == "f":
+        x[:4] = np.nan, np.inf, -np.inf, -0.0
+    line = x if low is None else np.maximum(x, low)
+    line = line if high is None else np.minimum(line, high)
+    made = kernels.between(x, low, high)
+    assert made.dtype == line.dtype
+    np.testing.assert_array_equal(made, line)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_softplus_within_rounding(dtype: Any) -> None:
     x = np.concatenate([np.linspace(-80, 80, 4001), [0.0, -0.0, 1e-30, -1e-30]]).astype(dtype)
