@@ -164,8 +164,10 @@ def test_the_budget_is_kept_and_each_group_was_seen(tmp_path: Path) -> None:
     )
     assert journal.end is not None
     assert journal.end["stopped"] == "budget"
-    assert journal.end["duration"] <= 12.0 + 0.1
-    assert world.time - began <= 12.1
+    # no alarm rings in this world: what was begun last is prepared to its end, up to 20 steps
+    last = 20 * 20 * (fakes.FORWARD + fakes.BACKWARD)
+    assert journal.end["duration"] <= 12.0 + last
+    assert world.time - began <= 12.0 + last
     seen = [r.group for r in journal.results if r.engine == "torch"]
     assert set(seen[:3]) == {"g0", "g1", "g2"}
     reached = {(r.workload, r.size) for r in journal.results}
