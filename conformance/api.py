@@ -22,6 +22,7 @@ from torch.nn.parameter import is_lazy
 from conformance import checks, expectations
 from conformance.checks.base import USER
 from conformance.checks.compare import compare
+from conformance.checks.invariants import READS_MEMORY
 from conformance.checks.numerical import NOT_FINITE
 from conformance.engines.base import Engine
 from conformance.engines.torch import TorchEngine, unrounded
@@ -59,11 +60,6 @@ _BY_BACKWARD = (
     "them, and what cannot be asked in that way is unsupported"
 )
 _EMPTY = "no leaf has an element: there is nothing in its gradient but a shape and a dtype"
-_BLIND = ("invariants.negated_inputs", "invariants.negated_cotangents")
-_READS = (
-    "the gradient has the wrong sign for what is lazily negated, as z.conj().imag is: its kernel "
-    "reads memory as it lies, as those in Triton do and torch.compile's; call resolve_neg() before"
-)
 
 
 def check_gradients(
@@ -262,7 +258,8 @@ def _check(
     )  # fmt: skip
     engine = TorchEngine(whole.device)
     context = checks.context_for(settings, engine=engine, reference=reference)
-    sample = Sample(given.name, program, values, label)
+    apart = whole.device != "cpu"
+    sample = Sample(given.name, program, values, label, by_memory=apart or given.compiled)
     results = list(checks.check_sample(sample, context, USER))
     if context.independent:
         faults = [f"refgrad is wrong here: {r.evidence['verdict']}" for r in results if _spared(r)]
@@ -270,11 +267,8 @@ def _check(
         results = [_passed(r) if _spared(r) else r for r in results]
     else:
         results = [replace(r, evidence={"against": _ITSELF, **r.evidence}) for r in results]
-    remarks = []
-    apart = whole.device != "cpu"
-    if (apart or given.compiled) and any(_reads_memory(r, program) for r in results):
-        results = [_passed(r) if _reads_memory(r, program) else r for r in results]
-        remarks.append(_READS)
+    blind = any(r.evidence.get("reason") == READS_MEMORY for r in results)
+    remarks = [READS_MEMORY] if blind else []
     narrow = [r for r in results if r.check == "narrow" and r.outcome in ("passed", "precision")]
     if apart and narrow:
         results = [_less_exact(r) if _approximate(r) else r for r in results]
@@ -286,12 +280,6 @@ def _check(
     if allow_known:
         results = [_passed(r) if k else r for r, k in zip(results, known, strict=True)]
     return results, [*given.notes, *remarks, *opinion, *itertools.chain(*known)]
-
-
-def _reads_memory(result: Result, program: Program) -> bool:
-    """Whether all that is wrong is that a real kernel of one's own does not see a lazy sign."""
-    real = not any(i.dtype.startswith("complex") for i in program.leaves)
-    return program.opaque and real and result.outcome == "failed" and result.check in _BLIND
 
 
 def _approximate(result: Result) -> bool:

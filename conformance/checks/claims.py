@@ -131,7 +131,8 @@ class Invariant:
     `claims` makes what there is to compare on a case; `fits` says, without running anything,
     whether a case has anything to it. An engine `may_refuse` where it concerns a layout that the
     function does not take, other values, or a mode. What is `of_engine` no function can break. One
-    that is `twice` takes the backward pass as something to be differentiated.
+    that is `twice` takes the backward pass as something to be differentiated. What is `of_signs`
+    kernels that read memory as it lies cannot hold.
     """
 
     name: str
@@ -141,6 +142,7 @@ class Invariant:
     may_refuse: bool = False
     of_engine: bool = False
     twice: bool = False
+    of_signs: bool = False
 
 
 def other_cotangents(case: Case, label: str) -> list[Array | None]:

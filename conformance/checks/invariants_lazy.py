@@ -96,6 +96,7 @@ def _cotangents(bit: Bit, *, may_refuse: bool) -> Invariant:
         partial(cotangents, bit),
         lambda case: _has_bits(case) and any(map(bit.concerns, case.cotangents)),
         may_refuse=may_refuse,
+        of_signs=bit is NEGATED,
     )
 
 
@@ -106,6 +107,7 @@ def _inputs(bit: Bit) -> Invariant:
         partial(inputs, bit),
         lambda case: _has_bits(case) and bool(_held(bit, case)),
         may_refuse=True,
+        of_signs=bit is NEGATED,
     )
 
 

@@ -78,7 +78,7 @@ class Summary:
     failures: tuple[Finding, ...]  # failing outcomes
     doubts: tuple[Finding, ...]  # precision and inconclusive
     missing: tuple[tuple[str, int], ...]  # targets that the engine lacks, by samples
-    skipped: tuple[tuple[str, int], ...]  # other reasons why samples were left out
+    skipped: tuple[tuple[str, int], ...]  # other reasons to leave checks out, in how many samples
     absent: tuple[tuple[str, str], ...]  # entries without one sample, and why
     slowest: tuple[tuple[str, float], ...]  # samples, seconds
 
@@ -236,17 +236,18 @@ def _left_out(
 ) -> tuple[tuple[tuple[str, int], ...], tuple[tuple[str, int], ...]]:
     missing: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
-    seen: set[tuple[str, int]] = set()
+    seen: set[tuple[str, int, str]] = set()
     for entry in entries:
-        if entry.result.outcome != "unsupported" or (entry.item, entry.sample) in seen:
-            continue
-        seen.add((entry.item, entry.sample))
         evidence = entry.result.evidence
+        reason = str(evidence.get("reason", "no reason was given"))
+        if entry.result.outcome != "unsupported" or (entry.item, entry.sample, reason) in seen:
+            continue
+        seen.add((entry.item, entry.sample, reason))
         targets = evidence.get("missing")
         if targets:
             missing.update(targets)
         elif evidence.get("scope") != "item":
-            skipped[str(evidence.get("reason", "no reason was given"))] += 1
+            skipped[reason] += 1
     return tuple(missing.most_common()), tuple(skipped.most_common())
 
 

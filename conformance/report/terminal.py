@@ -104,8 +104,7 @@ def _sentences(summary: Summary) -> Iterable[RenderableType]:
         rest = f", and {more:,} more" if more > 0 else ""
         yield Text(f"\nunsupported, by what the engine lacks (samples): {shown}{rest}")
     if summary.skipped:
-        total = sum(count for _, count in summary.skipped)
-        yield Text(f"left out for other reasons: {total:,} samples, of which")
+        yield Text("left out for other reasons, each in so many samples:")
         for reason, count in summary.skipped[:REASONS_SHOWN]:
             yield Text(f"  {count:>5,}  {reason.partition(chr(10))[0]}")
         if len(summary.skipped) > REASONS_SHOWN:

@@ -23,13 +23,17 @@ class Item:
 
 @dataclass(frozen=True)
 class Sample:
-    """A Program and its values; `label` says where it comes from, `note` what to know of it."""
+    """A Program and its values; `label` says where it comes from, `note` what to know of it.
+
+    `by_memory` says that kernels which read memory as it lies may run in it.
+    """
 
     op: str
     program: Program
     values: Values
     label: str = ""
     note: str = ""
+    by_memory: bool = False
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,8 @@ def _programs(subject: Subject, op: str, label: str, place: str) -> Iterator[Sam
             note = "; ".join(filter(None, (subject.chosen, *found.notes)))
             if found.boxed and whole.unseen:
                 raise UsageError(note)
-            yield Sample(op, found.program, found.values, label, note)
+            by_memory = found.compiled or on != "cpu"
+            yield Sample(op, found.program, found.values, label, note, by_memory)
             if not found.boxed and len(found.program.calls) > 1:
                 yield from calls_alone(found.program, found.values, label, whole.device)
     except UsageError as error:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,8 @@ import torch
 from torch import nn
 
 from conformance import check_gradients
+from conformance.checks.invariants import READS_MEMORY
+from conformance.cli import main
 from tests.conformance.test_black_box import D, Doubled, leaf
 
 
@@ -104,3 +108,33 @@ def test_that_code_of_the_inductor_reads_memory_as_it_lies_is_said() -> None:
     assert report.ok, report
     said = any("call resolve_neg() before" in note for note in report.notes)
     assert said == (not torch.allclose(found, right))
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch's inductor needs a C++ compiler")
+@pytest.mark.parametrize(("returned", "code"), [("x.sin() * x", 0), ("Half.apply(x)", 1)])
+def test_that_verify_holds_such_code_to_no_lazy_sign(
+    returned: str, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    module = tmp_path / "compiled_here.py"
+    module.write_text(
+        "import torch\n\n\n"
+        "class Half(torch.autograd.Function):\n"
+        "    @staticmethod\n"
+        "    def forward(ctx, x):\n"
+        "        ctx.save_for_backward(x)\n"
+        "        return x * x\n\n"
+        "    @staticmethod\n"
+        "    def backward(ctx, g):\n"
+        "        return g * ctx.saved_tensors[0]\n\n\n"
+        f"compiled = torch.compile(lambda x: ({returned}).sum())\n\n\n"
+        "def made():\n"
+        "    x = torch.linspace(0.5, 1.5, 3, dtype=torch.float64)\n"
+        "    return compiled, (x.requires_grad_(),)\n"
+    )
+    assert main(["verify", f"{module}:made", "--json"]) == code
+    torch_said = json.loads(capsys.readouterr().out)[0]
+    cases = [failure["case"] for failure in torch_said["failures"]]
+    assert any("/vjp" in case for case in cases) == bool(code), cases
+    assert not any("negated" in case for case in cases)
+    assert READS_MEMORY in torch_said["left_out"]
