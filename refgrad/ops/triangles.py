@@ -54,8 +54,8 @@ def diagonal(input: Any, offset: Any = 0, dim1: Any = 0, dim2: Any = 1) -> Any:
     """The diagonal over two dimensions, as a last dimension."""
     a, b = _two_dims(dim1, dim2, input.ndim)
     out = np.diagonal(input, offset, a, b)
-    if isinstance(out, np.ndarray):
-        out.flags.writeable = input.flags.writeable  # NumPy's own is read-only
+    if hasattr(out.flags, "writeable"):  # NumPy's own is read-only
+        out.flags.writeable = input.flags.writeable
     return out
 
 

@@ -215,6 +215,11 @@ PROGRAMS = {
         ("torch.clone", (Ref("x0"),)), ("torch.real", (Ref("v0"),)),
         ("torch.Tensor.exp_", (Ref("v1"),)), ("torch.mul", (Ref("v0"), Ref("x0"))), x0=Z,
     ),
+    "a write through a diagonal": _program(
+        ("torch.clone", (Ref("x0"),)), ("torch.diagonal", (Ref("v0"), 1)),
+        ("torch.Tensor.exp_", (Ref("v1"),)), ("torch.mul", (Ref("v0"), Ref("x0"))),
+        x0=RNG.standard_normal((3, 3)) + 1j * RNG.standard_normal((3, 3)),
+    ),
     "pairs as complex numbers": _program(
         ("torch.view_as_complex", (Ref("x0"),)), ("torch.sqrt", (Ref("v0"),)),
         x0=RNG.standard_normal((3, 2)),

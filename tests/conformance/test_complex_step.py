@@ -247,6 +247,15 @@ def test_a_write_through_a_view_reaches_the_second_order() -> None:
     assert ties == 0
 
 
+def test_a_write_through_a_diagonal() -> None:
+    program, values = _program(
+        ("torch.clone", (Ref("x0"),)), ("torch.diagonal", (Ref("v0"),)),
+        ("torch.Tensor.exp_", (Ref("v1"),)), ("torch.sum", (Ref("v0"),)), x0=X[:3, :3].copy(),
+    )  # fmt: skip
+    found = Step(program, values, {"x0": np.ones((3, 3))}).directional
+    assert found.tangents[0] == pytest.approx(6 + np.exp(np.diag(values["x0"])).sum(), rel=1e-15)
+
+
 def test_a_write_into_what_does_not_move() -> None:
     program, values = _program(
         ("torch.clone", (Ref("x1"),)), ("torch.Tensor.add_", (Ref("v0"), Ref("x0"))),
