@@ -6,7 +6,8 @@ A `Node` is made for every recorded operation. It holds
   or the leaf itself), by which rule, and in what shape and dtype (a dtype of None: what the rule
   of an elementwise op gives has both already, which saves the walk a tenth of its time);
 - `raws` and `args`: the saved arguments, as arrays for a first-order backward and as Tensors for a
-  recorded one (`create_graph`); `out`, the saved result;
+  recorded one (`create_graph`), and after these, with their names, the Tensors that are read as
+  arrays alone, as indices are; `out`, the saved result;
 - `seq`: a creation number, so that descending `seq` is a topological order.
 
 `seq` and the time of an in-place write come from one clock. A saved tensor is stale when the tensor
@@ -184,9 +185,11 @@ class Node:
         """
         needed = {n for link in self.links for n in link[1].needs}  # what is saved may be more
         # the first result may be unread by the rules; here it alone has a gradient
-        read = not (self.op.unread and self.op.differentiable == 1)
+        read = not (self.op.unread == 0 and self.op.differentiable == 1)
         stale = "out" in needed and read and self.written > self.seq
-        for name, value in zip(self.op.names, self.args or (), strict=False):
+        args = self.args or ()
+        n = len(self.op.names)
+        for name, value in (*zip(self.op.names, args[:n], strict=False), *args[n:]):
             if name in needed:
                 for t in value if isinstance(value, (tuple, list)) else (value,):
                     if hasattr(t, "root") and t.root()._written > self.seq:
@@ -224,7 +227,7 @@ class Output:
     @written.setter
     def written(self, tick: int) -> None:
         self._written = tick
-        if self.index or not self.parent.op.unread:
+        if self.index != self.parent.op.unread:
             self.parent.written = tick
 
 

@@ -186,6 +186,7 @@ class _Call:
     name = node_name = "Function"
     names: tuple[str, ...] = ()
     rules: tuple[Any, ...] = ()
+    unread = None
 
     @staticmethod
     def outputs_of(node: FunctionNode) -> int:

@@ -56,7 +56,7 @@ def _adaptive_avg(d: int, input: Any, output_size: Any) -> Any:
     return x.squeeze(0) if bare else x
 
 
-@op(method=False, node_name="AdaptiveMaxPool2DBackward0", unread=True)
+@op(method=False, node_name="AdaptiveMaxPool2DBackward0", unread=0)
 def bin_maximum(input: Any, sizes: Any) -> tuple[Any, Any]:
     """The maxima over the bins of (N, C, *spatial), and where they are in the flattened spatial ones."""
     n, c, *spatial = input.shape
@@ -122,7 +122,7 @@ def _starts(sample: Any, n: int, size: int, kernel: int) -> Any:
     return starts.astype(np.int64)
 
 
-@op(method=False, node_name="FractionalMaxPool2DBackward0", unread=True)
+@op(method=False, node_name="FractionalMaxPool2DBackward0", unread=0)
 def fractional_maximum(input: Any, kernel: Any, sizes: Any, samples: Any) -> tuple[Any, Any]:
     """The maxima over windows that `samples` (N, C, d) places, and where they are."""
     n, c, *spatial = input.shape

@@ -26,7 +26,7 @@ def _classes(target: Any, classes: int, ignore_index: int | None) -> tuple[Any, 
     t = target._array
     if ignore_index is None or not 0 <= ignore_index < classes:  # then it is out of range as others
         if not t.size or (t.min() >= 0 and t.max() < classes):
-            return t, None
+            return t.copy(), None  # the caller may write to it before the way back
         if ignore_index is None:
             counted = np.ones_like(t, dtype=bool)
         else:

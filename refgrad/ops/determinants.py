@@ -84,7 +84,10 @@ def _hessian(A: Any, E: Any) -> Any:
     return c[..., None, None] * np.matmul(U, np.matmul(np.where(eye, diagonal, -P * F.mT), Vh))
 
 
-@op(name="linalg.slogdet", differentiable=2, method=False, node_name="LinalgSlogdetBackward0")
+@op(
+    name="linalg.slogdet", differentiable=2, unread=1, method=False,
+    node_name="LinalgSlogdetBackward0",
+)  # fmt: skip
 def _slogdet(A: Any) -> Any:
     check_matrix("linalg.slogdet", A)
     sign, logabsdet = np.linalg.slogdet(A)

@@ -74,7 +74,7 @@ def _by_vector(of_out: Any, x: Any, across: Any, shape: Any) -> Any:
 def _standardising(name: str, node_name: str) -> Any:
     """One node in place of four, and no copy of the gradient by x for that of the weight."""
     made = op(
-        standardise, method=False, name=name, node_name=node_name, differentiable=4, unread=True
+        standardise, method=False, name=name, node_name=node_name, differentiable=4, unread=0
     )
     return made.vjp(
         input=_by_input,

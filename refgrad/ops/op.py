@@ -43,6 +43,7 @@ from refgrad.views import make_view
 MISSING: Any = object()
 _BOOL = np.dtype(bool)
 _INTS = {int}
+_HELD = (Tensor, tuple, list)  # what may be, or hold, a Tensor
 REAL_SCALARS = frozenset((bool, int, float))
 _ALIASES = {
     "exponent": "other",
@@ -70,10 +71,10 @@ class Op:
     `promote` names the arguments that are brought to one dtype first, by PyTorch's promotion; with
     `floats` integers become the default dtype. `view` says that the result may share memory with
     the first argument, and lies in memory as it comes; other results are laid out by the rule that
-    `refgrad.ops.strides` has for the op. `differentiable` how many of several results have a gradient (None: all); `unread` that no rule
-    reads the first of them, so that it need not be saved and may be written in place, and that the
-    rules take None for the others where no gradient reached any of these; `variadic` the parameter
-    that also takes loose positional integers.
+    `refgrad.ops.strides` has for the op. `differentiable` says how many of several results have a
+    gradient (None: all); `unread` which of them no rule reads, so that it need not be saved and may
+    be written in place (where that is the first, the rules take None for the others where no
+    gradient reached any of these); `variadic` the parameter that also takes loose integers.
     """
 
     failures: tuple[type[Exception], ...] = (ValueError,)  # of a forward: torch's RuntimeError
@@ -88,7 +89,7 @@ class Op:
         floats: bool = False,
         view: bool = False,
         differentiable: int | None = 1,
-        unread: bool = False,
+        unread: int | None = None,
         variadic: str | None = None,
         node_name: str | None = None,
         method: bool = True,
@@ -381,10 +382,17 @@ class Op:
         return tuple(links)
 
     def _saved(self, values: Sequence[Any], raws: Sequence[Any]) -> tuple[Any, Any]:
+        """What a node keeps of the arguments: as `raws`, and as `args`.
+
+        At the end of `args` come the names and the Tensors of those that are not differentiated, as
+        indices and masks are: rules take their arrays, but they may be written in place as well.
+        """
         kept, args = [None] * len(raws), [None] * len(raws)
         for i, differentiated in self.saved:
             kept[i] = raws[i]
             args[i] = values[i] if differentiated else raws[i]
+            if not differentiated and isinstance(values[i], _HELD):
+                args.append((self.names[i], values[i]))
         return kept, args
 
     def _node(
@@ -407,16 +415,24 @@ class Op:
             results = [make_view(a, None, self, tuple(values), i) for i, a in enumerate(arrays)]
         else:
             results = [wrap(a) for a in arrays]
+        node: Any = None
         if links and self.differentiable == 1:
-            _record(results[0], self._node(links, values, raws, tuple(arrays)))
+            node = self._node(links, values, raws, tuple(arrays))
+            _record(results[0], node)
         elif links:
-            node: MultiNode = MultiNode(self, links, *self._saved(values, raws), None)
+            node = MultiNode(self, links, *self._saved(values, raws), None)
             if self.saves_out:
-                node.out = (None, *arrays[1:]) if self.unread else tuple(arrays)
+                kept = list(arrays)
+                if self.unread is not None:
+                    kept[self.unread] = None
+                node.out = tuple(kept)
             node.specs = tuple([(a.shape, a.dtype) for a in arrays[: self.differentiable]])
             for i in range(len(node.specs)):
                 if arrays[i].dtype.kind in "fc":
                     _record(results[i], Output(node, i))
+        if node is not None and self.saves_out and self.differentiable is not None:
+            apart = results[self.differentiable :]
+            node.args = [*(node.args or [None] * len(raws)), ("out", apart)]
         if type(out) is tuple:
             return tuple(results)
         return type(out)(*results) if hasattr(out, "_fields") else type(out)(results)
@@ -444,7 +460,7 @@ class Op:
 
     def complete(self, parts: list[Any], node: MultiNode, record: bool) -> tuple[Any, ...]:
         """The gradients of all results of `node`; zero for those that none reached."""
-        if self.unread and all(p is None for p in parts[1:]):
+        if self.unread == 0 and all(p is None for p in parts[1:]):
             return tuple(parts)
         like = next(p for p in parts if p is not None)
         return tuple(

@@ -291,7 +291,7 @@ class frexp_result(NamedTuple):
     exponent: Any
 
 
-@op(unread=True)
+@op(unread=0)
 def frexp(input):
     """input = mantissa * 2**exponent, with 0.5 <= |mantissa| < 1.
 

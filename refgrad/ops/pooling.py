@@ -304,7 +304,7 @@ def _inside(spatial: Any, places: Any, kernel: Any, stride: Any, dilation: Any) 
     return start, reshaped(beyond, (-1,))
 
 
-@op(method=False, node_name="MaxPool2DWithIndicesBackward0", unread=True)
+@op(method=False, node_name="MaxPool2DWithIndicesBackward0", unread=0)
 def maximum(
     input: Any, places: Any, kernel: Any, stride: Any, padding: Any, dilation: Any
 ) -> tuple[Any, Any]:

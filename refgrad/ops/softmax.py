@@ -30,7 +30,7 @@ def _softmax(input, dim):
     return e
 
 
-@op(method=False, name="log_softmax", differentiable=3, unread=True)
+@op(method=False, name="log_softmax", differentiable=3, unread=0)
 def _log_softmax(input, dim):
     """x - log(sum of e^x), by way of x - max; and that e^x and its sum, which the rule reads."""
     if input.size == 0:

@@ -401,6 +401,18 @@ class TestMemory:
 
         both(code)
 
+    @pytest.mark.parametrize("which", [0, 1])
+    def test_writes_to_an_output_that_is_not_saved(self, which: int) -> None:
+        def code(t: Any) -> Any:
+            x = leaf(t, 0.5)
+            doubled = function(t, lambda ctx, x: (x * 2, x * 3), lambda ctx, g, h: 2 * g + 3 * h)
+            made = doubled.apply(x)
+            made[which].mul_(2)
+            (made[0] + made[1]).backward()
+            return x.grad
+
+        both(code)
+
     def test_a_saved_output_makes_no_cycle(self) -> None:
         gc.disable()
         try:

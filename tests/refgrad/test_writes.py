@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
+import refgrad
 from tests.refgrad.both import both, leaf
 
 
@@ -134,3 +136,93 @@ class TestOut:
             return o, o.requires_grad, o.is_leaf
 
         both(code)
+
+
+MATRIX = [[0.5, -1.0, 2.0], [1.5, 0.25, -0.75], [3.0, -2.0, 1.0]]
+
+RESULTS = {
+    "max": lambda t, x: t.max(x, 1),
+    "sort": lambda t, x: t.sort(x, 1),
+    "cummax": lambda t, x: t.cummax(x, 1),
+    "kthvalue": lambda t, x: t.kthvalue(x, 2, 1),
+    "median": lambda t, x: t.median(x, 1),
+    "mode": lambda t, x: t.mode(x, 1),
+    "frexp": lambda t, x: t.frexp(x),
+    "max_pool1d": lambda t, x: t.nn.functional.max_pool1d(x[None], 2, return_indices=True),
+    "lu_factor": lambda t, x: t.linalg.lu_factor(x),
+    "inv_ex": lambda t, x: t.linalg.inv_ex(x),
+}
+
+INDICES = {
+    "gather": lambda t, x, i: t.gather(x, 1, i[None]),
+    "index_select": lambda t, x, i: t.index_select(x, 0, i),
+    "an index": lambda t, x, i: x[i],
+    "a mask": lambda t, x, i: x[i > 0],
+    "take": lambda t, x, i: t.take(x, i),
+    "embedding": lambda t, x, i: t.nn.functional.embedding(i, x),
+    "scatter": lambda t, x, i: t.scatter(x, 1, i[None], 2.0),
+    "index_add, which reads none": lambda t, x, i: x.index_add(0, i, t.ones_like(x.detach())),
+}
+
+MASKS = {
+    "where": lambda t, x, m: t.where(m, x, 0.0),
+    "masked_fill": lambda t, x, m: x.masked_fill(m, 2.0),
+    "masked_select": lambda t, x, m: x.masked_select(m),
+}
+
+
+class TestWhatHasNoGradient:
+    """Indices and masks that a rule reads are not to be written: the gradient would be another."""
+
+    @pytest.mark.parametrize("name", RESULTS)
+    def test_results(self, name: str) -> None:
+        self.alike(lambda t, x: RESULTS[name](t, x)[::-1])
+
+    @pytest.mark.parametrize("name", INDICES)
+    def test_indices(self, name: str) -> None:
+        def code(t: Any, x: Any) -> Any:
+            i = t.tensor([0, 2, 1])
+            return i, INDICES[name](t, x, i)
+
+        self.alike(code)
+
+    @pytest.mark.parametrize("name", MASKS)
+    def test_masks(self, name: str) -> None:
+        def code(t: Any, x: Any) -> Any:
+            m = x.detach() > 0
+            return m, MASKS[name](t, x, m)
+
+        self.alike(code)
+
+    def test_that_the_one_result_of_slogdet_which_no_rule_reads_may_be_written(self) -> None:
+        def code(t: Any) -> Any:
+            x = t.tensor(MATRIX, dtype=t.float64, requires_grad=True)
+            _, size = t.linalg.slogdet(x)
+            size.exp_()
+            size.backward()
+            return x.grad
+
+        both(code)
+
+    def test_classes_are_those_of_the_call(self) -> None:
+        x = leaf(refgrad, 0.5, -1.0, 2.0)
+        target = refgrad.tensor(2)
+        loss = refgrad.nn.functional.nll_loss(x, target)
+        target.zero_()
+        loss.backward()
+        assert x.grad.tolist() == [0.0, 0.0, -1.0]
+
+    @staticmethod
+    def alike(code: Any) -> None:
+        """Write what the code returns first, and differentiate the other: both refuse, or none."""
+        raised = []
+        for t in (torch, refgrad):
+            x = t.tensor(MATRIX, dtype=t.float64, requires_grad=True)
+            read, y = code(t, x)
+            read.logical_not_() if read.dtype is t.bool else read.zero_()
+            try:
+                y.sum().backward()
+                raised.append("")
+            except RuntimeError as error:
+                raised.append("modified by an inplace operation" in str(error))
+        assert raised[0] == raised[1], raised
