@@ -387,7 +387,8 @@ class Op:
         At the end of `args` come the names and the Tensors of those that are not differentiated, as
         indices and masks are: rules take their arrays, but they may be written in place as well.
         """
-        kept, args = [None] * len(raws), [None] * len(raws)
+        kept: list[Any] = [None] * len(raws)
+        args: list[Any] = [None] * len(raws)
         for i, differentiated in self.saved:
             kept[i] = raws[i]
             args[i] = values[i] if differentiated else raws[i]
