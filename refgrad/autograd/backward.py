@@ -254,7 +254,7 @@ def _walk(
                 if a.shape != shape or a.dtype is not dtype:
                     r = _fit(r, shape, dtype, record)
             if target in of:
-                if target in piles:
+                if target in piles:  # as `add` does, without the call
                     pile = piles[target]
                     pile.append(r)
                     if len(pile) == _HIGH:

@@ -432,7 +432,7 @@ class Op:
                 if arrays[i].dtype.kind in "fc":
                     _record(results[i], Output(node, i))
         if node is not None and self.saves_out and self.differentiable is not None:
-            apart = results[self.differentiable :]
+            apart = results[self.differentiable :]  # as indices: see `_saved`
             node.args = [*(node.args or [None] * len(raws)), ("out", apart)]
         if type(out) is tuple:
             return tuple(results)
