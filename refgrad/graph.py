@@ -2,13 +2,18 @@
 
 A `Node` is made for every recorded operation. It holds
 
-- `links`: for each input that requires grad, where its gradient goes (the node that made the input,
-  or the leaf itself), by which rule, and in what shape and dtype (a dtype of None: what the rule
-  of an elementwise op gives has both already, which saves the walk a tenth of its time);
-- `raws` and `args`: the saved arguments, as arrays for a first-order backward and as Tensors for a
-  recorded one (`create_graph`), and after these, with their names, the Tensors that are read as
-  arrays alone, as indices are; `out`, the saved result;
+- `targets`, `rules`, `shapes` and `dtypes`: for each argument that the op differentiates, where its
+  gradient goes (the node that made the argument, or the leaf itself; None where it needs none), by
+  which rule, and in what shape and dtype. Of an elementwise op whose operands have the shape and the
+  dtype of its result, what the rules give has both already: `shapes` and `dtypes` are then None;
+- `saved`: the saved arguments, as arrays for a first-order backward; then all of them as Tensors, for
+  a recorded one (`create_graph`); and then, with their names, the Tensors that are read as arrays
+  alone, as indices are. And `out`, the saved result;
 - `seq`: a creation number, so that descending `seq` is a topological order.
+
+The fewer tuples a node has, the less the collector has to look at, and the less it costs to make
+one: with a tuple for each argument and two of what is saved, a product that is recorded took a
+quarter longer.
 
 `seq` and the time of an in-place write come from one clock. A saved tensor is stale when the tensor
 it aliases was written after the node was made, so no version has to be saved with it.
@@ -41,11 +46,11 @@ class Rule:
     names is not saved. `function` runs on arrays, and on Tensors under `create_graph`. It returns
     a new array, `g`, or a view of `g`: never a saved array itself.
 
-    `at` is the place of the argument that it needs, where that is all: the walk then hands it
-    over itself.
+    `at` and `among` are the places of the argument that it needs, where that is all, among what a
+    node saved: as array and as Tensor. The walk then hands it over itself.
     """
 
-    __slots__ = ("at", "function", "graph", "needs", "raw", "saves")
+    __slots__ = ("among", "at", "function", "graph", "needs", "raw", "saves")
 
     def __init__(
         self, function: Callable[..., Any], needs: tuple[str, ...], index: dict[str, int]
@@ -53,7 +58,10 @@ class Rule:
         self.function = function
         self.needs = needs
         self.saves = any(need != "shape" for need in needs)
-        self.at = index.get(needs[0]) if len(needs) == 1 and needs[0] not in _OTHERS else None
+        self.at = self.among = None
+        if len(needs) == 1 and needs[0] not in _OTHERS:
+            self.at = index[needs[0]]
+            self.among = self.at + len(index)
         self.raw = self._on_arrays(function, needs, index)
         self.graph = self._on_tensors(function, needs, index)
 
@@ -73,13 +81,13 @@ class Rule:
         if "out" not in needs and "shape" not in needs:
             if len(needs) == 1:
                 i = index[needs[0]]
-                return lambda g, node, shape: f(g, node.raws[i])
+                return lambda g, node, shape: f(g, node.saved[i])
             if len(needs) == 2:
                 i, j = index[needs[0]], index[needs[1]]
-                return lambda g, node, shape: f(g, node.raws[i], node.raws[j])
+                return lambda g, node, shape: f(g, node.saved[i], node.saved[j])
 
-        get = _reading(needs, index)
-        return lambda g, node, shape: f(g, *get((*(node.raws or ()), node.out, shape)))
+        get = _reading(needs, index, 0)
+        return lambda g, node, shape: f(g, *get((*(node.saved or ()), node.out, shape)))
 
     @staticmethod
     def _on_tensors(
@@ -91,21 +99,25 @@ class Rule:
             return lambda g, node, shape: f(g, node.saved_output())
         if needs == ("shape",):
             return lambda g, node, shape: f(g, shape)
+        n = len(index)
         if len(needs) == 1:
-            i = index[needs[0]]
-            return lambda g, node, shape: f(g, node.args[i])
+            i = index[needs[0]] + n
+            return lambda g, node, shape: f(g, node.saved[i])
 
-        get = _reading(needs, index)
+        get = _reading(needs, index, n)
         if "out" in needs:
             return lambda g, node, shape: f(
-                g, *get((*(node.args or ()), node.saved_output(), shape))
+                g, *get((*(node.saved or ()), node.saved_output(), shape))
             )
-        return lambda g, node, shape: f(g, *get((*(node.args or ()), None, shape)))
+        return lambda g, node, shape: f(g, *get((*(node.saved or ()), None, shape)))
 
 
-def _reading(needs: tuple[str, ...], index: dict[str, int]) -> Callable[..., Any]:
-    """What takes several needs out of the saved arguments, the result and the shape in a row."""
-    return operator.itemgetter(*[_OTHERS.get(n, index.get(n)) for n in needs])
+def _reading(needs: tuple[str, ...], index: dict[str, int], start: int) -> Callable[..., Any]:
+    """What takes several needs out of what was saved, the result and the shape in a row.
+
+    The arguments stand in the order of `index`, from `start` on.
+    """
+    return operator.itemgetter(*[_OTHERS[n] if n in _OTHERS else index[n] + start for n in needs])
 
 
 class Node:
@@ -113,34 +125,31 @@ class Node:
 
     __slots__ = (
         "__weakref__",
-        "args",
+        "dtypes",
         "freed",
         "hooks",
-        "links",
         "op",
         "out",
-        "raws",
+        "rules",
+        "saved",
         "seq",
+        "shapes",
         "tangents",  # those of the saved result, in forward mode; else not set
+        "targets",
         "written",
     )
 
     op: Any
-    links: tuple[Any, ...]
-    raws: Any
-    args: Any
+    seq: int
+    targets: tuple[Any, ...]
+    rules: tuple[Any, ...]
+    shapes: tuple[Any, ...] | None
+    dtypes: tuple[Any, ...] | None
+    saved: Any
     out: Any
-
-    def __init__(self, op: Any, links: tuple[Any, ...], raws: Any, args: Any, out: Any) -> None:
-        self.op = op
-        self.seq = next(clock)
-        self.links = links
-        self.raws = raws
-        self.args = args
-        self.out = out
-        self.written = 0
-        self.freed = False
-        self.hooks: Any = None
+    written: int
+    freed: bool
+    hooks: Any
 
     def name(self) -> str:
         """The name PyTorch gives such a node, as `MulBackward0`."""
@@ -153,7 +162,7 @@ class Node:
     def next_functions(self) -> tuple[tuple[Any, int], ...]:
         """The nodes that this one sends gradients to, each with the output of it that it used."""
         found: list[tuple[Any, int]] = []
-        for target, *_ in self.links:
+        for target in self.targets:
             for t in target if isinstance(target, tuple) else (target,):
                 if isinstance(t, Output):
                     found.append((t.parent, t.index))
@@ -183,13 +192,13 @@ class Node:
         Raises:
             RuntimeError: naming the node, as PyTorch does.
         """
-        needed = {n for link in self.links for n in link[1].needs}  # what is saved may be more
+        sent = zip(self.targets, self.rules, strict=True)
+        needed = {n for t, rule in sent if t is not None for n in rule.needs}  # of all that is saved
         # the first result may be unread by the rules; here it alone has a gradient
         read = not (self.op.unread == 0 and self.op.differentiable == 1)
         stale = "out" in needed and read and self.written > self.seq
-        args = self.args or ()
-        n = len(self.op.names)
-        for name, value in (*zip(self.op.names, args[:n], strict=False), *args[n:]):
+        saved, n = self.saved or (), len(self.op.names)
+        for name, value in (*zip(self.op.names, saved[n : 2 * n]), *saved[2 * n :]):
             if name in needed:
                 for t in value if isinstance(value, (tuple, list)) else (value,):
                     if hasattr(t, "root") and t.root()._written > self.seq:
@@ -204,7 +213,30 @@ class Node:
     def release(self) -> None:
         """Drop what was saved, so that memory is freed as the backward pass goes."""
         self.freed = True
-        self.raws = self.args = self.out = None
+        self.saved = self.out = None
+
+
+_new = object.__new__
+
+
+def node(
+    op: Any, targets: Any, rules: Any, shapes: Any, dtypes: Any, saved: Any, out: Any,
+    kind: type[Node] = Node,
+) -> Any:  # fmt: skip
+    """A new node, of what `Node` says that it has; a third less time than by a constructor."""
+    made = _new(kind)
+    made.op = op
+    made.seq = next(clock)
+    made.targets = targets
+    made.rules = rules
+    made.shapes = shapes
+    made.dtypes = dtypes
+    made.saved = saved
+    made.out = out
+    made.written = 0
+    made.freed = False
+    made.hooks = None
+    return made
 
 
 class Output:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from refgrad.graph import Node, Writes
+from refgrad.graph import Writes, node
 from refgrad.mode import state
 from refgrad.tensor import LEAF_WRITE, Tensor, wrap
 
@@ -167,8 +167,9 @@ class View(Tensor):
         if not links:
             return
         self._check_base_unturned()
-        saved = (None, None, self.replay())
-        base._node = Node(view_write, links, saved, saved, None)
+        replay = self.replay()
+        saved = (None, None, replay, None, None, replay)
+        base._node = node(view_write, *links, saved, None)
         base._requires_grad = True
         base._rebased = Writes.last
         base.retain_anew()

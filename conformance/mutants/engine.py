@@ -118,9 +118,11 @@ def _leaves_alone(name: str) -> Any:
     def change(original: Any) -> Any:
         def links(self: Any, values: Any) -> Any:
             found = original(self, values)
-            if self.name != name:
+            if self.name != name or not found:
                 return found
-            return tuple(k for k in found if not hasattr(k[0], "links"))
+            targets, *others = found
+            leaves = tuple(None if hasattr(t, "targets") else t for t in targets)
+            return (leaves, *others) if any(t is not None for t in leaves) else ()
 
         return links
 
@@ -133,11 +135,11 @@ def _first_rule(name: str) -> Any:
     def change(original: Any) -> Any:
         def links(self: Any, values: Any) -> Any:
             found = original(self, values)
-            alone = self.name == name and len(found) == 1 and len(self.rules) > 1
-            if alone and found[0][1] is self.rules[1][1]:
-                target, wrong, shape, dtype = found[0]
-                return ((target, _scaled(wrong), shape, dtype),)
-            return found
+            if self.name != name or not found:
+                return found
+            (first, *others), (own, second, *rest), *as_they_are = found
+            alone = first is None and others[0] is not None
+            return ((first, *others), (own, _scaled(second), *rest), *as_they_are) if alone else found
 
         return links
 
@@ -146,6 +148,8 @@ def _first_rule(name: str) -> Any:
 
 class _scaled:
     """A rule whose gradient is twice the right one."""
+
+    at = among = None
 
     def __init__(self, rule: Any) -> None:
         self.needs, self.saves, self.function = rule.needs, rule.saves, rule.function

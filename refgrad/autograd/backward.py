@@ -49,8 +49,7 @@ def reachable(roots: Sequence[Any]) -> list[Any]:
                 order.append(parent)
                 stack.append(parent)
             continue
-        for link in node.links:
-            target = link[0]
+        for target in node.targets:
             if type(target) is not tuple:
                 if target not in seen:
                     seen.add(target)
@@ -77,8 +76,7 @@ def leading_to(order: Sequence[Any], wanted: set[Any]) -> tuple[set[Any], set[An
             leads = node.parent in needed
         else:
             leads = False
-            for link in node.links:
-                target = link[0]
+            for target in node.targets:
                 if type(target) is tuple:
                     leads = leads or not needed.isdisjoint(target)
                 elif target in needed:
@@ -233,26 +231,29 @@ def _walk(
             g = node.op.complete(g, node, record)
         if around:
             _send_watched(node, g, grads, needed)
-        for target, rule, shape, dtype in () if around else node.links:
-            if needed is not None and type(target) is not tuple and target not in needed:
+        rules, shapes, dtypes, i = node.rules, node.shapes, node.dtypes, -1
+        for target in () if around else node.targets:
+            i += 1
+            if target is None or (
+                needed is not None and type(target) is not tuple and target not in needed
+            ):
                 continue
-            if record:
-                r = rule.graph(g, node, shape)
-            elif rule.at is None:
-                r = rule.raw(g, node, shape)
-            else:  # most are: a call less of Python's
-                r = rule.function(g, node.raws[rule.at])
+            rule = rules[i]
+            if rule.at is not None:  # most are: a call less of Python's
+                r = rule.function(g, node.saved[rule.among if record else rule.at])
+            else:
+                r = (rule.graph if record else rule.raw)(g, node, shapes and shapes[i])
             if type(target) is tuple:
-                for t, part, s, d in zip(target, r, shape, dtype, strict=True):
+                for t, part, s, d in zip(target, r, shapes[i], dtypes[i], strict=True):
                     if t is not None and part is not None and (needed is None or t in needed):
                         grads.add(t, _fit(part, s, d, record))
                 continue
             if r is None:
                 continue
-            if dtype is not None:
+            if dtypes is not None:
                 a = r._array if record else r
-                if a.shape != shape or a.dtype is not dtype:
-                    r = _fit(r, shape, dtype, record)
+                if a.shape != shapes[i] or a.dtype is not dtypes[i]:
+                    r = _fit(r, shapes[i], dtypes[i], record)
             if target in of:
                 if target in piles:  # as `add` does, without the call
                     pile = piles[target]
@@ -283,7 +284,7 @@ def _walk(
                     grads.send(target)
         if shared:
             shared.discard(node)
-        if not retain and (node.raws is not None or node.out is not None):
+        if not retain and (node.saved is not None or node.out is not None):
             node.release()
         g = r = None  # so that the next gradient may lie where these did
     for leaf in piles:
@@ -335,9 +336,9 @@ def _all_results(node: Any, g: Any, record: bool, needed: Any) -> tuple[list[Any
     """Where the gradients of `node` go, and these; None for what needs none, as PyTorch counts."""
     targets: list[Any] = []
     results: list[Any] = []
-    links = {id(link[1]): link for link in node.links}
-    for key in [id(rule) for _, rule in node.op.rules] or links:
-        target, rule, shape, dtype = links.get(key, (None, None, None, None))
+    unknown = (None,) * len(node.targets)
+    sent = zip(node.targets, node.rules, node.shapes or unknown, node.dtypes or unknown)
+    for target, rule, shape, dtype in sent:
         if target is None or (
             needed is not None and type(target) is not tuple and target not in needed
         ):

@@ -17,7 +17,7 @@ import numpy as np
 
 from refgrad.autograd.hooks import shown, taken
 from refgrad.device import place
-from refgrad.graph import Node, Output
+from refgrad.graph import Node, Output, node
 from refgrad.mode import state
 from refgrad.tensor import Tensor, wrap
 from refgrad.views import View
@@ -69,14 +69,11 @@ class FunctionNode(Node):
 
     __slots__ = ("ctx", "function", "outputs", "single", "specs")
 
-    def __init__(self, function: Any, ctx: Any, links: tuple[Any, ...]) -> None:
-        super().__init__(_CALL, links, (), None, None)
-        self.function = function
-        self.ctx = ctx
-        self.specs: list[Any] = []  # shape, dtype, device of each output; or None
-        self.single = True  # one output, which hangs on this node itself
-        self.outputs: dict[int, Any] = {}  # otherwise: weak references to the `Output`s
-        ctx._node = weakref.ref(self)
+    ctx: Any
+    function: Any
+    specs: list[Any]  # shape, dtype, device of each output; or None
+    single: bool  # one output, which hangs on this node itself
+    outputs: dict[int, Any]  # otherwise: weak references to the `Output`s
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -116,7 +113,7 @@ class FunctionNode(Node):
         results = self.function.pullback()(self.ctx, *given)
         if type(results) is not tuple:
             results = (results,)
-        ((_, _, shapes, kinds),) = self.links
+        ((shapes,), (kinds,)) = self.shapes, self.dtypes
         n = len(shapes)
         if len(results) > n and all(r is None for r in results[n:]):
             results = results[:n]
@@ -185,7 +182,6 @@ class _Call:
 
     name = node_name = "Function"
     names: tuple[str, ...] = ()
-    rules: tuple[Any, ...] = ()
     unread = None
 
     @staticmethod
@@ -202,15 +198,13 @@ _CALL = _Call()
 
 
 def links(args: Sequence[Any], needed: Sequence[bool]) -> tuple[Any, ...]:
-    """Where the gradients of `args` go: one link for all, as the rule gives all at once."""
+    """Targets, rules, shapes and dtypes, one of each for all `args`: the rule gives all at once."""
     tensors = [isinstance(a, Tensor) for a in args]
     return (
-        (
-            tuple((a._node or a) if n else None for a, n in zip(args, needed, strict=True)),
-            _PULL,
-            tuple(a._array.shape if t else () for a, t in zip(args, tensors, strict=True)),
-            tuple(a._array.dtype if t else None for a, t in zip(args, tensors, strict=True)),
-        ),
+        (tuple((a._node or a) if n else None for a, n in zip(args, needed, strict=True)),),
+        (_PULL,),
+        (tuple(a._array.shape if t else () for a, t in zip(args, tensors, strict=True)),),
+        (tuple(a._array.dtype if t else None for a, t in zip(args, tensors, strict=True)),),
     )
 
 
@@ -225,22 +219,25 @@ def record(
     inputs = {id(a) for a in args if isinstance(a, Tensor)}
     constant = {id(t) for t in ctx.non_differentiable}
     dirty = _written(ctx.dirty_tensors, inputs, outputs, recorded=links is not None)
-    node = None if links is None else FunctionNode(function, ctx, links)
-    if node is not None:
-        node.single = len(outputs) == 1
-        node.specs = [
+    call: Any = None
+    if links is not None:
+        call = node(_CALL, *links, (), None, FunctionNode)
+        call.function, call.ctx, call.outputs = function, ctx, {}
+        call.single = len(outputs) == 1
+        call.specs = [
             (o._array.shape, o._array.dtype, o.device) if isinstance(o, Tensor) else None
             for o in outputs
         ]
+        ctx._node = weakref.ref(call)
     made = []
     for i, o in enumerate(outputs):
         if isinstance(o, Tensor):
             target = None
-            if node is not None and id(o) not in constant and o._array.dtype.kind in "fc":
-                target = node.output(i)
+            if call is not None and id(o) not in constant and o._array.dtype.kind in "fc":
+                target = call.output(i)
             o = _attach(o, target, i, is_input=id(o) in inputs, dirty=id(o) in dirty)
         made.append(o)
-    return tuple(made), node
+    return tuple(made), call
 
 
 def _written(

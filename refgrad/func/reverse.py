@@ -69,7 +69,7 @@ class Run:
         targets = list(roots)
         for node in reachable(roots):
             if isinstance(node, Node):
-                for target, *_ in node.links:
+                for target in node.targets:
                     targets += target if isinstance(target, tuple) else (target,)
         return any(
             t is not None and not isinstance(t, (Node, Output)) and id(t) not in self.leaves

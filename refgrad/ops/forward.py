@@ -98,10 +98,10 @@ def copied(t: Any) -> Any:
 class Call:
     """An operation just done, as a rule reads it: what it saved, and its result as Tensors."""
 
-    __slots__ = ("args", "result")
+    __slots__ = ("result", "saved")
 
-    def __init__(self, args: Any, result: Any) -> None:
-        self.args = args
+    def __init__(self, saved: Any, result: Any) -> None:
+        self.saved = saved
         self.result = result
 
     def saved_output(self) -> Any:
@@ -163,7 +163,7 @@ def _tangents_of(
             term = op.on((*values[:i], t, *values[i + 1 :]))
             total = term if total is None else total + term
         return [total]
-    call = Call(op._saved(values, raws)[1], result)
+    call = Call(op.kept(values, raws), result)
     rules = [(rule, values[i], given[i]) for i, rule in op.rules if i in given]
     arrays = [made[0]._array, *(v._array for _, v, _ in rules if op.elementwise)]
     if op.elementwise and all(a.dtype.kind == "f" for a in arrays):
@@ -193,7 +193,7 @@ def _transposed(op: Any, rules: list[Any], call: Call, made: list[Any]) -> list[
         for m in differentiated
     ]
     seeds: list[Any] = []
-    given = [call.result, *(call.args or ())]
+    given = [call.result, *(call.saved or ())]
     state.enabled = True
     try:
         alone = isinstance(call.result, Tensor) or op.differentiable == 1

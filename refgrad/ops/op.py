@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from refgrad.graph import Node, Output, Rule
+from refgrad.graph import Node, Output, Rule, node
 from refgrad.levels import Levels
 from refgrad.libraries import Loaded
 from refgrad.mode import state
@@ -121,6 +121,7 @@ class Op:
         self.required = sum(d is MISSING for d in self.defaults)
         self.variadic = None if variadic is None else self.index[variadic]
         self.rules: tuple[tuple[int, Rule], ...] = ()
+        self.vjps: tuple[Rule, ...] = ()
         self.saved: tuple[tuple[int, bool], ...] = ()
         self.linear_in: frozenset[int] = frozenset()
         self.saves_out = False
@@ -146,6 +147,7 @@ class Op:
                     raise TypeError(f"{self.name}: a vjp names {n!r}, which is no argument of it")
             made.append((self.index[argument], Rule(function, needs, self.index)))
         self.rules = tuple(made)
+        self.vjps = tuple([rule for _, rule in made])
         used = {n for _, rule in made for n in rule.needs}
         named = {self.index[argument] for argument in rules}
         self.saved = tuple((i, i in named) for n, i in self.index.items() if n in used)
@@ -215,10 +217,8 @@ class Op:
             out = as_array(out)
         if self.laid is not None:
             out = self.laid(out, raws)
-        node = None
-        if links and out.dtype.kind in "fc":
-            node = self._node(links, values, raws, out)
-        made = make_view(out, node, self, tuple(values), None) if self.view else wrap(out, node)
+        by = self._node(links, values, raws, out) if links and out.dtype.kind in "fc" else None
+        made = make_view(out, by, self, tuple(values), None) if self.view else wrap(out, by)
         return push(self, values, raws, made) if Levels.open else made
 
     def _on_arrays(self, values: list[Any]) -> Any:
@@ -357,50 +357,52 @@ class Op:
     # --- recording -------------------------------------------------------------------------------
 
     def links(self, values: Sequence[Any]) -> tuple[Any, ...]:
-        """Where gradients go from here: target, rule, shape and dtype of each input that needs one."""
-        links: list[Any] = []
-        for i, rule in self.rules:
+        """Targets, rules, shapes and dtypes of the arguments; () where none needs a gradient."""
+        targets: list[Any] = []
+        shapes: list[Any] = []
+        dtypes: list[Any] = []
+        needed = False
+        for i, _ in self.rules:
             v = values[i]
+            target = shape = dtype = None
             if isinstance(v, Tensor):
                 if v._requires_grad:
                     array = v._array
-                    links.append((v._node or v, rule, array.shape, array.dtype))
+                    target, shape, dtype, needed = v._node or v, array.shape, array.dtype, True
             elif (type(v) is tuple or type(v) is list) and any(
                 isinstance(t, Tensor) and t._requires_grad for t in v
             ):
                 wanted = [isinstance(t, Tensor) and t._requires_grad for t in v]
-                links.append(
-                    (
-                        tuple(
-                            (t._node or t) if w else None for t, w in zip(v, wanted, strict=True)
-                        ),
-                        rule,
-                        tuple(t._array.shape if isinstance(t, Tensor) else () for t in v),
-                        tuple(t._array.dtype if isinstance(t, Tensor) else None for t in v),
-                    )
-                )
-        return tuple(links)
+                needed = True
+                target = tuple((t._node or t) if w else None for t, w in zip(v, wanted, strict=True))
+                shape = tuple(t._array.shape if isinstance(t, Tensor) else () for t in v)
+                dtype = tuple(t._array.dtype if isinstance(t, Tensor) else None for t in v)
+            targets.append(target)
+            shapes.append(shape)
+            dtypes.append(dtype)
+        return (tuple(targets), self.vjps, tuple(shapes), tuple(dtypes)) if needed else ()
 
-    def _saved(self, values: Sequence[Any], raws: Sequence[Any]) -> tuple[Any, Any]:
-        """What a node keeps of the arguments: as `raws`, and as `args`.
+    def kept(self, values: Sequence[Any], raws: Sequence[Any]) -> list[Any] | None:
+        """What a node keeps of the arguments (see `refgrad.graph`); None where that is nothing.
 
-        At the end of `args` come the names and the Tensors of those that are not differentiated, as
-        indices and masks are: rules take their arrays, but they may be written in place as well.
+        At the end come the names and the Tensors of those that are not differentiated, as indices
+        and masks are: rules take their arrays, but they may be written in place as well.
         """
-        kept: list[Any] = [None] * len(raws)
-        args: list[Any] = [None] * len(raws)
+        if not self.saved:
+            return None
+        n = len(raws)
+        kept: list[Any] = [None] * (2 * n)
         for i, differentiated in self.saved:
             kept[i] = raws[i]
-            args[i] = values[i] if differentiated else raws[i]
+            kept[i + n] = values[i] if differentiated else raws[i]
             if not differentiated and isinstance(values[i], _HELD):
-                args.append((self.names[i], values[i]))
-        return kept, args
+                kept.append((self.names[i], values[i]))
+        return kept
 
     def _node(
         self, links: tuple[Any, ...], values: Sequence[Any], raws: Sequence[Any], out: Any
-    ) -> Node:
-        saved, args = self._saved(values, raws) if self.saved else (None, None)
-        return Node(self, links, saved, args, out if self.saves_out else None)
+    ) -> Any:
+        return node(self, *links, self.kept(values, raws), out if self.saves_out else None)
 
     def _several(
         self, out: Any, values: Sequence[Any], raws: Sequence[Any], links: tuple[Any, ...]
@@ -416,24 +418,24 @@ class Op:
             results = [make_view(a, None, self, tuple(values), i) for i, a in enumerate(arrays)]
         else:
             results = [wrap(a) for a in arrays]
-        node: Any = None
+        made: Any = None
         if links and self.differentiable == 1:
-            node = self._node(links, values, raws, tuple(arrays))
-            _record(results[0], node)
+            made = self._node(links, values, raws, tuple(arrays))
+            _record(results[0], made)
         elif links:
-            node = MultiNode(self, links, *self._saved(values, raws), None)
+            made = node(self, *links, self.kept(values, raws), None, MultiNode)
             if self.saves_out:
                 kept = list(arrays)
                 if self.unread is not None:
                     kept[self.unread] = None
-                node.out = tuple(kept)
-            node.specs = tuple([(a.shape, a.dtype) for a in arrays[: self.differentiable]])
-            for i in range(len(node.specs)):
+                made.out = tuple(kept)
+            made.specs = tuple([(a.shape, a.dtype) for a in arrays[: self.differentiable]])
+            for i in range(len(made.specs)):
                 if arrays[i].dtype.kind in "fc":
-                    _record(results[i], Output(node, i))
-        if node is not None and self.saves_out and self.differentiable is not None:
-            apart = results[self.differentiable :]  # as indices: see `_saved`
-            node.args = [*(node.args or [None] * len(raws)), ("out", apart)]
+                    _record(results[i], Output(made, i))
+        if made is not None and self.saves_out and self.differentiable is not None:
+            apart = results[self.differentiable :]  # as indices: see `kept`
+            made.saved = [*(made.saved or [None] * (2 * len(raws))), ("out", apart)]
         if type(out) is tuple:
             return tuple(results)
         return type(out)(*results) if hasattr(out, "_fields") else type(out)(results)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from refgrad.graph import Node
+from refgrad.graph import node
 from refgrad.levels import Levels
 from refgrad.mode import state
 from refgrad.ops.arrays import as_array
@@ -54,14 +54,14 @@ class Unary(Op):
             return super().__call__(input)
         if type(out) is not ndarray:
             out = as_array(out)
-        if not (input._requires_grad and state.enabled and self.rules):
+        if not (input._requires_grad and state.enabled and self.vjps):
             return wrap(out)
-        fits = out.dtype is dtype  # see `Node` for what its gradient comes in
-        link = input._node or input, self.rules[0][1], x.shape, None if fits else dtype
+        targets = (input._node or input,)
+        saved = (x, input) if self.saved else None
         kept = out if self.saves_out else None
-        if self.saved:
-            return wrap(out, Node(self, (link,), (x,), (input,), kept))
-        return wrap(out, Node(self, (link,), None, None, kept))
+        if out.dtype is dtype:  # see `refgrad.graph` for what its gradient comes in
+            return wrap(out, node(self, targets, self.vjps, None, None, saved, kept))
+        return wrap(out, node(self, targets, self.vjps, (x.shape,), (dtype,), saved, kept))
 
 
 class Binary(Op):
@@ -128,24 +128,23 @@ class Binary(Op):
             out = as_array(out)
         if two and out.ndim > 1 and not (x.flags.c_contiguous and y.flags.c_contiguous):
             out = iterated(out, (x, y))
-        if not ((first or second) and state.enabled and self.rules):
+        if not ((first or second) and state.enabled and self.vjps):
             return wrap(out)
-        (_, of_input), (_, of_other) = self.rules
-        shape, fits = out.shape, out.dtype is dtype
-        links: tuple[Any, ...] = ()  # see `Node` for what their gradients come in
-        if first:
-            own = x.shape
-            like = None if fits and own == shape else dtype
-            links = ((input._node or input, of_input, own, like),)
-        if second:
-            own = y.shape
-            like = None if fits and own == shape else dtype
-            link = other._node or other, of_other, own, like
-            links = (*links, link) if first else (link,)
+        targets = (
+            (input._node or input) if first else None,
+            (other._node or other) if second else None,
+        )
+        saved = (x, y, input, other) if self.saved else None
         kept = out if self.saves_out else None
-        if self.saved:
-            return wrap(out, Node(self, links, (x, y), (input, other), kept))
-        return wrap(out, Node(self, links, None, None, kept))
+        shape = out.shape
+        if (  # see `refgrad.graph` for what their gradients come in
+            out.dtype is dtype
+            and (not first or x.shape == shape)
+            and (not second or y.shape == shape)
+        ):
+            return wrap(out, node(self, targets, self.vjps, None, None, saved, kept))
+        shapes = (x.shape if first else None, y.shape if second else None)
+        return wrap(out, node(self, targets, self.vjps, shapes, (dtype, dtype), saved, kept))
 
 
 def unary(

@@ -29,7 +29,7 @@ class TestGraph:
         z = y.sin()
         node = z.grad_fn
         z.sum().backward()
-        assert node.raws is None
+        assert node.saved is None
         gc.collect()
         assert saved() is None
 

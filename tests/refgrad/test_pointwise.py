@@ -145,7 +145,7 @@ ELEMENTWISE = sorted(
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "complex64", "complex128"])
 @pytest.mark.parametrize("shape", [(), (3,), (2, 3)])
 def test_an_elementwise_rule_keeps_shape_and_dtype(op: Any, dtype: str, shape: Any) -> None:
-    """What a link without a dtype relies on: such a gradient goes on as the rule made it."""
+    """What a node without dtypes relies on: such a gradient goes on as the rule made it."""
     values = np.full(shape, 0.25, dtype=dtype)
     leaves = [refgrad.from_numpy(values.copy()).requires_grad_() for _ in op.names]
     try:
@@ -153,13 +153,16 @@ def test_an_elementwise_rule_keeps_shape_and_dtype(op: Any, dtype: str, shape: A
     except NotImplementedError:  # for complex numbers alone
         assert values.dtype.kind == "c"
         return
-    for target, rule, own, kind in out.grad_fn.links:
-        assert any(target is leaf for leaf in leaves)
-        assert own == shape
-        if kind is None:
+    node = out.grad_fn
+    assert all(t is leaf for t, leaf in zip(node.targets, leaves, strict=True))
+    if node.dtypes is None:
+        for rule in node.rules:
             try:
-                made = np.asarray(rule.raw(np.ones_like(out._array), out.grad_fn, own))
+                made = np.asarray(rule.raw(np.ones_like(out._array), node, None))
             except NotImplementedError:  # polygamma, as in PyTorch, for complex numbers alone
                 assert values.dtype.kind == "c"
                 continue
             assert (made.shape, made.dtype) == (shape, values.dtype)
+    else:
+        assert node.shapes == (shape,) * len(leaves)
+        assert set(node.dtypes) == {values.dtype}
