@@ -118,11 +118,15 @@ class Op:
         self.defaults = [MISSING if p.default is p.empty else p.default for p in parameters]
         self.tail = self.defaults[self.positional :]
         self.promoted = tuple(self.index[n] for n in promote)
-        self.required = sum(d is MISSING for d in self.defaults)
         self.variadic = None if variadic is None else self.index[variadic]
+        required = sum(d is MISSING for d in self.defaults)
+        most = self.positional if self.variadic is None else self.variadic
+        # of so many positional arguments, where there is nothing to sort out: what follows them
+        self.fillers = {n: self.defaults[n:] for n in range(required, most + 1)}
         self.rules: tuple[tuple[int, Rule], ...] = ()
         self.vjps: tuple[Rule, ...] = ()
         self.saved: tuple[tuple[int, bool], ...] = ()
+        self.saves_all = False  # all arguments, each of which is differentiated
         self.linear_in: frozenset[int] = frozenset()
         self.saves_out = False
         if method:
@@ -151,6 +155,7 @@ class Op:
         used = {n for _, rule in made for n in rule.needs}
         named = {self.index[argument] for argument in rules}
         self.saved = tuple((i, i in named) for n, i in self.index.items() if n in used)
+        self.saves_all = len(self.saved) == len(named) == len(self.names)
         self.saves_out = "out" in used
         return self
 
@@ -166,17 +171,14 @@ class Op:
         return self if tensor is None else MethodType(self, tensor)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        plain = args and type(args[0]) is np.ndarray and not kwargs
-        if plain and not self.promoted and Loaded.cuda is None:  # in a rule: 1 us less
-            for v in args:
-                if isinstance(v, Tensor) or type(v) is list:
-                    break
-            else:
-                return self._forward(self.bind(args, kwargs))
-        if kwargs and "out" in kwargs and not self.view:
+        rest = None if kwargs else self.fillers.get(len(args))
+        if rest is not None:
+            values = [*args, *rest]
+        elif "out" in kwargs and not self.view:
             out = kwargs.pop("out")
             return self(*args, **kwargs) if out is None else into(out, self, args, kwargs)
-        values = self.bind(args, kwargs)
+        else:
+            values = self.bind(args, kwargs)
         if Loaded.cuda is not None:
             together(self, values)
         raws: list[Any]
@@ -194,7 +196,9 @@ class Op:
             raws, tensors, wanted = [], False, False  # is there any, and one that requires grad
             for v in values:
                 if isinstance(v, Tensor):
-                    tensors, wanted = True, wanted or v._requires_grad
+                    tensors = True
+                    if not wanted:
+                        wanted = v._requires_grad
                     raws.append(v._array)
                 elif type(v) is list or (type(v) is tuple and {*map(type, v)} != _INTS):
                     for e in v:
@@ -255,17 +259,13 @@ class Op:
             TypeError: too many, unknown, repeated or missing arguments.
         """
         n, i = len(args), self.variadic
-        if (  # nothing to sort out: 0.7 us in place of 2.4
-            not kwargs
-            and self.required <= n <= self.positional
-            and (i is None or n <= i or type(args[i]) is tuple)
-        ):
-            return [*args, *self.defaults[n:]]
-        if i is not None and n > i and not isinstance(args[i], (tuple, list)):
+        if i is not None and n > i:
             rest = args[i:]
-            if not kwargs and {*map(type, rest)} == _INTS:  # 0.3 us in place of 0.9
+            if n == i + 1 and type(rest[0]) is tuple and not kwargs:  # 0.3 us in place of 0.9
+                return [*args, *self.defaults[n:]]
+            if type(rest[0]) is int and not kwargs and {*map(type, rest)} == _INTS:  # likewise
                 return [*args[:i], rest, *self.defaults[i + 1 :]]
-            if all(not isinstance(r, (tuple, list)) for r in rest) and (
+            if not any(isinstance(r, (tuple, list)) for r in rest) and (
                 len(rest) > 1 or args[i] is not None
             ):
                 args, n = (*args[:i], tuple(rest)), i + 1
@@ -358,6 +358,11 @@ class Op:
 
     def links(self, values: Sequence[Any]) -> tuple[Any, ...]:
         """Targets, rules, shapes and dtypes of the arguments; () where none needs a gradient."""
+        if len(self.rules) == 1 and isinstance(v := values[self.rules[0][0]], Tensor):
+            if not v._requires_grad:
+                return ()
+            array = v._array
+            return (v._node or v,), self.vjps, (array.shape,), (array.dtype,)
         targets: list[Any] = []
         shapes: list[Any] = []
         dtypes: list[Any] = []
@@ -388,6 +393,8 @@ class Op:
         At the end come the names and the Tensors of those that are not differentiated, as indices
         and masks are: rules take their arrays, but they may be written in place as well.
         """
+        if self.saves_all:
+            return [*raws, *values]
         if not self.saved:
             return None
         n = len(raws)

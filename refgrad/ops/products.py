@@ -38,17 +38,21 @@ def matmul(input: Any, other: Any) -> Any:
     Raises:
         RuntimeError: the inner lengths or the dtypes differ, or an operand is 0-d.
     """
-    if not input.ndim or not other.ndim:
-        raise RuntimeError(
-            f"both arguments to matmul need to be at least 1D, but they are {input.ndim}D and "
-            f"{other.ndim}D"
-        )
-    _same_dtype(input, other)
-    if input.shape[-1] != other.shape[-2 if other.ndim > 1 else 0]:
-        raise RuntimeError(
-            f"mat1 and mat2 shapes cannot be multiplied ({_shown(input)} and {_shown(other)})"
-        )
-    return np.matmul(input, other)
+    if input.dtype is not other.dtype:
+        _same_dtype(input, other)
+    try:
+        return np.matmul(input, other)
+    except ValueError:
+        if not input.ndim or not other.ndim:
+            raise RuntimeError(
+                f"both arguments to matmul need to be at least 1D, but they are {input.ndim}D and "
+                f"{other.ndim}D"
+            ) from None
+        if input.shape[-1] != other.shape[-2 if other.ndim > 1 else 0]:
+            raise RuntimeError(
+                f"mat1 and mat2 shapes cannot be multiplied ({_shown(input)} and {_shown(other)})"
+            ) from None
+        raise
 
 
 def _shown(x: Any) -> str:
