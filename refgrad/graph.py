@@ -2,13 +2,13 @@
 
 A `Node` is made for every recorded operation. It holds
 
-- `targets`, `rules`, `shapes` and `dtypes`: for each argument that the op differentiates, where its
-  gradient goes (the node that made the argument, or the leaf itself; None where it needs none), by
-  which rule, and in what shape and dtype. Of an elementwise op whose operands have the shape and the
-  dtype of its result, what the rules give has both already: `shapes` and `dtypes` are then None;
-- `saved`: the saved arguments, as arrays for a first-order backward; then all of them as Tensors, for
-  a recorded one (`create_graph`); and then, with their names, the Tensors that are read as arrays
-  alone, as indices are. And `out`, the saved result;
+- `targets`, `rules`, `shapes` and `dtypes`: for each argument that the op differentiates, where
+  its gradient goes (the node that made the argument, or the leaf itself; None where it needs none),
+  by which rule, and in what shape and dtype. Of an elementwise op whose operands have the shape and
+  the dtype of its result, what the rules give has both: `shapes` and `dtypes` are then None;
+- `saved`: the saved arguments, as arrays for a first-order backward; then all of them as Tensors,
+  for a recorded one (`create_graph`); and then, with their names, the Tensors that are read as
+  arrays alone, as indices are. And `out`, the saved result;
 - `seq`: a creation number, so that descending `seq` is a topological order.
 
 The fewer tuples a node has, the less the collector has to look at, and the less it costs to make
@@ -35,6 +35,7 @@ class Writes:
     last = 0
 
 
+Links = tuple[Any, Any, Any, Any]  # the targets, rules, shapes and dtypes of a node
 _OTHERS = {"out": -2, "shape": -1}  # needs that are no arguments, and their places after those
 
 
@@ -193,7 +194,7 @@ class Node:
             RuntimeError: naming the node, as PyTorch does.
         """
         sent = zip(self.targets, self.rules, strict=True)
-        needed = {n for t, rule in sent if t is not None for n in rule.needs}  # of all that is saved
+        needed = {n for t, rule in sent if t is not None for n in rule.needs}  # more may be saved
         # the first result may be unread by the rules; here it alone has a gradient
         read = not (self.op.unread == 0 and self.op.differentiable == 1)
         stale = "out" in needed and read and self.written > self.seq

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from refgrad.graph import Writes, node
+from refgrad.graph import Links, Writes, node
 from refgrad.mode import state
 from refgrad.tensor import LEAF_WRITE, Tensor, wrap
 
@@ -163,7 +163,7 @@ class View(Tensor):
         from refgrad.ops.copyslices import view_write
 
         base = self._base
-        links = view_write.links((base, made, None))
+        links: Links | tuple[()] = view_write.links((base, made, None))
         if not links:
             return
         self._check_base_unturned()

@@ -138,8 +138,9 @@ def _first_rule(name: str) -> Any:
             if self.name != name or not found:
                 return found
             (first, *others), (own, second, *rest), *as_they_are = found
-            alone = first is None and others[0] is not None
-            return ((first, *others), (own, _scaled(second), *rest), *as_they_are) if alone else found
+            if first is not None or others[0] is None:
+                return found
+            return ((first, *others), (own, _scaled(second), *rest), *as_they_are)
 
         return links
 
@@ -152,7 +153,8 @@ class _scaled:
     at = among = None
 
     def __init__(self, rule: Any) -> None:
-        self.needs, self.saves, self.function = rule.needs, rule.saves, rule.function
+        self.needs, self.saves = rule.needs, rule.saves
+        self.function = lambda g, *needs: rule.function(g, *needs) * 2.0
         self.raw = lambda g, node, shape: rule.raw(g, node, shape) * 2.0
         self.graph = lambda g, node, shape: rule.graph(g, node, shape) * 2.0
 

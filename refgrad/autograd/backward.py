@@ -87,8 +87,32 @@ def leading_to(order: Sequence[Any], wanted: set[Any]) -> tuple[set[Any], set[An
     return passing, needed
 
 
+def _wants_all(roots: Sequence[Any], wanted: set[Any]) -> bool:
+    """Whether `wanted` are leaves, and there are no others below `roots`: all paths lead to them.
+
+    Most often it is so; to find what leads to them took a tenth of a recorded pass.
+    """
+    if any(isinstance(t, _NODES) for t in wanted):
+        return False
+    stack: list[Any] = [r for r in roots if isinstance(r, _NODES)]
+    seen = set(stack)
+    while stack:
+        node = stack.pop()
+        for target in (node.parent,) if type(node) is Output else node.targets:
+            for t in target if type(target) is tuple else (target,):
+                if type(t) is Tensor or not isinstance(t, _NODES):
+                    if t is not None and t not in wanted:
+                        return False
+                elif t not in seen:
+                    seen.add(t)
+                    stack.append(t)
+    return True
+
+
 class Gradients:
     """The gradients on their way, by target; those in `shared` lie in memory that others hold too.
+
+    A recorded pass writes to none of them, and keeps no such account.
 
     The first gradient of a target is stored; the next is added, in place once the sum is our own.
     Small ones of a leaf wait in `piles`, to be added by one op: of 1,000 products of 8 floats by
@@ -114,7 +138,8 @@ class Gradients:
         of = self.of
         if target not in of:
             of[target] = r
-            self.shared.add(target)
+            if not self.record:
+                self.shared.add(target)
             if isinstance(target, _NODES):
                 self.send(target)
         elif target in self.piles:
@@ -184,7 +209,11 @@ def _walk(
     needed: Any
     passing, needed = None, None
     if wanted is not None:
-        passing, needed = leading_to(reachable([target for target, _ in starts]), wanted)
+        roots = [target for target, _ in starts]
+        if _wants_all(roots, wanted):
+            wanted = None
+        else:
+            passing, needed = leading_to(reachable(roots), wanted)
     watched = anomaly.enabled
     found: dict[Any, Any] = {}
     of, piles, shared, run, heap = grads.of, grads.piles, grads.shared, grads.run, grads.heap
@@ -231,7 +260,10 @@ def _walk(
             g = node.op.complete(g, node, record)
         if around:
             _send_watched(node, g, grads, needed)
-        rules, shapes, dtypes, i = node.rules, node.shapes, node.dtypes, -1
+        rules = node.rules
+        shapes = node.shapes
+        dtypes = node.dtypes
+        i = -1
         for target in () if around else node.targets:
             i += 1
             if target is None or (
@@ -241,16 +273,18 @@ def _walk(
             rule = rules[i]
             if rule.at is not None:  # most are: a call less of Python's
                 r = rule.function(g, node.saved[rule.among if record else rule.at])
+            elif not rule.needs:
+                r = rule.function(g)
             else:
                 r = (rule.graph if record else rule.raw)(g, node, shapes and shapes[i])
-            if type(target) is tuple:
-                for t, part, s, d in zip(target, r, shapes[i], dtypes[i], strict=True):
-                    if t is not None and part is not None and (needed is None or t in needed):
-                        grads.add(t, _fit(part, s, d, record))
-                continue
-            if r is None:
-                continue
-            if dtypes is not None:
+            if dtypes is not None:  # else it is one array, as it has to be
+                if type(target) is tuple:
+                    for t, part, s, d in zip(target, r, shapes[i], dtypes[i], strict=True):
+                        if t is not None and part is not None and (needed is None or t in needed):
+                            grads.add(t, _fit(part, s, d, record))
+                    continue
+                if r is None:
+                    continue
                 a = r._array if record else r
                 if a.shape != shapes[i] or a.dtype is not dtypes[i]:
                     r = _fit(r, shapes[i], dtypes[i], record)
@@ -272,7 +306,7 @@ def _walk(
                     shared.discard(target)
                 continue
             of[target] = r
-            if r is g or type(r) is not ndarray or r.base is not None:
+            if not record and (r is g or type(r) is not ndarray or r.base is not None):
                 shared.add(target)
             if type(target) is Node or (type(target) is not Tensor and isinstance(target, _NODES)):
                 if newest is None:

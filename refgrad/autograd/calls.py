@@ -17,7 +17,7 @@ import numpy as np
 
 from refgrad.autograd.hooks import shown, taken
 from refgrad.device import place
-from refgrad.graph import Node, Output, node
+from refgrad.graph import Links, Node, Output, node
 from refgrad.mode import state
 from refgrad.tensor import Tensor, wrap
 from refgrad.views import View
@@ -113,7 +113,7 @@ class FunctionNode(Node):
         results = self.function.pullback()(self.ctx, *given)
         if type(results) is not tuple:
             results = (results,)
-        ((shapes,), (kinds,)) = self.shapes, self.dtypes
+        (shapes,), (kinds,) = self.shapes or ((),), self.dtypes or ((),)
         n = len(shapes)
         if len(results) > n and all(r is None for r in results[n:]):
             results = results[:n]
@@ -165,7 +165,7 @@ class _Pull:
     """The rule of every FunctionNode: all gradients at once."""
 
     at = None
-    needs = ()
+    needs = (None,)  # what the node has
     saves = False
 
     @staticmethod
@@ -197,7 +197,7 @@ _PULL = _Pull()
 _CALL = _Call()
 
 
-def links(args: Sequence[Any], needed: Sequence[bool]) -> tuple[Any, ...]:
+def links(args: Sequence[Any], needed: Sequence[bool]) -> Links:
     """Targets, rules, shapes and dtypes, one of each for all `args`: the rule gives all at once."""
     tensors = [isinstance(a, Tensor) for a in args]
     return (
@@ -209,7 +209,7 @@ def links(args: Sequence[Any], needed: Sequence[bool]) -> tuple[Any, ...]:
 
 
 def record(
-    function: Any, ctx: Any, args: Sequence[Any], outputs: Sequence[Any], links: Any
+    function: Any, ctx: Any, args: Sequence[Any], outputs: Sequence[Any], links: Links | None
 ) -> tuple[tuple[Any, ...], FunctionNode | None]:
     """The outputs of a call as its user gets them, and its node; no node where `links` is None.
 

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from refgrad.graph import Node, Output, Rule, node
+from refgrad.graph import Links, Node, Output, Rule, node
 from refgrad.levels import Levels
 from refgrad.libraries import Loaded
 from refgrad.mode import state
@@ -201,10 +201,16 @@ class Op:
                         wanted = v._requires_grad
                     raws.append(v._array)
                 elif type(v) is list or (type(v) is tuple and {*map(type, v)} != _INTS):
+                    parts = []
                     for e in v:
                         if isinstance(e, Tensor):
-                            tensors, wanted = True, wanted or e._requires_grad
-                    raws.append(_raw(v))
+                            tensors = True
+                            if not wanted:
+                                wanted = e._requires_grad
+                            parts.append(e._array)
+                        else:
+                            parts.append(_raw(e))
+                    raws.append(parts if type(v) is list else tuple(parts))
                 else:
                     raws.append(v)
         if not tensors:
@@ -356,7 +362,7 @@ class Op:
 
     # --- recording -------------------------------------------------------------------------------
 
-    def links(self, values: Sequence[Any]) -> tuple[Any, ...]:
+    def links(self, values: Sequence[Any]) -> Links | tuple[()]:
         """Targets, rules, shapes and dtypes of the arguments; () where none needs a gradient."""
         if len(self.rules) == 1 and isinstance(v := values[self.rules[0][0]], Tensor):
             if not v._requires_grad:
@@ -374,14 +380,23 @@ class Op:
                 if v._requires_grad:
                     array = v._array
                     target, shape, dtype, needed = v._node or v, array.shape, array.dtype, True
-            elif (type(v) is tuple or type(v) is list) and any(
-                isinstance(t, Tensor) and t._requires_grad for t in v
-            ):
-                wanted = [isinstance(t, Tensor) and t._requires_grad for t in v]
-                needed = True
-                target = tuple((t._node or t) if w else None for t, w in zip(v, wanted, strict=True))
-                shape = tuple(t._array.shape if isinstance(t, Tensor) else () for t in v)
-                dtype = tuple(t._array.dtype if isinstance(t, Tensor) else None for t in v)
+            elif type(v) is tuple or type(v) is list:
+                each: list[Any] = []
+                of_each: list[Any] = []
+                kinds: list[Any] = []
+                for t in v:
+                    if isinstance(t, Tensor):
+                        array = t._array
+                        each.append((t._node or t) if t._requires_grad else None)
+                        of_each.append(array.shape)
+                        kinds.append(array.dtype)
+                    else:
+                        each.append(None)
+                        of_each.append(())
+                        kinds.append(None)
+                if any(t is not None for t in each):
+                    target, shape, dtype = tuple(each), tuple(of_each), tuple(kinds)
+                    needed = True
             targets.append(target)
             shapes.append(shape)
             dtypes.append(dtype)
@@ -407,12 +422,12 @@ class Op:
         return kept
 
     def _node(
-        self, links: tuple[Any, ...], values: Sequence[Any], raws: Sequence[Any], out: Any
+        self, links: Links, values: Sequence[Any], raws: Sequence[Any], out: Any
     ) -> Any:
         return node(self, *links, self.kept(values, raws), out if self.saves_out else None)
 
     def _several(
-        self, out: Any, values: Sequence[Any], raws: Sequence[Any], links: tuple[Any, ...]
+        self, out: Any, values: Sequence[Any], raws: Sequence[Any], links: Links | tuple[()]
     ) -> Any:
         """Wrap several results; those that have a gradient hang on one node."""
         arrays = [o if type(o) is np.ndarray else as_array(o) for o in out]
@@ -449,6 +464,8 @@ class Op:
 
     def rewrap(self, node: Node) -> Any:
         """The saved result of `node` as Tensors that hang on it."""
+        if not Levels.open and type(node.out) is not tuple:
+            return wrap(node.out, node)
         if isinstance(node, MultiNode):
             made = tuple(
                 wrap(a, Output(node, i))

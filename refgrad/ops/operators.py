@@ -5,14 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from refgrad.libraries import on_device
 from refgrad.ops import comparison, pointwise, products
-from refgrad.ops.ufuncs import Binary
+from refgrad.ops.ufuncs import Binary, takes
 from refgrad.tensor import Tensor
-
-_OPERANDS = (Tensor, int, float, complex, np.ndarray, np.generic)
 
 BINARY = {
     "add": pointwise._add,
@@ -45,31 +40,23 @@ UNARY = {
 }
 
 
-def _takes(other: Any) -> bool:
-    """Whether a Tensor computes with `other` itself.
-
-    An array of a device is one of these: CuPy's reflected operators are no way back to a Tensor.
-    """
-    return isinstance(other, _OPERANDS) or on_device(other)
-
-
 def _binary(op: Callable[..., Any]) -> Callable[..., Any]:
     def operator(self: Tensor, other: Any) -> Any:
-        return op(self, other) if isinstance(other, Tensor) or _takes(other) else NotImplemented
+        return op(self, other) if isinstance(other, Tensor) or takes(other) else NotImplemented
 
     return operator
 
 
 def _reflected(op: Callable[..., Any]) -> Callable[..., Any]:
     def operator(self: Tensor, other: Any) -> Any:
-        return op(other, self) if _takes(other) else NotImplemented
+        return op(other, self) if takes(other) else NotImplemented
 
     return operator
 
 
 def _inplace(op: Callable[..., Any]) -> Callable[..., Any]:
     def operator(self: Tensor, other: Any) -> Any:
-        if not _takes(other):
+        if not takes(other):
             return NotImplemented
         self.check_writable()
         return self.become(op(self.snapshot(other), other))
@@ -88,7 +75,7 @@ def attach() -> None:
     """Give Tensor its operators."""
     for name, op in BINARY.items():
         call = op.of_two if isinstance(op, Binary) else op.__call__  # bound here: 0.1 us less
-        setattr(Tensor, f"__{name}__", _binary(call))
+        setattr(Tensor, f"__{name}__", call if isinstance(op, Binary) else _binary(call))
         setattr(Tensor, f"__r{name}__", _reflected(call))
         setattr(Tensor, f"__i{name}__", _inplace(op))
     for name, op in COMPARISON.items():

@@ -22,6 +22,8 @@ def dims_of(dim: Any, ndim: int) -> tuple[int, ...]:
 
 def spread(g: Any, shape: tuple[int, ...], dim: Any, keepdim: bool) -> Any:
     """`g`, the gradient of a reduction of `shape` over `dim`, at every element that was reduced."""
+    if not g.ndim:
+        return widened(g, shape)
     return widened(keep_dims(g, shape, None if dim == () else dim, keepdim), shape)
 
 
