@@ -47,11 +47,14 @@ class Rule:
     names is not saved. `function` runs on arrays, and on Tensors under `create_graph`. It returns
     a new array, `g`, or a view of `g`: never a saved array itself.
 
+    `into(total, g, node)`, where there is one, adds what `function` returns to `total`, an array,
+    without making it: of a slice it would be mostly zeros.
+
     `at` and `among` are the places of the argument that it needs, where that is all, among what a
     node saved: as array and as Tensor. The walk then hands it over itself.
     """
 
-    __slots__ = ("among", "at", "function", "graph", "needs", "raw", "saves")
+    __slots__ = ("among", "at", "function", "graph", "into", "needs", "raw", "saves")
 
     def __init__(
         self, function: Callable[..., Any], needs: tuple[str, ...], index: dict[str, int]
@@ -59,6 +62,7 @@ class Rule:
         self.function = function
         self.needs = needs
         self.saves = any(need != "shape" for need in needs)
+        self.into: Callable[[Any, Any, Any], None] | None = None
         self.at = self.among = None
         if len(needs) == 1 and needs[0] not in _OTHERS:
             self.at = index[needs[0]]

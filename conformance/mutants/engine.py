@@ -150,7 +150,7 @@ def _first_rule(name: str) -> Any:
 class _scaled:
     """A rule whose gradient is twice the right one."""
 
-    at = among = None
+    at = among = into = None
 
     def __init__(self, rule: Any) -> None:
         self.needs, self.saves = rule.needs, rule.saves

@@ -275,6 +275,14 @@ def _walk(
                 r = rule.function(g, node.saved[rule.among if record else rule.at])
             elif not rule.needs:
                 r = rule.function(g)
+            elif (
+                rule.into is not None
+                and not record
+                and type(before := of.get(target)) is ndarray
+                and target not in shared
+            ):
+                rule.into(before, g, node)
+                continue
             else:
                 r = (rule.graph if record else rule.raw)(g, node, shapes and shapes[i])
             if dtypes is not None:  # else it is one array, as it has to be

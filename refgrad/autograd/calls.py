@@ -164,7 +164,7 @@ class FunctionNode(Node):
 class _Pull:
     """The rule of every FunctionNode: all gradients at once."""
 
-    at = None
+    at = into = None
     needs = (None,)  # what the node has
     saves = False
 

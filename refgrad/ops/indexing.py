@@ -84,6 +84,14 @@ def _array_index(p: Any) -> Any:
     return int(array) if array.ndim == 0 and array.dtype.kind != "b" else array
 
 
+def is_plain(index: Index) -> bool:
+    """Whether NumPy reads an index as PyTorch does, and no element twice."""
+    for p in index if type(index) is tuple else (index,):
+        if type(p) is not slice and type(p) is not int and p is not None and p is not Ellipsis:
+            return False
+    return True
+
+
 def is_basic(index: Index) -> bool:
     """Whether an index reads a view: no part of it is an array."""
     parts = index if isinstance(index, tuple) else (index,)
@@ -110,13 +118,17 @@ def getitem(input: Any, index: Any) -> Any:
 
 
 getitem.vjp(input=lambda g, shape, index: placed_at(g, index, shape))
+getitem.adding(input=lambda total, g, index: _add(total, index, g))
 
 
 @op(method=False)
 def placed_at(values: Any, index: Any, size: Any) -> Any:
     """Zeros of `size` with `values` added at `index`, as often as an element is named."""
     out: Any = np.zeros_like(values, shape=size)
-    _add(out, index, values)
+    if is_plain(index):
+        out[index] = values
+    else:
+        _add(out, index, values)
     return out
 
 
@@ -132,6 +144,9 @@ def put_at(input: Any, index: Any, values: Any) -> Any:
 
 
 def _add(out: Any, index: Any, values: Any) -> None:
+    if is_plain(index):
+        out[index] += values
+        return
     first, second = normalize(index, out.ndim)
     if second is None:
         out[first] += values

@@ -152,11 +152,19 @@ class Op:
             made.append((self.index[argument], Rule(function, needs, self.index)))
         self.rules = tuple(made)
         self.vjps = tuple([rule for _, rule in made])
-        used = {n for _, rule in made for n in rule.needs}
+        used = {n for _, rule in made for n in rule.needs if n != "shape"}  # that of an array
         named = {self.index[argument] for argument in rules}
         self.saved = tuple((i, i in named) for n, i in self.index.items() if n in used)
         self.saves_all = len(self.saved) == len(named) == len(self.names)
         self.saves_out = "out" in used
+        return self
+
+    def adding(self, **rules: Callable[..., Any]) -> Op:
+        """Beside the vjp of an argument: what adds it to a total, `(total, g, *needs)`, in place."""
+        for argument, function in rules.items():
+            rule = dict(self.rules)[self.index[argument]]
+            needs = tuple(inspect.signature(function).parameters)[2:]
+            rule.into = _adding(function, [self.index[n] for n in needs])
         return self
 
     def linear(self, *arguments: str) -> Op:
@@ -494,6 +502,10 @@ class Op:
             np.zeros_like(like, shape=shape, dtype=dtype) if p is None else p
             for p, (shape, dtype) in zip(parts, node.specs, strict=True)
         )
+
+
+def _adding(function: Callable[..., Any], at: Sequence[int]) -> Callable[[Any, Any, Any], None]:
+    return lambda total, g, node: function(total, g, *[node.saved[i] for i in at])
 
 
 def op(forward: Callable[..., Any] | None = None, **options: Any) -> Any:

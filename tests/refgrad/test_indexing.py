@@ -94,3 +94,54 @@ def test_an_index_is_what_it_was_when_it_was_read(index: Any, write: bool) -> No
         return y, t.autograd.grad((y * y).sum(), x)
 
     both(code)
+
+
+# --- many slices of one tensor ----------------------------------------------------------------------
+
+
+def _of_slices(read: Any, hook: bool = False, leaf: bool = False) -> Any:
+    """The gradient where `read` takes several parts of one tensor, a leaf or what a leaf made."""
+
+    def code(m: Any) -> Any:
+        x = m.from_numpy(np.arange(1.0, 21.0).reshape(5, 4)).requires_grad_()
+        y = x if leaf else x * 1.5
+        seen: list[Any] = []
+        if hook:
+            y.register_hook(lambda g: seen.append(g.clone()))
+        total = read(m, y)
+        total.backward()
+        return x.grad, seen
+
+    return code
+
+
+READS = {
+    "rows and columns": lambda m, y: (y[0] * y[:, 1].sum() + y[1] * y[2]).sum(),
+    "rows by number": lambda m, y: (y[m.tensor([0, 0, 2])] * y[1:4]).sum() + y[0, 0] * y[-1, -1],
+    "a mask": lambda m, y: (y[y > 7.0].prod() * 1e-12 + y[1] * y[y > 3.0][:4]).sum(),
+    "steps": lambda m, y: (y[::2, 1:] * y[1:4, :3]).sum() + (y[..., None, 0] * y[:, 3:]).sum(),
+    "beside the whole": lambda m, y: (y * y).sum() + y[2].prod() + y[2].sum(),
+    "halves": lambda m, y: (y.chunk(2, 1)[0] * y.narrow(1, 2, 2)).sum() + y.unbind(0)[3].prod(),
+    "of a sum": lambda m, y: (lambda s: s[...] * s + s[None].sum())(y.sum()),
+}
+
+
+@pytest.mark.parametrize("hook", [False, True])
+@pytest.mark.parametrize("leaf", [False, True])
+@pytest.mark.parametrize("name", READS)
+def test_the_gradients_of_many_slices_add_up(name: str, leaf: bool, hook: bool) -> None:
+    both(_of_slices(READS[name], hook, leaf))
+
+
+def test_a_gradient_that_a_hook_kept_is_not_written_to() -> None:
+    def code(m: Any) -> Any:
+        x = m.from_numpy(np.arange(1.0, 9.0).reshape(2, 4)).requires_grad_()
+        y = x * 1.0
+        z = y * 2.0
+        kept: list[Any] = []
+        z.register_hook(kept.append)
+        w = y + z  # the gradient of z is that of w, and that of y to begin with
+        (w * w + y[0] * y[1]).sum().backward()
+        return x.grad, [k.detach() for k in kept]
+
+    both(code)
