@@ -118,7 +118,7 @@ def entry(case: Case, leaf: Input, difference: Difference) -> Ruling:
             return cancelled(difference.error, rounding)
     opinions = opinions_on(case, case.steady_cotangents, {leaf.name: unit})
     scaled = [_per_unit(o, step) for o in opinions]
-    ruling = decide(ours, theirs, scaled, case.reference.name)
+    ruling = decide(ours, theirs, scaled, case.reference.name, case.nothing())
     if ruling.verdict.startswith(("reference wrong", "engine and reference wrong")):
         # terms of one call may cancel too: what that costs the reference nearby as well is rounding
         rounding = case.narrowed.get(leaf.name, 0.0)
@@ -147,8 +147,14 @@ def opinions_on(
     return found or [Opinion(float("nan"), float("inf"), "none", reason)]
 
 
-def decide(ours: float, theirs: float, opinions: list[Opinion], reference: str) -> Ruling:
-    """The sentence for two values that differ, given numerical opinions on the same derivative."""
+def decide(
+    ours: float, theirs: float, opinions: list[Opinion], reference: str, nothing: float = 0.0
+) -> Ruling:
+    """The sentence for two values that differ, given numerical opinions on the same derivative.
+
+    A derivative that is exactly zero has no size of its own to hold rounding against: beside it
+    `nothing` is no difference.
+    """
     gap = abs(ours - theirs)
     kinked = next((o for o in opinions if o.kink is not None), None)
     blurred = kinked is not None and _blurred(kinked, gap)
@@ -180,6 +186,9 @@ def decide(ours: float, theirs: float, opinions: list[Opinion], reference: str) 
     sharpest = min(names, key=lambda v: verdicts[v].bound, default="")
     if sharpest and all(_agree(verdicts[v], verdicts[sharpest]) for v in names):
         opinion = verdicts[sharpest]
+        if opinion.value == 0 == opinion.bound and gap <= nothing:
+            text = f"precision: the derivative is exactly zero, and rounding leaves {gap:.1e} of it"
+            return Ruling(text, opinion)
         return Ruling(_SENTENCES[sharpest].format(reference=reference, o=opinion), opinion)
     if names:
         text = "inconclusive: the numerical oracles contradict each other"

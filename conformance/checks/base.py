@@ -33,6 +33,7 @@ from conformance.streams import named
 T = TypeVar("T")
 
 STEPS = (1e-3, -1e-3, 1e-2)  # of the values: where a function that is constant is looked at
+NOTHING = 4.0  # epsilons of terms of order 1, beside a derivative that is zero
 ALONE = 1e-3  # of its terms' sum: more no stencil knows of a function of float32 alone
 VANISHING = 64.0  # epsilons of outputs over values: a gradient below is rounding, or tiny
 MODEL_CALLS = 50  # a Program of more calls is a model: its rounding adds up
@@ -487,6 +488,14 @@ class Case:
     def vanishing(self, leaf: Input) -> float:
         """What rounding may leave of terms as large as outputs over values."""
         return VANISHING * float(np.finfo(np.dtype(leaf.dtype)).eps) * self.natural[leaf.name]
+
+    def nothing(self, *directions: Mapping[str, Array]) -> float:
+        """What rounding may leave of a derivative that is exactly zero, along these directions."""
+        size = NOTHING * float(np.finfo(self.coarsest).eps)
+        size *= sum(float(np.abs(c).sum()) for c in self.cotangents if c is not None)
+        for along in directions:
+            size *= max((scale(t) for t in along.values()), default=0.0)
+        return size
 
     def alias(self, leaf: str) -> str:
         """A leaf's name with the user's own, where there is one."""

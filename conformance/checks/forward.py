@@ -154,7 +154,8 @@ class ForwardCheck:
                 ruling = arbitration.cancelled(difference.error, rounding)
             else:
                 opinions = arbitration.opinions_on(case, cotangents, wide)
-                ruling = arbitration.decide(ours, theirs, opinions, case.reference.name)
+                nothing = case.nothing(wide)
+                ruling = arbitration.decide(ours, theirs, opinions, case.reference.name, nothing)
         evidence |= ruling.evidence()
         narrow = {n: t.astype(case.values[n].dtype) for n, t in wide.items()}
         return evidence | blame.of_tangents(case, narrow)
@@ -203,7 +204,8 @@ class ForwardCheck:
             ruling = arbitration.cancelled(gap, hidden)
             return Finding("precision", evidence | ruling.evidence())
         opinions = arbitration.opinions_on(case, case.steady_cotangents, wide)
-        ruling = arbitration.decide(forward, backward, opinions, "the backward pass")
+        nothing = case.nothing(wide)
+        ruling = arbitration.decide(forward, backward, opinions, "the backward pass", nothing)
         said: dict[str, Any] = {
             "engine": forward,
             "reference": backward,

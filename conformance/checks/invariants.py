@@ -27,6 +27,7 @@ from conformance.errors import EngineError, Unsupported
 from conformance.oracles.torch_autograd import scale
 
 GROUP = "invariants"
+FEW = 0.1  # of a gradient: what is off by a factor is off by more, and no rounding excuses it
 LOST = 100.0  # tolerances of a leaf: what two orders of the same sums may differ by at worst
 EACH = 2  # invariants that a sample meets where not all are asked for
 
@@ -90,7 +91,7 @@ class InvariantCheck:
         said, evidence = _described(case, claim, name, difference)
         expected = claim.expected[name]
         size = max(scale(expected) if expected is not None else 0.0, claim.terms.get(name, 0.0))
-        lost = LOST * case.relative(case.dtype) * size
+        lost = max(LOST * case.relative(case.dtype) * size, min(case.nothing(), FEW * size))
         if difference.kind == "value" and difference.error <= lost and not claim.exact:
             loss = difference.error / size
             text = f"precision: {self.invariant.states}; here to {loss:.1e} only, {claim.said}"

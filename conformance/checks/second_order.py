@@ -149,7 +149,8 @@ class SecondOrderCheck:
             )
         onto = {n: np.zeros_like(t) for n, t in second.wide.items()}
         onto[name][difference.index], ours, theirs = difference.part
-        ruling = arbitration.decide(ours, theirs, second.opinions(onto), second.whose)
+        nothing = case.nothing(second.wide)
+        ruling = arbitration.decide(ours, theirs, second.opinions(onto), second.whose, nothing)
         evidence |= ruling.evidence()
         blamed = blame.of_second(case, self.name)
         if not blamed and second.first_order:  # what is wrong is wrong at first order alone
@@ -265,7 +266,8 @@ class SecondOrderCheck:
             note = f"{case.reference.name}'s reverse over reverse differs; the complex step agrees"
             return Finding("passed", evidence | {"note": note})
         opinions = second.opinions(onto)
-        ruling = arbitration.decide(ours, theirs, opinions, second.whose)
+        nothing = case.nothing(second.wide, onto)
+        ruling = arbitration.decide(ours, theirs, opinions, second.whose, nothing)
         error = abs(ours - theirs)
         said: dict[str, Any] = {
             "absolute": error,

@@ -231,6 +231,7 @@ def judge(
     met: dict[Expectation, set[str]] = defaultdict(set)  # the checks of its cases
     failing: set[Expectation] = set()
     near: dict[tuple[str, str], list[Expectation]] = {}  # those of an op and check
+    unmet: dict[tuple[str, str], list[Expectation]] = {}  # and of these, those that met no case yet
     for result in results:
         if result.outcome in UNDECIDED:
             continue
@@ -238,11 +239,14 @@ def judge(
         of = result.op, result.check
         if of not in near:
             near[of] = [e for e in expectations if e.concerns(*of)]
+            unmet[of] = list(near[of])
         covering = [known for known in near[of] if failed and known.covers(result)]
         failing.update(covering)
-        for known in near[of]:
-            if result.check not in met.get(known, ()) and known.meets(result):
+        if unmet[of]:
+            found = [e for e in unmet[of] if fnmatch.fnmatchcase(result.case, e.case)]
+            for known in found:
                 met[known].add(result.check)
+                unmet[of].remove(known)
         if failed and covering:
             expected.append((result, covering[0]))
         elif failed and len(by_case[result.case]) > 1:

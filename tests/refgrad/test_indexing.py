@@ -96,7 +96,7 @@ def test_an_index_is_what_it_was_when_it_was_read(index: Any, write: bool) -> No
     both(code)
 
 
-# --- many slices of one tensor ----------------------------------------------------------------------
+# --- many slices of one tensor --------------------------------------------------------------------
 
 
 def _of_slices(read: Any, hook: bool = False, leaf: bool = False) -> Any:
