@@ -16,6 +16,7 @@ from refgrad.ops.complexes import view_as_real
 from refgrad.ops.indexing import at_dim, placed_at
 from refgrad.ops.kernels import either
 from refgrad.ops.op import composite, op
+from refgrad.ops.placing import constant
 from refgrad.ops.shaping import inverse_order, permute
 from refgrad.ops.strides import memory_order
 from refgrad.tensor import wrap
@@ -183,6 +184,26 @@ _strided.vjp(
 )
 
 
+def _base_of(input: Any) -> Any:
+    """What a view, or views of views, is a view of."""
+    base = input
+    while isinstance(base, View) and base._tangents is None:
+        base = base._made_by[1][0]
+    return base
+
+
+def _start(input: Any) -> int:
+    """Where `input` begins in the memory of its base, in elements: torch's storage_offset()."""
+    return int((input.data_ptr() - _base_of(input).data_ptr()) // input._array.itemsize)
+
+
+def _out_of_bounds(size: Any, stride: Any, offset: int, held: int) -> str:
+    return (
+        f"setStorage: sizes {list(size)}, strides {list(stride)}, storage offset {offset} are out "
+        f"of bounds for storage of {held} elements"
+    )
+
+
 @composite
 def as_strided(input: Any, size: Any, stride: Any, storage_offset: Any = None) -> Any:
     """The elements at the strides given of the memory that `input` lies in, a view.
@@ -201,24 +222,17 @@ def as_strided(input: Any, size: Any, stride: Any, storage_offset: Any = None) -
         raise RuntimeError(
             f"as_strided: Negative strides are not supported at the moment, got strides: {list(stride)}"
         )
-    base = input
-    while isinstance(base, View) and base._tangents is None:
-        base = base._made_by[1][0]
+    base = _base_of(input)
     if base.is_complex() and not input.is_complex():
         base = view_as_real(base)
     array = base._array
-    offset = storage_offset
-    if offset is None:
-        offset = (input.data_ptr() - base.data_ptr()) // array.itemsize
+    offset = _start(input) if storage_offset is None else storage_offset
     order = memory_order(array)
     if array.dtype != input._array.dtype or not np.transpose(array, order).flags.c_contiguous:
         raise NotImplementedError("as_strided of a tensor whose base has gaps or another dtype")
     last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
     if 0 not in size and (offset < 0 or last >= array.size):
-        raise RuntimeError(
-            f"setStorage: sizes {list(size)}, strides {list(stride)}, storage offset {offset} are out "
-            f"of bounds for storage of {array.size} elements"
-        )
+        raise RuntimeError(_out_of_bounds(size, stride, offset, array.size))
     whole = base if array.flags.c_contiguous else permute(base, order)
     return _strided(whole, size, stride, offset)
 
@@ -233,13 +247,35 @@ def as_strided_copy(input: Any, size: Any, stride: Any, storage_offset: Any = No
 def as_strided_scatter(
     input: Any, src: Any, size: Any, stride: Any, storage_offset: Any = None
 ) -> Any:
-    """`input` with `src` at the places of a strided view of its memory."""
+    """`input` with `src` at the places of a strided view of its memory.
+
+    What of the view lies in gaps between the elements of `input` is dropped; one whose elements
+    share memory is copied first.
+
+    Raises:
+        RuntimeError: the strides lead out of the memory.
+    """
     from refgrad.ops.indexing import setitem
 
-    places = _places(tuple(size), tuple(stride), storage_offset or 0)
+    size, stride = tuple(size), tuple(stride)
+    if any(s == 0 and n > 1 for n, s in zip(input._array.shape, input._array.strides, strict=True)):
+        input = input.clone(memory_format=contiguous_format)
     order = memory_order(input._array)
     lying = permute(input, order)
-    made = setitem(lying.reshape(-1), (places,), src).reshape(lying.shape)
+    array, start = lying._array, _start(input)
+    own = _places(array.shape, [s // array.itemsize for s in array.strides], start)
+    held = max(int(own.max(initial=start - 1)) + 1, _base_of(input)._array.size)
+    offset = start if storage_offset is None else storage_offset
+    places = _places(size, stride, offset)
+    if places.size and (places.min() < 0 or places.max() >= held):
+        raise RuntimeError(_out_of_bounds(size, stride, offset, held))
+    element = np.full(held, -1)
+    element[np.reshape(own, (-1,))] = np.arange(own.size)
+    at = element[places]
+    if (at < 0).any():
+        kept = constant(at >= 0, input)
+        src, at = (src if src.shape == size else src.expand(size))[kept], at[at >= 0]
+    made = setitem(lying.reshape(-1), (at,), src).reshape(lying.shape)
     return permute(made, inverse_order(order, len(order)))
 
 

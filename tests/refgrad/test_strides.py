@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import refgrad
+from tests.refgrad.both import both
 
 ORDERS = tuple(permutations(range(4)))
 BASE = np.random.default_rng(0).uniform(0.5, 1.5, (2, 3, 4, 5))
@@ -148,3 +149,31 @@ def test_gradients_pass_where_a_view_is_laid_out_anew() -> None:
         assert out.stride() == (1, 3)
         (out * out).sum().backward()
     np.testing.assert_allclose(a.grad.numpy(), b.grad.numpy(), rtol=1e-12)
+
+
+# --- as_strided_scatter ------------------------------------------------------------------------------
+
+LAID = {
+    "dense": lambda m: m.arange(12.0).reshape(3, 4),
+    "turned": lambda m: m.arange(12.0).reshape(3, 4).t(),
+    "expanded": lambda m: m.arange(4.0).expand((3, 4)),
+    "expanded inside": lambda m: m.arange(3.0)[:, None].expand((3, 4)),
+    "with gaps": lambda m: m.arange(24.0).reshape(3, 8)[:, ::2],
+    "from the middle": lambda m: m.arange(20.0)[4:16].reshape(3, 4),
+    "gaps from the middle": lambda m: m.arange(40.0).reshape(5, 8)[1:4, 2:6],
+}
+VIEWED = [((2,), (1,), 1), ((2,), (3,), None), ((2, 2), (4, 1), None), ((2, 2), (2, 1), 5),
+          ((), (), 6), ((2, 0), (1, 1), 0), ((3, 2), (2, 2), 4), ((40,), (1,), 0)]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LAID)
+@pytest.mark.parametrize(("size", "stride", "offset"), VIEWED)
+def test_as_strided_scatter_by_torchs_memory(name: str, size: Any, stride: Any, offset: Any) -> None:
+    def code(m: Any) -> Any:
+        src = m.arange(100.0, 100.0 + np.prod(size, dtype=int)).reshape(size)
+        try:
+            return m.as_strided_scatter(LAID[name](m), src, size, stride, offset).contiguous()
+        except RuntimeError:
+            return "out of bounds"
+
+    both(code)
