@@ -151,7 +151,7 @@ def test_gradients_pass_where_a_view_is_laid_out_anew() -> None:
     np.testing.assert_allclose(a.grad.numpy(), b.grad.numpy(), rtol=1e-12)
 
 
-# --- as_strided_scatter ------------------------------------------------------------------------------
+# --- as_strided_scatter ---------------------------------------------------------------------------
 
 LAID = {
     "dense": lambda m: m.arange(12.0).reshape(3, 4),
@@ -168,7 +168,9 @@ VIEWED = [((2,), (1,), 1), ((2,), (3,), None), ((2, 2), (4, 1), None), ((2, 2), 
 
 @pytest.mark.parametrize("name", LAID)
 @pytest.mark.parametrize(("size", "stride", "offset"), VIEWED)
-def test_as_strided_scatter_by_torchs_memory(name: str, size: Any, stride: Any, offset: Any) -> None:
+def test_as_strided_scatter_by_torchs_memory(
+    name: str, size: Any, stride: Any, offset: Any
+) -> None:
     def code(m: Any) -> Any:
         src = m.arange(100.0, 100.0 + np.prod(size, dtype=int)).reshape(size)
         try:
