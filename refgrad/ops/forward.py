@@ -111,12 +111,12 @@ class Call:
 
 def push(op: Any, values: Sequence[Any], raws: Sequence[Any], result: Any) -> Any:
     """Give `result` of `op` on `values` its tangents, and return it."""
-    if not levels.visible or not op.rules:
+    if not levels.visible or not op.vjps:
         return result
     made = [result] if isinstance(result, Tensor) else list(result)
     for level in levels.visible:
         given = {}
-        for i, _ in op.rules:
+        for i in op.places:
             v = values[i]
             if isinstance(v, Tensor):
                 t = tangent(v, level)

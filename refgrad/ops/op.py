@@ -123,8 +123,7 @@ class Op:
         most = self.positional if self.variadic is None else self.variadic
         # of so many positional arguments, where there is nothing to sort out: what follows them
         self.fillers = {n: self.defaults[n:] for n in range(required, most + 1)}
-        self.rules: tuple[tuple[int, Rule], ...] = ()
-        self.vjps: tuple[Rule, ...] = ()
+        self.rules = ()
         self.saved: tuple[tuple[int, bool], ...] = ()
         self.saves_all = False  # all arguments, each of which is differentiated
         self.linear_in: frozenset[int] = frozenset()
@@ -136,6 +135,16 @@ class Op:
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
+
+    @property
+    def rules(self) -> tuple[tuple[int, Rule], ...]:
+        """The places of the arguments that have a vjp, and their rules."""
+        return tuple(zip(self.places, self.vjps, strict=True))
+
+    @rules.setter
+    def rules(self, rules: tuple[tuple[int, Rule], ...]) -> None:
+        self.places: tuple[int, ...] = tuple([i for i, _ in rules])
+        self.vjps: tuple[Rule, ...] = tuple([rule for _, rule in rules])
 
     def vjp(self, **rules: Callable[..., Any]) -> Op:
         """Give the vjp of each argument by its name; the parameters after `g` say what it reads.
@@ -151,7 +160,6 @@ class Op:
                     raise TypeError(f"{self.name}: a vjp names {n!r}, which is no argument of it")
             made.append((self.index[argument], Rule(function, needs, self.index)))
         self.rules = tuple(made)
-        self.vjps = tuple([rule for _, rule in made])
         used = {n for _, rule in made for n in rule.needs if n != "shape"}  # that of an array
         named = {self.index[argument] for argument in rules}
         self.saved = tuple((i, i in named) for n, i in self.index.items() if n in used)
@@ -227,7 +235,7 @@ class Op:
             self._promote(values)
             raws = [_raw(v) for v in values]
         out = self._forward(raws)
-        links = self.links(values) if wanted and state.enabled and self.rules else ()
+        links = self.links(values) if wanted and state.enabled and self.vjps else ()
         if type(out) is not np.ndarray:
             if isinstance(out, (tuple, list)):
                 several = self._several(out, values, raws, links)
@@ -372,7 +380,8 @@ class Op:
 
     def links(self, values: Sequence[Any]) -> Links | tuple[()]:
         """Targets, rules, shapes and dtypes of the arguments; () where none needs a gradient."""
-        if len(self.rules) == 1 and isinstance(v := values[self.rules[0][0]], Tensor):
+        places = self.places
+        if len(places) == 1 and isinstance(v := values[places[0]], Tensor):
             if not v._requires_grad:
                 return ()
             array = v._array
@@ -381,7 +390,7 @@ class Op:
         shapes: list[Any] = []
         dtypes: list[Any] = []
         needed = False
-        for i, _ in self.rules:
+        for i in places:
             v = values[i]
             target = shape = dtype = None
             if isinstance(v, Tensor):
