@@ -52,8 +52,16 @@ class Expectation:
 
     def concerns(self, op: str, check: str) -> bool:
         """Whether this is about such an op and check."""
+        return self.of_op(op) and self.of_check(check)
+
+    def of_op(self, op: str) -> bool:
+        """Whether this is about such an op."""
+        return any(fnmatch.fnmatchcase(op, pattern) for pattern in self.op.split("|"))
+
+    def of_check(self, check: str) -> bool:
+        """Whether this is about such a check."""
         named = check in HALF_CHECKS  # what is lost in 16 bits is another fault
-        return any(fnmatch.fnmatchcase(op, pattern) for pattern in self.op.split("|")) and any(
+        return any(
             fnmatch.fnmatchcase(check, pattern) and not (named and pattern == "*")
             for pattern in self.checks
         )
@@ -230,6 +238,9 @@ def judge(
     regressions, expected, flaky = [], [], []
     met: dict[Expectation, set[str]] = defaultdict(set)  # the checks of its cases
     failing: set[Expectation] = set()
+    # a million pairs of ops are a million names: patterns are held against each, and check, once
+    of_op: dict[str, list[Expectation]] = {}
+    of_check: dict[str, set[int]] = {}
     near: dict[tuple[str, str], list[Expectation]] = {}  # those of an op and check
     unmet: dict[tuple[str, str], list[Expectation]] = {}  # and of these, those that met no case yet
     for result in results:
@@ -238,7 +249,11 @@ def judge(
         failed = result.outcome in FAILING
         of = result.op, result.check
         if of not in near:
-            near[of] = [e for e in expectations if e.concerns(*of)]
+            if result.op not in of_op:
+                of_op[result.op] = [e for e in expectations if e.of_op(result.op)]
+            if result.check not in of_check:
+                of_check[result.check] = {id(e) for e in expectations if e.of_check(result.check)}
+            near[of] = [e for e in of_op[result.op] if id(e) in of_check[result.check]]
             unmet[of] = list(near[of])
         covering = [known for known in near[of] if failed and known.covers(result)]
         failing.update(covering)
