@@ -9,13 +9,14 @@ the two differ by either sign at values nearby.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from conformance import arbitration
 from conformance.checks.base import Case, Check, Finding, ReferenceFailed
 from conformance.checks.parting import alone
+from conformance.engines.base import Engine
 from conformance.errors import EngineError, ProgramError, Unsupported
 from conformance.oracles.noise import DRAWS, Ask, changes
 from conformance.oracles.pairs import flat
@@ -77,25 +78,28 @@ def second_look(
     return finding
 
 
-def scattered(case: Case, leaf: str, entry: int, error: float) -> bool:
-    """Whether two gradients differ by little, and by either sign at values nearby.
+def scattered(
+    case: Case,
+    key: str,
+    right: Array,
+    entry: int,
+    error: float,
+    derivative: Callable[[Engine, Values], Array | None],
+) -> bool:
+    """Whether two derivatives differ by little, and by either sign at values nearby.
 
-    A rule that is wrong is wrong on one side: the mean of what the two differ by is then more than
-    its deviation.
+    `right` is the reference's, and `derivative` gives an engine's. A rule that is wrong is wrong on
+    one side: the mean of what the two differ by is then more than its deviation.
     """
-    right = case.reference_vjp.gradients[leaf]
-    if right is None or error > SLIGHT * scale(right):
+    if error > SLIGHT * scale(right):
         return False
-    rng, gaps = case.rng("scattered", leaf), []
+    rng, gaps = case.rng("scattered", key), []
     for _ in range(POINTS):
         near = perturbed(case.program, case.values, rng, NEARBY)
         try:
-            pair = [
-                e.vjp(case.program, near, case.cotangents) for e in (case.engine, case.reference)
-            ]
+            ours, theirs = (derivative(e, near) for e in (case.engine, case.reference))
         except (EngineError, Unsupported):
             return False
-        ours, theirs = (found.gradients[leaf] for found in pair)
         if ours is None or theirs is None:
             return False
         gaps.append(float(flat(ours)[entry] - flat(theirs)[entry]))

@@ -17,6 +17,7 @@ from conformance.checks.base import VANISHING, Case, Finding
 from conformance.checks.beside import may_read_a_triangle
 from conformance.checks.claims import narrowest
 from conformance.checks.compare import Difference, compare, measures
+from conformance.engines.base import Engine
 from conformance.errors import EngineError, Unsupported
 from conformance.oracles import cancellation
 from conformance.oracles.frozen import forward_goes_on
@@ -177,8 +178,19 @@ class ForwardCheck:
         def ask(program: Program, values: Values) -> dict[str, Array | None]:
             return {str(number): case.reference.jvp(program, values, tangents)[number]}
 
-        entry = doubt.entry_of(found[number], difference.index, expected[number])
-        return doubt.second_look(case, self, finding, ask, str(number), entry, difference.error)
+        right, key = expected[number], str(number)
+        entry = doubt.entry_of(found[number], difference.index, right)
+        looked = doubt.second_look(case, self, finding, ask, key, entry, difference.error)
+
+        def tangent(engine: Engine, near: Values) -> Array | None:
+            return engine.jvp(case.program, near, tangents)[number]
+
+        given = (case, key, right, entry, difference.error, tangent)
+        slightly = looked.outcome == "failed" and case.context.independent
+        if slightly and doubt.scattered(*given):
+            said = {"verdict": f"precision: {doubt.SCATTERED}"}
+            return Finding("precision", looked.evidence | said)
+        return looked
 
     def _adjoint(
         self,

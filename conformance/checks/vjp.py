@@ -16,8 +16,9 @@ from conformance.checks import blame, doubt
 from conformance.checks.base import Case, Finding
 from conformance.checks.compare import Difference, compare, measures
 from conformance.checks.parting import behaviour, first_call, overwritten
+from conformance.engines.base import Engine
 from conformance.oracles.noise import Ask
-from conformance.program import Array
+from conformance.program import Array, Values
 
 NOISE = 1 / 8  # of what is allowed for rounding: 2 spreads, as much as most entries are off by
 
@@ -80,7 +81,12 @@ class VjpCheck:
                 case, self, finding, _gradients(case), name, entry, difference.error
             )
             slightly = finding.outcome == "failed" and case.context.independent
-            if slightly and doubt.scattered(case, name, entry, difference.error):
+
+            def gradient(engine: Engine, near: Values) -> Array | None:
+                return engine.vjp(case.program, near, case.cotangents).gradients[name]
+
+            given = (case, name, right, entry, difference.error, gradient)
+            if slightly and doubt.scattered(*given):
                 said = {"verdict": f"precision: {doubt.SCATTERED}"}
                 finding = Finding("precision", finding.evidence | said)
         yield finding

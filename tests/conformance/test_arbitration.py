@@ -443,3 +443,47 @@ def test_a_write_that_no_output_needs_does_not_silence_what_rounding_costs() -> 
     assert cancellation.lost(TorchEngine(), idle.program, idle.values, *ones) > 0
     busy = dataclasses.replace(idle.program, outputs=Ref("v1"))
     assert cancellation.lost(TorchEngine(), busy, idle.values, *ones) == 0
+
+
+# --- what has no size of its own ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ours", "opinion", "nothing", "verdict"),
+    [
+        (8e-18, sharp(0.0, 0.0), 1e-15, "precision"),
+        (8e-18, sharp(0.0, 0.0), 0.0, "engine wrong"),
+        (2e-15, sharp(0.0, 0.0), 1e-15, "engine wrong"),
+        (8e-18, sharp(0.0, 1e-20), 1e-15, "engine wrong"),  # zero within a bound is another
+        (1e-9, sharp(1e-25, 0.0), 1e-8, "engine wrong"),
+        (NAN, sharp(0.0, 0.0), 1e-15, "engine wrong"),
+    ],
+)
+def test_beside_a_derivative_that_is_exactly_zero_rounding_is_no_fault(
+    ours: float, opinion: Opinion, nothing: float, verdict: str
+) -> None:
+    ruling = decide(ours, 0.0, [opinion], "torch", nothing)
+    assert ruling.verdict.partition(":")[0] == verdict
+
+
+class _Curved(RefgradEngine):
+    """An engine whose second derivatives along two directions are off by `off`."""
+
+    off = 0.0
+
+    def curvature(self, *given: Any) -> Any:
+        return [None if m is None else m + self.off for m in super().curvature(*given)]
+
+
+@pytest.mark.parametrize(("off", "outcome"), [(1e-17, "precision"), (1e-12, "failed")])
+def test_a_curvature_of_nothing_may_be_rounding(off: float, outcome: str) -> None:
+    """A softmax over one class is 1, whatever the score: all its derivatives are exactly zero."""
+    engine = _Curved()
+    engine.off = off
+    values = {"x": np.array([[0.7], [-1.2]])}
+    call = Call("y", "torch.log_softmax", (Ref("x"),), {"dim": 1})
+    made = Program((Input.of("x", values["x"], requires_grad=True),), (call,), Ref("y"))
+    settings = Settings(order=2, standalone=0, checks=("ff",))
+    context = checks.context_for(settings, engine, TorchEngine())
+    (result,) = checks.check_sample(Sample("log_softmax", made, values), context, "test")
+    assert result.outcome == outcome

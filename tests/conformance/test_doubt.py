@@ -145,6 +145,26 @@ class Off(RefgradEngine):
             gradient += self.by * (rng.standard_normal(gradient.shape) if self.at_random else 1)
         return found
 
+    def jvp(self, program: Program, values: Any, *given: Any) -> tuple[Array, ...]:
+        found = super().jvp(program, values, *given)
+        rng = np.random.default_rng(list(np.round(values["x"], 9).tobytes()))
+        return tuple(
+            t + self.by * (rng.standard_normal(t.shape) if self.at_random else 1) for t in found
+        )
+
+
+@pytest.mark.parametrize("at_random", [True, False])
+def test_rounding_within_a_call_has_either_sign_nearby_in_forward_mode(at_random: bool) -> None:
+    values = {"x": np.array([[1.0, 2.5, -0.5, 3.0]])}
+    call = Call("v0", F + "layer_norm", (Ref("x"), (4,)))
+    for by, outcome in ((6e-12, "precision"), (1e-9, "failed")):
+        engine = Off(by, at_random=at_random)
+        settings = Settings(standalone=0, checks=("jvp",))
+        context = checks.context_for(settings, engine, TorchEngine())
+        given = Sample("op", program(values, call), values)
+        (found,) = checks.check_sample(given, context, "test")
+        assert found.outcome == (outcome if at_random else "failed")
+
 
 @pytest.mark.parametrize("at_random", [True, False])
 def test_rounding_within_a_call_has_either_sign_nearby(at_random: bool) -> None:
@@ -155,6 +175,24 @@ def test_rounding_within_a_call_has_either_sign_nearby(at_random: bool) -> None:
     for by, outcome in ((3e-16, "precision"), (3e-14, "failed")):
         found = outcomes(values, call, engine=Off(by, at_random=at_random))
         assert found["vjp"] == (outcome if at_random else "failed")
+
+
+def test_a_route_that_differs_at_a_kink_as_rr_does_is_told_once() -> None:
+    """At an exponent of 0 torch's second derivative of pow is wrong; beside a maximum that ties."""
+    values = {"x": np.array([0.58, 0.0, 1.1]), "z": np.zeros(1), "b": np.array([3.8, 3.2, 2.1])}
+    calls = (
+        Call("v0", "torch.maximum", (Ref("x"), Ref("z"))),
+        Call("v1", "torch.pow", (Ref("b"), Ref("v0"))),
+    )
+    settings = Settings(order=2, standalone=0, checks=("rr", "fr", "rf", "ff"))
+    context = checks.context_for(settings, RefgradEngine(), TorchEngine())
+    sample = Sample("op", program(values, *calls), values)
+    found = {r.check: r for r in checks.check_sample(sample, context, "test")}
+    assert found["rr"].outcome == "failed"
+    assert found["rr"].evidence["verdict"].startswith("reference wrong")
+    for route in ("fr", "rf"):
+        assert found[route].outcome == "passed"
+        assert "which rr judges" in found[route].evidence["note"]
 
 
 def test_every_use_is_moved_by_itself_but_what_is_written_later() -> None:
