@@ -491,10 +491,10 @@ class Case:
 
     def nothing(self, *directions: Mapping[str, Array]) -> float:
         """What rounding may leave of a derivative that is exactly zero, along these directions."""
+        cotangents = [c for c in self.cotangents if c is not None]
         size = NOTHING * float(np.finfo(self.coarsest).eps)
-        size *= sum(float(np.abs(c).sum()) for c in self.cotangents if c is not None)
-        for along in directions:
-            size *= max((scale(t) for t in along.values()), default=0.0)
+        for along in (cotangents, *(d.values() for d in directions)):
+            size *= max(map(scale, along), default=0.0)
         return size
 
     def alias(self, leaf: str) -> str:

@@ -78,18 +78,36 @@ def second_look(
     return finding
 
 
-def scattered(
+Derivative = Callable[[Engine, Values], Array | None]
+
+
+def unless_scattered(
     case: Case,
+    finding: Finding,
     key: str,
     right: Array,
     entry: int,
     error: float,
-    derivative: Callable[[Engine, Values], Array | None],
+    derivative: Derivative,
+) -> Finding:
+    """The finding, or precision where rounding within a call is all that differs.
+
+    `right` is the reference's derivative, and `derivative` gives an engine's at values nearby.
+    """
+    if finding.outcome != "failed" or not case.context.independent:
+        return finding
+    if not _scattered(case, key, right, entry, error, derivative):
+        return finding
+    return Finding("precision", finding.evidence | {"verdict": f"precision: {SCATTERED}"})
+
+
+def _scattered(
+    case: Case, key: str, right: Array, entry: int, error: float, derivative: Derivative
 ) -> bool:
     """Whether two derivatives differ by little, and by either sign at values nearby.
 
-    `right` is the reference's, and `derivative` gives an engine's. A rule that is wrong is wrong on
-    one side: the mean of what the two differ by is then more than its deviation.
+    A rule that is wrong is wrong on one side: the mean of what the two differ by is then more than
+    its deviation.
     """
     if error > SLIGHT * scale(right):
         return False

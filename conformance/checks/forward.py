@@ -185,12 +185,7 @@ class ForwardCheck:
         def tangent(engine: Engine, near: Values) -> Array | None:
             return engine.jvp(case.program, near, tangents)[number]
 
-        given = (case, key, right, entry, difference.error, tangent)
-        slightly = looked.outcome == "failed" and case.context.independent
-        if slightly and doubt.scattered(*given):
-            said = {"verdict": f"precision: {doubt.SCATTERED}"}
-            return Finding("precision", looked.evidence | said)
-        return looked
+        return doubt.unless_scattered(case, looked, key, right, entry, difference.error, tangent)
 
     def _adjoint(
         self,

@@ -80,15 +80,13 @@ class VjpCheck:
             finding = doubt.second_look(
                 case, self, finding, _gradients(case), name, entry, difference.error
             )
-            slightly = finding.outcome == "failed" and case.context.independent
 
             def gradient(engine: Engine, near: Values) -> Array | None:
                 return engine.vjp(case.program, near, case.cotangents).gradients[name]
 
-            given = (case, name, right, entry, difference.error, gradient)
-            if slightly and doubt.scattered(*given):
-                said = {"verdict": f"precision: {doubt.SCATTERED}"}
-                finding = Finding("precision", finding.evidence | said)
+            finding = doubt.unless_scattered(
+                case, finding, name, right, entry, difference.error, gradient
+            )
         yield finding
 
 

@@ -71,7 +71,7 @@ def rule(
 
     def put(reached: Reached) -> Callable[[], None]:
         found = op_named(op)
-        before = found.rules, found.saved, found.saves_all, found.saves_out
+        before = found.rules
         of = next(r for i, r in found.rules if found.names[i] == argument)
         found.vjp(
             **{
@@ -81,7 +81,7 @@ def rule(
         )
 
         def undo() -> None:
-            found.rules, found.saved, found.saves_all, found.saves_out = before
+            found.rules = before
 
         return undo
 

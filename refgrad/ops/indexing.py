@@ -92,12 +92,6 @@ def is_plain(index: Index) -> bool:
     return True
 
 
-def is_basic(index: Index) -> bool:
-    """Whether an index reads a view: no part of it is an array."""
-    parts = index if isinstance(index, tuple) else (index,)
-    return all(p is None or p is Ellipsis or isinstance(p, (int, slice)) for p in parts)
-
-
 def read(x: Any, index: Index) -> Any:
     """x[index] on arrays, as PyTorch reads it.
 

@@ -124,10 +124,7 @@ class Op:
         # of so many positional arguments, where there is nothing to sort out: what follows them
         self.fillers = {n: self.defaults[n:] for n in range(required, most + 1)}
         self.rules = ()
-        self.saved: tuple[tuple[int, bool], ...] = ()
-        self.saves_all = False  # all arguments, each of which is differentiated
         self.linear_in: frozenset[int] = frozenset()
-        self.saves_out = False
         if method:
             METHODS[self.name] = self
         if inplace:
@@ -145,6 +142,11 @@ class Op:
     def rules(self, rules: tuple[tuple[int, Rule], ...]) -> None:
         self.places: tuple[int, ...] = tuple([i for i, _ in rules])
         self.vjps: tuple[Rule, ...] = tuple([rule for _, rule in rules])
+        used = {n for _, rule in rules for n in rule.needs if n != "shape"}  # that of an array
+        self.saved = tuple((i, i in self.places) for n, i in self.index.items() if n in used)
+        # all arguments, each of which is differentiated
+        self.saves_all = len(self.saved) == len(rules) == len(self.names)
+        self.saves_out = "out" in used
 
     def vjp(self, **rules: Callable[..., Any]) -> Op:
         """Give the vjp of each argument by its name; the parameters after `g` say what it reads.
@@ -160,11 +162,6 @@ class Op:
                     raise TypeError(f"{self.name}: a vjp names {n!r}, which is no argument of it")
             made.append((self.index[argument], Rule(function, needs, self.index)))
         self.rules = tuple(made)
-        used = {n for _, rule in made for n in rule.needs if n != "shape"}  # that of an array
-        named = {self.index[argument] for argument in rules}
-        self.saved = tuple((i, i in named) for n, i in self.index.items() if n in used)
-        self.saves_all = len(self.saved) == len(named) == len(self.names)
-        self.saves_out = "out" in used
         return self
 
     def adding(self, **rules: Callable[..., Any]) -> Op:

@@ -148,7 +148,7 @@ def _of_two(op: Binary) -> Callable[[Any, Any], Any]:
             return general(input, other)
         if type(out) is not ndarray:
             out = as_array(out)
-        elif two and out.ndim > 1 and not (x.flags.c_contiguous and y.flags.c_contiguous):
+        if two and out.ndim > 1 and not (x.flags.c_contiguous and y.flags.c_contiguous):
             out = iterated(out, (x, y))
         if not ((first or second) and state.enabled and op.vjps):
             return wrap(out)
@@ -199,7 +199,6 @@ def pulled(
     It is linear in g; `by_input(h, g, x)`, h g f''(x), is its own vjp by x. As two nodes, of the
     slope and of the product with it, a recorded sin took 4.2 us, and so it takes 2.3.
     """
-
     made = Binary(name, formula, inplace=False, method=False, node_name=f"{name}BackwardBackward0")
 
     def vjp(g: Any, input: Any) -> Any:

@@ -71,3 +71,14 @@ def test_a_convolution_asks_a_device_as_often_for_many_images_as_for_few() -> No
             refgrad.autograd.grad(y, [x, w], refgrad.ones_like(y))
             counts.append(dict(CALLS))
     assert counts[0] == counts[1]
+
+
+def test_results_lie_on_a_device_as_on_the_host() -> None:
+    def strides(device: str) -> list[tuple[int, ...]]:
+        x = refgrad.arange(24.0, device=device).reshape(2, 3, 4).permute(2, 0, 1)
+        row = refgrad.arange(3.0, device=device)
+        turned = refgrad.arange(24.0, device=device).reshape(4, 3, 2).transpose(1, 2)
+        return [made.stride() for made in (x + row, x * turned, row - x, turned / x, x * 2)]
+
+    with stand_in():
+        assert strides("cuda") == strides("cpu")
