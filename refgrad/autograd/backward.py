@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import operator
+import sys
 from collections.abc import Sequence
 from heapq import heappop, heappush
 from typing import Any
@@ -176,6 +177,20 @@ def _small(a: Any) -> bool:
     return type(a) is np.ndarray and a.ndim > 0 and 0 < a.size <= _SMALL
 
 
+def _sole(r: Any) -> bool:
+    """Whether `r` shows all of its base, which no one else holds: a new array in another shape.
+
+    It need not be copied to be a leaf's gradient. (For other targets a copy saves nothing.)
+    """
+    base = r.base
+    return (
+        type(base) is ndarray
+        and base.nbytes == r.nbytes
+        and bool(r.flags.writeable)
+        and sys.getrefcount(base) == 3  # of `r`, of `base`, and of the argument
+    )
+
+
 def walk(
     starts: Sequence[tuple[Any, Any]], *, wanted: set[Any] | None, retain: bool, record: bool
 ) -> Gradients:
@@ -314,7 +329,11 @@ def _walk(
                     shared.discard(target)
                 continue
             of[target] = r
-            if not record and (r is g or type(r) is not ndarray or r.base is not None):
+            if not record and (
+                r is g
+                or type(r) is not ndarray
+                or (r.base is not None and (type(target) is Node or not _sole(r)))
+            ):
                 shared.add(target)
             if type(target) is Node or (type(target) is not Tensor and isinstance(target, _NODES)):
                 if newest is None:

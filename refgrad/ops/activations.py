@@ -16,6 +16,7 @@ from refgrad.ops.op import INPLACE, METHODS, composite, op
 from refgrad.ops.pointwise import mul
 from refgrad.ops.shaping import narrow, reshape
 from refgrad.ops.ufuncs import unary
+from refgrad.tensor import Tensor
 
 __all__ = [
     "celu", "celu_", "hardshrink", "prelu", "relu", "relu_", "rrelu", "rrelu_", "selu", "selu_",
@@ -59,7 +60,18 @@ def _in_place(function: Any) -> Any:
 # --- piecewise linear --------------------------------------------------------------------------------
 # on a kink the slope is that of the side which the comparison leaves it on; nan lets g pass
 
-relu = _functional(unary("relu", lambda x: between(x, 0, None), lambda g, out: either(out <= 0, 0.0, g)), public=True)
+@op(method=False, node_name="ThresholdBackward0")
+def _where_on(g, made):
+    """`g` where what relu made is not 0 or below."""
+    return either(made <= 0, 0.0, g)
+
+
+def _by_relu(g, out):
+    return (_where_on if isinstance(g, Tensor) else _where_on.forward)(g, out)
+
+
+_where_on.vjp(g=lambda h, made: _by_relu(h, made))
+relu = _functional(unary("relu", lambda x: between(x, 0, None), _by_relu), public=True)
 
 
 @op(method=False)

@@ -148,11 +148,20 @@ def fitted(x: Any, slope: Any, y: Any, level: Any, scale: Any) -> Any:
     return (x * slope + y - level) * scale
 
 
-def max_over(x: Any, axis: Any, keepdims: bool = False) -> Any:
-    """np.max(x, axis, keepdims)."""
-    if type(x) is np.ndarray:  # 128 floats: 1.3 us in place of 3.1
-        return np.maximum.reduce(x, axis=axis, keepdims=keepdims)
-    return np.max(x, axis=axis, keepdims=keepdims)
+def row_max(x: Any, axis: Any) -> Any:
+    """np.max(x, axis, keepdims=True), for an axis or several."""
+    if type(x) is np.ndarray:
+        if x.dtype.char in "fd" and x.size >= _MANY and x.flags.c_contiguous:
+            lead, rest = _split(x.ndim, axis)
+            length = math.prod(x.shape[lead:])
+            if not rest and 1 < length <= 1024:
+                # by where it is, for which NumPy has a vector loop even in short rows: 256 rows of 64
+                # take 9 us in place of 28
+                at = x.reshape(-1, length).argmax(-1)
+                at += np.arange(0, x.size, length)
+                return x.reshape(-1)[at].reshape(*x.shape[:lead], *(1,) * (x.ndim - lead))
+        return np.maximum.reduce(x, axis=axis, keepdims=True)  # 128 floats: 1.3 us in place of 3.1
+    return np.max(x, axis=axis, keepdims=True)
 
 
 def inner_over(x: Any, y: Any, axis: tuple[int, ...]) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 
 from refgrad.ops.kernels import reshaped, rowwise, swapped
 from refgrad.ops.op import composite, op
+from refgrad.tensor import Tensor
 
 __all__ = ["bilinear"]
 
@@ -26,10 +27,21 @@ def _rows(x: Any) -> Any:
     return x if x.ndim == 2 else reshaped(x, (-1, x.shape[-1]))
 
 
+@op(method=False, node_name="MmBackward0")
+def _of_weight(g: Any, input: Any) -> Any:
+    """g^T input, of the rows of both."""
+    return np.matmul(swapped(_rows(g), 0, 1), _rows(input))
+
+
+_of_weight.vjp(
+    g=lambda h, input: _linear(input, h, None) if isinstance(h, Tensor) else np.matmul(input, h.T),
+    input=lambda h, g: np.matmul(g, h),
+)
+
 # One node in place of those of t, matmul and add; d out = dx W^T + x dW^T + db
 _linear.vjp(
     input=lambda g, weight: np.matmul(g, weight),
-    weight=lambda g, input: np.matmul(swapped(_rows(g), 0, 1), _rows(input)),
+    weight=lambda g, input: (_of_weight if isinstance(g, Tensor) else _of_weight.forward)(g, input),
     bias=lambda g: g,
 )
 

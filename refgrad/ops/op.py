@@ -152,11 +152,14 @@ class Op:
         """Give the vjp of each argument by its name; the parameters after `g` say what it reads.
 
         Raises:
-            TypeError: a name is neither an argument of the op nor `out` nor `shape`.
+            TypeError: a name is neither an argument of the op nor `out` nor `shape`, or is `out`
+                where that is an argument too.
         """
         made = []
         for argument, function in rules.items():
             needs = tuple(inspect.signature(function).parameters)[1:]
+            if "out" in needs and "out" in self.index:
+                raise TypeError(f"{self.name}: `out` would be an argument of it, and its result")
             for n in (argument, *needs):
                 if n not in self.index and (n == argument or n not in ("out", "shape")):
                     raise TypeError(f"{self.name}: a vjp names {n!r}, which is no argument of it")

@@ -38,10 +38,10 @@ def _places(index: Any, dim: int, shape: tuple[int, ...]) -> Any:
     1.1, and in 0.7 in place of 3.3.
     """
     steps = [math.prod(shape[i + 1 :]) for i in range(index.ndim)]
-    at = index if steps[dim] == 1 else index * steps[dim]
+    at = index * steps[dim]
     for i, part in enumerate(along(index, dim)):
         if i != dim:
-            at = at + part * steps[i]
+            at += part * steps[i]
     return at
 
 
@@ -57,7 +57,7 @@ def _prepared(input: Any, dim: Any, index: Any) -> tuple[int, Any]:
     if max(index.ndim, 1) != max(input.ndim, 1):
         raise RuntimeError("Index tensor must have the same number of dimensions as input tensor")
     n = input.shape[d] if input.ndim else 1
-    if index.min() < 0 or index.max() >= n:
+    if index.view(f"u{index.itemsize}").max() >= n:  # a negative number is above all of these
         bad = int(index[(index < 0) | (index >= n)][0])
         raise RuntimeError(f"index {bad} is out of bounds for dimension {d} with size {n}")
     if any(

@@ -62,6 +62,12 @@ def solve_size(size: Any, numel: int) -> tuple[int, ...]:
 @op(view=True, variadic="shape", node_name="ViewBackward0")
 def reshape(input: Any, shape: Any) -> Any:
     """The same elements in `shape`, of which one length may be -1; a view where that is possible."""
+    shape = ints(shape)
+    if shape and min(shape) >= -1:
+        try:
+            return reshaped(input, shape)  # which solves it in 0.4 us, and `solve_size` in 2.5
+        except ValueError:  # PyTorch's error says more
+            pass
     return reshaped(input, solve_size(shape, input.size))
 
 

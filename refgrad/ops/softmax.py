@@ -8,7 +8,7 @@ import numpy as np
 
 from refgrad import dtypes
 from refgrad.ops.arrays import keep_dims
-from refgrad.ops.kernels import inner_over, max_over, rowwise, sum_over
+from refgrad.ops.kernels import inner_over, row_max, rowwise, sum_over
 from refgrad.ops.op import composite, op
 from refgrad.ops.reductions import dims_of
 from refgrad.tensor import Tensor
@@ -21,7 +21,7 @@ def _softmax(input, dim):
     """e^x / sum of e^x; from x - max, as e^x overflows."""
     if input.size == 0:
         return np.copy(input)
-    top = max_over(input, dim, True)
+    top = row_max(input, dim)
     with rowwise(input, top):
         e = np.exp(input - top)
     total = sum_over(e, dim, True)
@@ -35,7 +35,7 @@ def _log_softmax(input, dim):
     """x - log(sum of e^x), by way of x - max; and that e^x and its sum, which the rule reads."""
     if input.size == 0:
         return np.copy(input), np.copy(input), np.ones_like(sum_over(input, dim, True))
-    top = max_over(input, dim, True)
+    top = row_max(input, dim)
     with rowwise(input, top):
         x = input - top
     e = np.exp(x)

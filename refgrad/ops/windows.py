@@ -69,6 +69,13 @@ def count(size: int, kernel: int, stride: int, dilation: int) -> int:
 def windows(x: Any, kernel: Any, stride: Any, dilation: Any) -> Any:
     """A view (N, C, *kernel, *places) of the windows of `x`, (N, C, *spatial)."""
     d = len(kernel)
+    if type(x) is np.ndarray and x.flags.c_contiguous:  # 4 us in place of 20
+        own = x.strides[2:]
+        places = tuple(map(count, x.shape[2:], kernel, stride, dilation))
+        steps = [n * t for by in (dilation, stride) for n, t in zip(own, by)]
+        return np.ndarray(
+            (*x.shape[:2], *kernel, *places), x.dtype, x, 0, (*x.strides[:2], *steps)
+        )
     span = tuple(r * (k - 1) + 1 for k, r in zip(kernel, dilation))
     view: Any = sliding_window_view(x, span, axis=tuple(range(2, 2 + d)))
     view = view[

@@ -363,3 +363,17 @@ class TestGrad:
         assert not np.shares_memory(a.numpy(), b.numpy())
         a.zero_()
         assert b.tolist() == [1.0, 1.0]
+
+    def test_grads_do_not_share_memory_either(self) -> None:
+        """A leaf's grad may be what a rule made and gave another shape, but no one else's memory."""
+        x, y, z = (refgrad.rand(1, 1, 2, 2, requires_grad=True) for _ in range(3))
+        joined = (x.reshape(4) + y.view(4)).reshape(1, 1, 2, 2) * 1.0
+        pooled = refgrad.nn.functional.max_pool2d(z, 2).sum()
+        seed = refgrad.rand(1, 1, 2, 2)
+        refgrad.autograd.backward([joined, pooled], [seed, None])
+        grads = [t.grad.numpy() for t in (x, y, z)]
+        for i, a in enumerate(grads):
+            for b in (seed.numpy(), z.detach().numpy(), *grads[:i]):
+                assert not np.shares_memory(a, b)
+        assert grads[2].base is not None
+        assert grads[2].sum() == 1
