@@ -365,7 +365,7 @@ class TestGrad:
         assert b.tolist() == [1.0, 1.0]
 
     def test_grads_do_not_share_memory_either(self) -> None:
-        """A leaf's grad may be what a rule made and gave another shape, but no one else's memory."""
+        """A leaf's grad may be what a rule made and reshaped, but no one else's memory."""
         x, y, z = (refgrad.rand(1, 1, 2, 2, requires_grad=True) for _ in range(3))
         joined = (x.reshape(4) + y.view(4)).reshape(1, 1, 2, 2) * 1.0
         pooled = refgrad.nn.functional.max_pool2d(z, 2).sum()
