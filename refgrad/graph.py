@@ -50,16 +50,23 @@ class Rule:
     `into(total, g, node)`, where there is one, adds what `function` returns to `total`, an array,
     without making it: of a slice it would be mostly zeros.
 
+    `joint` says that `function` returns the gradients of several arguments, each a new array.
+
     `at` and `among` are the places of the argument that it needs, where that is all, among what a
     node saved: as array and as Tensor. The walk then hands it over itself.
     """
 
-    __slots__ = ("among", "at", "function", "graph", "into", "needs", "raw", "saves")
+    __slots__ = ("among", "at", "function", "graph", "into", "joint", "needs", "raw", "saves")
 
     def __init__(
-        self, function: Callable[..., Any], needs: tuple[str, ...], index: dict[str, int]
+        self,
+        function: Callable[..., Any],
+        needs: tuple[str, ...],
+        index: dict[str, int],
+        joint: bool = False,
     ) -> None:
         self.function = function
+        self.joint = joint
         self.needs = needs
         self.saves = any(need != "shape" for need in needs)
         self.into: Callable[[Any, Any, Any], None] | None = None

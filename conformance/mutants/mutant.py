@@ -72,10 +72,10 @@ def rule(
     def put(reached: Reached) -> Callable[[], None]:
         found = op_named(op)
         before = found.rules
-        of = next(r for i, r in found.rules if found.names[i] == argument)
+        of = next(r for i, r in found.rules if found.named(i) == argument)
         found.vjp(
             **{
-                found.names[i]: _changed(r, wrong, reading, reached) if r is of else r.function
+                found.named(i): _changed(r, wrong, reading, reached) if r is of else r.function
                 for i, r in found.rules
             }
         )

@@ -134,12 +134,12 @@ class Gradients:
         self.heap: list[tuple[int, Any]] = []
         self.record = record
 
-    def add(self, target: Any, r: Any) -> None:
-        """Add `r`, which others may hold, to the gradient of `target`."""
+    def add(self, target: Any, r: Any, own: bool = False) -> None:
+        """Add `r`, which others may hold unless it is our own, to the gradient of `target`."""
         of = self.of
         if target not in of:
             of[target] = r
-            if not self.record:
+            if not (own or self.record):
                 self.shared.add(target)
             if isinstance(target, _NODES):
                 self.send(target)
@@ -304,7 +304,8 @@ def _walk(
                 if type(target) is tuple:
                     for t, part, s, d in zip(target, r, shapes[i], dtypes[i], strict=True):
                         if t is not None and part is not None and (needed is None or t in needed):
-                            grads.add(t, _fit(part, s, d, record))
+                            own = rule.joint and type(part) is ndarray and part.base is None
+                            grads.add(t, _fit(part, s, d, record), own)
                     continue
                 if r is None:
                     continue

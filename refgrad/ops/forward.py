@@ -95,6 +95,11 @@ def copied(t: Any) -> Any:
 # --- operations ----------------------------------------------------------------------------------
 
 
+def at(values: Sequence[Any], place: Any) -> Any:
+    """The argument of a rule, or a tuple of those that share it."""
+    return tuple([values[i] for i in place]) if type(place) is tuple else values[place]
+
+
 class Call:
     """An operation just done, as a rule reads it: what it saved, and its result as Tensors."""
 
@@ -117,7 +122,7 @@ def push(op: Any, values: Sequence[Any], raws: Sequence[Any], result: Any) -> An
     for level in levels.visible:
         given = {}
         for i in op.places:
-            v = values[i]
+            v = at(values, i)
             if isinstance(v, Tensor):
                 t = tangent(v, level)
             elif type(v) in (list, tuple):
@@ -148,7 +153,7 @@ def _tangents_of(
     raws: Sequence[Any],
     result: Any,
     made: list[Any],
-    given: dict[int, Any],
+    given: dict[Any, Any],
 ) -> Sequence[Any]:
     """The tangent of each result of `op`, from those of its arguments."""
     if op.view:
@@ -164,7 +169,7 @@ def _tangents_of(
             total = term if total is None else total + term
         return [total]
     call = Call(op.kept(values, raws), result)
-    rules = [(rule, values[i], given[i]) for i, rule in op.rules if i in given]
+    rules = [(rule, at(values, i), given[i]) for i, rule in op.rules if i in given]
     arrays = [made[0]._array, *(v._array for _, v, _ in rules if op.elementwise)]
     if op.elementwise and all(a.dtype.kind == "f" for a in arrays):
         return [_diagonal(rules, call, arrays[0])]
@@ -201,7 +206,10 @@ def _transposed(op: Any, rules: list[Any], call: Call, made: list[Any]) -> list[
         for rule, value, t in rules:
             if isinstance(t, list):
                 arrays = [e._array if isinstance(e, Tensor) else None for e in value]
-                shapes = tuple(() if a is None else a.shape for a in arrays)
+                shapes = tuple(
+                    None if e is None else () if a is None else a.shape
+                    for e, a in zip(value, arrays, strict=True)
+                )
                 parts = zip(rule.graph(g, call, shapes), arrays, t, strict=True)
             else:
                 parts = zip(

@@ -45,30 +45,38 @@ def standardise(input: Any, weight: Any, bias: Any, dims: Any, across: Any, eps:
     return out, x, rstd, mean, variance
 
 
-def _by_input(g: Any, out: Any, weight: Any, dims: Any, across: Any) -> Any:
+def _back(g: Any, out: Any, weight: Any, dims: Any, across: Any, shape: Any) -> Any:
+    """The gradients of the input, the weight and the bias."""
     # dx = rstd (di - mean(di) - x mean(x di));  d rstd = -rstd^2 mean(x di);  d mean = mean(di)
     of_out, of_x, of_rstd, of_mean = g
     _, x, rstd, *_ = out
+    of_input, of_weight, of_bias = shape
     n = _count(x.shape, dims)
     if weight is not None:
         weight = reshaped(weight, across)
-        if of_x is None and all(across[d] == 1 for d in dims):  # of a batch norm: one pass less
-            along, level = inner_over(of_out, x, dims), sum_over(of_out, dims, True)
-            return fitted(x, along / -n, of_out, level / n, rstd * weight)
-        with rowwise(of_out, weight):
-            of_out = of_out * weight
-    d = of_out if of_x is None else of_out + of_x
-    along, level = inner_over(d, x, dims), sum_over(d, dims, True)
-    if of_x is not None:
-        along, level = along + of_rstd * rstd, level - of_mean / rstd
-    return fitted(x, along / -n, d, level / n, rstd)
-
-
-def _by_vector(of_out: Any, x: Any, across: Any, shape: Any) -> Any:
-    """The gradient of a weight, or with x None of a bias, that broadcasts as `across`."""
-    axes = tuple(i for i, n in enumerate(across) if n == 1)
-    total = sum_over(of_out, axes, True) if x is None else inner_over(of_out, x, axes)
-    return reshaped(total, shape)
+    alike = tuple(i for i, m in enumerate(across) if m == 1)  # of these a weight is the same
+    along = level = d = None
+    if alike == dims and weight is not None and of_x is None:  # the sums are those of the vectors too
+        along, level = inner_over(of_out, x, dims), sum_over(of_out, dims, True)
+        if of_input is not None:
+            d = fitted(x, along / -n, of_out, level / n, rstd * weight)
+    elif of_input is not None:
+        if weight is None:
+            d = of_out
+        else:
+            with rowwise(of_out, weight):
+                d = of_out * weight
+        if of_x is not None:
+            d = d + of_x
+        shared, mean = inner_over(d, x, dims), sum_over(d, dims, True)
+        if of_x is not None:
+            shared, mean = shared + of_rstd * rstd, mean - of_mean / rstd
+        d = fitted(x, shared / -n, d, mean / n, rstd)
+    if of_weight is not None:
+        along = reshaped(inner_over(of_out, x, alike) if along is None else along, of_weight)
+    if of_bias is not None:
+        level = reshaped(sum_over(of_out, alike, True) if level is None else level, of_bias)
+    return d, along, level
 
 
 def _standardising(name: str, node_name: str) -> Any:
@@ -76,11 +84,7 @@ def _standardising(name: str, node_name: str) -> Any:
     made = op(
         standardise, method=False, name=name, node_name=node_name, differentiable=4, unread=0
     )
-    return made.vjp(
-        input=_by_input,
-        weight=lambda g, out, across, shape: _by_vector(g[0], out[1], across, shape),
-        bias=lambda g, across, shape: _by_vector(g[0], None, across, shape),
-    )
+    return made.vjp(**{"input, weight, bias": _back})
 
 
 layer_standardise = _standardising("native_layer_norm", "NativeLayerNormBackward0")

@@ -44,6 +44,7 @@ MISSING: Any = object()
 _BOOL = np.dtype(bool)
 _INTS = {int}
 _HELD = (Tensor, tuple, list)  # what may be, or hold, a Tensor
+Place = Any  # of the argument of a rule, an index; or of those that share it, a tuple of these
 REAL_SCALARS = frozenset((bool, int, float))
 _ALIASES = {
     "exponent": "other",
@@ -134,16 +135,17 @@ class Op:
         return f"<op {self.name}>"
 
     @property
-    def rules(self) -> tuple[tuple[int, Rule], ...]:
+    def rules(self) -> tuple[tuple[Place, Rule], ...]:
         """The places of the arguments that have a vjp, and their rules."""
         return tuple(zip(self.places, self.vjps, strict=True))
 
     @rules.setter
-    def rules(self, rules: tuple[tuple[int, Rule], ...]) -> None:
-        self.places: tuple[int, ...] = tuple([i for i, _ in rules])
+    def rules(self, rules: tuple[tuple[Place, Rule], ...]) -> None:
+        self.places: tuple[Place, ...] = tuple([i for i, _ in rules])
         self.vjps: tuple[Rule, ...] = tuple([rule for _, rule in rules])
         used = {n for _, rule in rules for n in rule.needs if n != "shape"}  # that of an array
-        self.saved = tuple((i, i in self.places) for n, i in self.index.items() if n in used)
+        each = {i for place in self.places for i in (place if type(place) is tuple else (place,))}
+        self.saved = tuple((i, i in each) for n, i in self.index.items() if n in used)
         # all arguments, each of which is differentiated
         self.saves_all = len(self.saved) == len(rules) == len(self.names)
         self.saves_out = "out" in used
@@ -151,21 +153,33 @@ class Op:
     def vjp(self, **rules: Callable[..., Any]) -> Op:
         """Give the vjp of each argument by its name; the parameters after `g` say what it reads.
 
+        Several, as `{"input, weight": ...}`, may share the only one: it returns as many gradients,
+        each a new array or None, and reads as `shape` theirs, None for one that needs no gradient.
+
         Raises:
             TypeError: a name is neither an argument of the op nor `out` nor `shape`, or is `out`
-                where that is an argument too.
+                where that is an argument too; or some arguments share a rule, and others have theirs.
         """
         made = []
         for argument, function in rules.items():
             needs = tuple(inspect.signature(function).parameters)[1:]
             if "out" in needs and "out" in self.index:
                 raise TypeError(f"{self.name}: `out` would be an argument of it, and its result")
-            for n in (argument, *needs):
-                if n not in self.index and (n == argument or n not in ("out", "shape")):
+            of = argument.split(", ")
+            for n in (*of, *needs):
+                if n not in self.index and (n in of or n not in ("out", "shape")):
                     raise TypeError(f"{self.name}: a vjp names {n!r}, which is no argument of it")
-            made.append((self.index[argument], Rule(function, needs, self.index)))
+            at = tuple(self.index[n] for n in of)
+            joint = len(at) > 1
+            if joint and len(rules) > 1:
+                raise TypeError(f"{self.name}: {argument} cannot share a rule beside others")
+            made.append((at if joint else at[0], Rule(function, needs, self.index, joint)))
         self.rules = tuple(made)
         return self
+
+    def named(self, place: Place) -> str:
+        """The argument of a rule, or those that share it, as `vjp` takes them."""
+        return ", ".join(self.names[i] for i in (place if type(place) is tuple else (place,)))
 
     def adding(self, **rules: Callable[..., Any]) -> Op:
         """Beside the vjp of an argument: what adds it to a total, `(total, g, *needs)`, in place."""
@@ -381,7 +395,10 @@ class Op:
     def links(self, values: Sequence[Any]) -> Links | tuple[()]:
         """Targets, rules, shapes and dtypes of the arguments; () where none needs a gradient."""
         places = self.places
-        if len(places) == 1 and isinstance(v := values[places[0]], Tensor):
+        first = places[0]
+        if type(first) is tuple:
+            return self._joint_links([values[i] for i in first])
+        if len(places) == 1 and isinstance(v := values[first], Tensor):
             if not v._requires_grad:
                 return ()
             array = v._array
@@ -418,6 +435,26 @@ class Op:
             shapes.append(shape)
             dtypes.append(dtype)
         return (tuple(targets), self.vjps, tuple(shapes), tuple(dtypes)) if needed else ()
+
+    def _joint_links(self, values: Sequence[Any]) -> Links | tuple[()]:
+        """The same for arguments that share a rule, as those of a tuple; see `vjp`."""
+        targets: list[Any] = []
+        shapes: list[Any] = []
+        dtypes: list[Any] = []
+        needed = False
+        for v in values:
+            target = shape = dtype = None
+            if isinstance(v, Tensor):
+                array = v._array
+                dtype = array.dtype
+                if v._requires_grad:
+                    target, shape, needed = v._node or v, array.shape, True
+            targets.append(target)
+            shapes.append(shape)
+            dtypes.append(dtype)
+        if not needed:
+            return ()
+        return (tuple(targets),), self.vjps, (tuple(shapes),), (tuple(dtypes),)
 
     def kept(self, values: Sequence[Any], raws: Sequence[Any]) -> list[Any] | None:
         """What a node keeps of the arguments (see `refgrad.graph`); None where that is nothing.

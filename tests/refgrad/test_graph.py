@@ -6,9 +6,11 @@ import gc
 import weakref
 from typing import Any
 
+import numpy as np
 import pytest
 
 import refgrad
+from refgrad.ops.op import op
 from tests.refgrad.both import both, both_raise, leaf
 
 
@@ -57,6 +59,51 @@ class TestGraph:
             return x.grad, len(seen)
 
         both(code)
+
+
+class TestSharedRules:
+    """An op whose arguments share a rule: batch and layer norm, of input, weight and bias."""
+
+    @pytest.mark.parametrize("norm", ["layer_norm", "batch_norm"])
+    @pytest.mark.parametrize("needed", [(1, 1, 1), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 1)])
+    @pytest.mark.parametrize("given", [(1, 1), (1, 0), (0, 1)])
+    def test_of_what_needs_a_gradient(self, norm: str, needed: Any, given: Any) -> None:
+        def code(t: Any) -> Any:
+            f = t.nn.functional
+            x = t.arange(12.0, dtype=t.float64).reshape(4, 3).sin()
+            vectors = [t.tensor([1.0, -2.0, 0.5], dtype=t.float64) * k for k in (1, 2)]
+            leaves = [v.requires_grad_(bool(n)) for v, n in zip((x, *vectors), needed)]
+            x, weight, bias = (v if k else None for v, k in zip(leaves, (1, *given)))
+            out = (
+                f.layer_norm(x, (3,), weight, bias)
+                if norm == "layer_norm"
+                else f.batch_norm(x, None, None, weight, bias, training=True)
+            )
+            if not out.requires_grad:
+                return out
+            wanted = [v for v in (x, weight, bias) if v is not None and v.requires_grad]
+            firsts = t.autograd.grad((out**3).sum(), wanted, create_graph=True)
+            if weight is not None:  # else torch's second order lacks the bias's part
+                sum((g * g).sum() for g in firsts).backward(retain_graph=True)
+            alone = t.autograd.grad((out**3).sum(), wanted[-1:])
+            return firsts, alone, [v.grad for v in wanted]
+
+        both(code)
+
+    def test_their_gradients_are_their_own(self) -> None:
+        x, w = (refgrad.rand(3, 3, requires_grad=True) for _ in range(2))
+        norm = refgrad.nn.functional.batch_norm
+        norm(x * w, None, None, w[0], w[1], training=True).sum().backward()
+        assert not np.shares_memory(x.grad.numpy(), w.grad.numpy())
+
+    def test_what_a_rule_cannot_name(self) -> None:
+        made = op(lambda input, out: input * out, name="made", method=False)
+        with pytest.raises(TypeError, match="`out` would be an argument of it, and its result"):
+            made.vjp(input=lambda g, out: g * out)
+        with pytest.raises(TypeError, match="input, out cannot share a rule beside others"):
+            made.vjp(**{"input, out": lambda g: (g, g), "input": lambda g: g})
+        with pytest.raises(TypeError, match="'other', which is no argument"):
+            made.vjp(**{"input, other": lambda g: (g, g)})
 
 
 class TestErrors:
