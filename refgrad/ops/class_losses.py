@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from refgrad.libraries import beside
-from refgrad.ops.kernels import add_at
+from refgrad.ops.kernels import add_at, row_max, sum_over
 from refgrad.ops.linear import linear
 from refgrad.ops.losses import check_reduction, legacy, reduced
 from refgrad.ops.op import composite, op
@@ -73,7 +73,10 @@ at_class.vjp(input=lambda g, t: of_class(g, t))
 @op(method=False, name="nll_loss", node_name="NllLossBackward0")
 def _mean_of_class(input: Any, t: Any, w: Any, counted: Any, total: Any) -> Any:
     """-(sum of w * input[n, t[n, *], *]) / total, in one node in place of six."""
-    picked = of_class(input, t)
+    return _mean_of_picked(of_class(input, t), w, counted, total)
+
+
+def _mean_of_picked(picked: Any, w: Any, counted: Any, total: Any) -> Any:
     if w is not None:
         picked = picked * w
     if counted is not None:  # 0 * inf would be nan
@@ -81,10 +84,15 @@ def _mean_of_class(input: Any, t: Any, w: Any, counted: Any, total: Any) -> Any:
     return np.sum(picked) / -total
 
 
-def _mean_back(g: Any, t: Any, w: Any, counted: Any, total: Any, shape: Any) -> Any:
+def _each_of_mean(g: Any, w: Any, counted: Any, total: Any) -> Any:
     each = g / -total if w is None else g * (w / -total)
     if counted is not None:  # where none counts, w / total is nan
         each = np.where(counted, each, 0.0)
+    return each
+
+
+def _mean_back(g: Any, t: Any, w: Any, counted: Any, total: Any, shape: Any) -> Any:
+    each = _each_of_mean(g, w, counted, total)
     return at_class(np.broadcast_to(each, t.shape), t, shape[1])
 
 
@@ -105,6 +113,25 @@ def nll_loss(
         IndexError: a target is no class.
     """
     reduction = check_reduction(legacy(reduction, size_average, reduce))
+    input, t, w, counted = _of_classes(input, target, weight, ignore_index)
+    if reduction != "none":
+        return _mean_of_class(input, t, w, counted, _divisor(reduction, w, t))
+    loss = -of_class(input, t) if w is None else of_class(input, t) * wrap(-w)
+    if counted is not None:  # 0 * inf would be nan
+        loss = loss.masked_fill(wrap(~counted), 0)
+    return loss.squeeze(0) if loss.ndim > target.ndim else loss
+
+
+def _divisor(reduction: str, w: Any, t: Any) -> Any:
+    return _total(w, t) if reduction == "mean" else 1
+
+
+def _of_classes(input: Any, target: Any, weight: Any, ignore_index: int) -> tuple[Any, ...]:
+    """The input as (N, C, *), and the classes, their weights, and which count, as (N, *).
+
+    Raises:
+        ValueError, RuntimeError, IndexError: as `nll_loss`.
+    """
     if input.ndim == 0:
         raise ValueError("Expected 1 or more dimensions (got 0)")
     if input.ndim > 1 and input.shape[0] != target.shape[0]:
@@ -128,18 +155,38 @@ def nll_loss(
             f"weight tensor of shape: {list(weight.shape)}"
         )
     t, counted = _classes(target, classes, ignore_index)
-    single = input.ndim == 1
-    if single:
+    if input.ndim == 1:
         input, t = input.unsqueeze(0), t.reshape(1)
         counted = None if counted is None else counted.reshape(1)
-    w = _weights(weight, t, counted, input)
-    if reduction != "none":
-        total = _total(w, t) if reduction == "mean" else 1
-        return _mean_of_class(input, t, w, counted, total)
-    loss = -of_class(input, t) if w is None else of_class(input, t) * wrap(-w)
-    if counted is not None:  # 0 * inf would be nan
-        loss = loss.masked_fill(wrap(~counted), 0)
-    return loss.squeeze(0) if single else loss
+    return input, t, _weights(weight, t, counted, input), counted
+
+
+@op(method=False, name="cross_entropy", node_name="NllLossBackward0", differentiable=3, unread=0)
+def _mean_of_scores(input: Any, t: Any, w: Any, counted: Any, total: Any) -> Any:
+    """`_mean_of_class` of log_softmax(input, 1); and e^(x - max) and its sums, which the rule reads."""
+    x = input - row_max(input, 1)
+    e = np.exp(x)
+    sums = sum_over(e, 1, True)
+    at = along(t[:, None], 1)
+    picked = x[at] - np.log(sums)
+    return _mean_of_picked(picked[:, 0], w, counted, total), e, sums
+
+
+def _scores_back(g: Any, out: Any, t: Any, w: Any, counted: Any, total: Any, shape: Any) -> Any:
+    # with d the gradient of log_softmax: dx = d - e sum(d) / sum of e;  de = e dx
+    of_loss, of_e, of_sums = g
+    _, e, sums = out
+    each = np.broadcast_to(_each_of_mean(of_loss, w, counted, total), t.shape)[:, None]
+    share = each / sums
+    if of_e is None and type(e) is np.ndarray:
+        made = e * -share
+        made[along(t[:, None], 1)] += each
+        return made
+    d = at_class(each[:, 0], t, shape[1])
+    return d - e * share if of_e is None else d + e * (of_e + of_sums - share)
+
+
+_mean_of_scores.vjp(input=_scores_back)
 
 
 @composite(method=False)
@@ -162,10 +209,15 @@ def cross_entropy(
             f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}"
         )
     dim = 0 if input.ndim == 1 else 1
+    of_classes = target.shape != input.shape
+    if of_classes and not label_smoothing and reduction != "none":
+        if input._array.dtype.kind == "f" and input._array.size:  # in one node in place of two
+            input, t, w, counted = _of_classes(input, target, weight, ignore_index)
+            return _mean_of_scores(input, t, w, counted, _divisor(reduction, w, t))[0]
     classes = input.shape[dim]
     across = (-1, *(1,) * (input.ndim - 1 - dim))
     log_p = input.log_softmax(dim)
-    if target.shape == input.shape:
+    if not of_classes:
         if not target.is_floating_point():
             raise RuntimeError(
                 f"Expected floating point type for target with class probabilities, got {target.dtype!r}"
