@@ -166,7 +166,7 @@ class _Pull:
 
     at = into = None
     needs = (None,)  # what the node has
-    saves = False
+    saves = joint = False  # its gradients may be those that it was given
 
     @staticmethod
     def raw(g: Any, node: FunctionNode, shape: Any) -> Any:

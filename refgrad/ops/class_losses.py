@@ -210,10 +210,10 @@ def cross_entropy(
         )
     dim = 0 if input.ndim == 1 else 1
     of_classes = target.shape != input.shape
-    if of_classes and not label_smoothing and reduction != "none":
-        if input._array.dtype.kind == "f" and input._array.size:  # in one node in place of two
-            input, t, w, counted = _of_classes(input, target, weight, ignore_index)
-            return _mean_of_scores(input, t, w, counted, _divisor(reduction, w, t))[0]
+    scores = input._array.dtype.kind == "f" and input._array.size
+    if scores and of_classes and not label_smoothing and reduction != "none":
+        input, t, w, counted = _of_classes(input, target, weight, ignore_index)  # one node, not two
+        return _mean_of_scores(input, t, w, counted, _divisor(reduction, w, t))[0]
     classes = input.shape[dim]
     across = (-1, *(1,) * (input.ndim - 1 - dim))
     log_p = input.log_softmax(dim)
