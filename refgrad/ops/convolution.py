@@ -135,7 +135,10 @@ class _Strips:
         rows = c // groups * math.prod(outer)
         for some in _batches(self.flat, groups * rows * reach):
             strips = reshaped(met[some], (-1, groups, rows, reach))
-            yield some, (strips[..., i * step : i * step + self.length] for i in range(last))
+            yield some, iter(
+                [strips[..., i * step : i * step + self.length] for i in range(last)]
+            )
+            del strips
 
     def _view(self, shape: Any, steps: Any) -> Any:
         """(N, C, *shape) of the flattened images, in no memory of its own."""
@@ -217,17 +220,23 @@ def _weight(
         met = (x[at] for _, at in _offsets(kernel, places, stride, dilation))
         sums = [reshaped(inner_over(y, strip, over), (o,)) for strip in met]
         return reshaped(np.stack(sums, 1), (o, per, *kernel))
-    if strips is not None:
-        y = strips.wide(y)
-        met = ((some, next(parts)) for some, parts in strips.parts(groups, False))
-    else:
-        met = _window_columns(x, kernel, places, stride, dilation)
-    y = reshaped(y, (n, groups, o // groups, -1))
+    rows = per * math.prod(kernel)
     total: Any = 0
-    for some, of in met:  # more rows than those of y: put first they take half of the time
-        of = reshaped(of, (len(of), groups, per * math.prod(kernel), -1))
-        total = total + np.sum(of @ swapped(y[some], -1, -2), axis=0)
+    if strips is not None:
+        y = reshaped(strips.wide(y), (n, groups, o // groups, -1))
+        for some, parts in strips.parts(groups, False):
+            total = total + _contracted(next(parts), y[some])
+            del parts  # with what it holds in memory
+    else:
+        y = reshaped(y, (n, groups, o // groups, -1))
+        for some, of in _window_columns(x, kernel, places, stride, dilation):
+            total = total + _contracted(reshaped(of, (len(of), groups, rows, -1)), y[some])
     return reshaped(swapped(total, -1, -2), (o, per, *kernel))
+
+
+def _contracted(columns: Any, y: Any) -> Any:
+    """columns y^T, summed over images: more rows than those of y, put first they take half the time."""
+    return np.sum(columns @ swapped(y, -1, -2), axis=0)
 
 
 # --- the three ops -------------------------------------------------------------------------------

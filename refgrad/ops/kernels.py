@@ -154,7 +154,7 @@ def row_max(x: Any, axis: Any) -> Any:
         if x.dtype.char in "fd" and x.size >= _MANY and x.flags.c_contiguous:
             lead, rest = _split(x.ndim, axis)
             length = math.prod(x.shape[lead:])
-            if not rest and 1 < length <= 1024:
+            if not rest and 1 < length <= 1024 and x.size >= 64 * length:
                 # by where it is, for which NumPy has a vector loop even in short rows: 256 rows of 64
                 # take 9 us in place of 28
                 at = x.reshape(-1, length).argmax(-1)
