@@ -9,9 +9,9 @@
         other=lambda g, out, other: g * np.exp(other - out),
     )
 
-A vjp names what it reads (`Rule`), and several arguments may share one. Broadcasting, dtypes, and which arguments need a gradient at all
-are the backward pass's business. Called on Tensors an op records itself; called on arrays, as a
-rule may do, it is its forward.
+A vjp names what it reads (`Rule`); several arguments may share one. Broadcasting, dtypes, and which
+arguments need a gradient at all are the backward pass's business. Called on Tensors an op records
+itself; called on arrays, as a rule may do, it is its forward.
 """
 
 from __future__ import annotations
