@@ -177,18 +177,25 @@ def _small(a: Any) -> bool:
     return type(a) is np.ndarray and a.ndim > 0 and 0 < a.size <= _SMALL
 
 
+def _holders(r: Any) -> int:
+    """How many hold the base of `r`, by a count that differs between versions of Python."""
+    base = r.base
+    return sys.getrefcount(base)
+
+
+_ALONE = _holders(np.empty(2).reshape(2, 1))  # where `r` alone does
+
+
 def _sole(r: Any) -> bool:
     """Whether `r` shows all of its base, which no one else holds: a new array in another shape.
 
-    It need not be copied to be a leaf's gradient. (For other targets a copy saves nothing.)
+    It need not be copied to be a leaf's gradient.
     """
     base = r.base
-    return (
-        type(base) is ndarray
-        and base.nbytes == r.nbytes
-        and bool(r.flags.writeable)
-        and sys.getrefcount(base) == 3  # of `r`, of `base`, and of the argument
-    )
+    if type(base) is not ndarray or base.nbytes != r.nbytes or not r.flags.writeable:
+        return False
+    del base
+    return _holders(r) == _ALONE
 
 
 def walk(
@@ -333,7 +340,7 @@ def _walk(
             if not record and (
                 r is g
                 or type(r) is not ndarray
-                or (r.base is not None and (type(target) is Node or not _sole(r)))
+                or (r.base is not None and not (type(target) is Tensor and _sole(r)))
             ):
                 shared.add(target)
             if type(target) is Node or (type(target) is not Tensor and isinstance(target, _NODES)):

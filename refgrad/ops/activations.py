@@ -10,9 +10,10 @@ import scipy.special as sps
 
 from refgrad.ops import kernels
 from refgrad.ops.arrays import wrap_dim
+from refgrad.ops.composites import composite
 from refgrad.ops.elementary import _sigmoid, sigmoid
 from refgrad.ops.kernels import between, either, expit, kept
-from refgrad.ops.op import INPLACE, METHODS, composite, op
+from refgrad.ops.op import INPLACE, METHODS, op
 from refgrad.ops.pointwise import mul
 from refgrad.ops.shaping import narrow, reshape
 from refgrad.ops.ufuncs import unary

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from refgrad.libraries import beside, to_host
+from refgrad.ops.composites import composite
 from refgrad.ops.joining import stack
-from refgrad.ops.op import composite, op
+from refgrad.ops.op import op
 from refgrad.ops.pooling import _batched, _greatest, deposit, pick
 from refgrad.ops.windows import each
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from refgrad.libraries import to_host
+from refgrad.ops.composites import composite
 from refgrad.ops.joining import cat
 from refgrad.ops.losses import check_reduction, raised, reduced
-from refgrad.ops.op import composite
 from refgrad.ops.placing import constant
 from refgrad.tensor import wrap
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from refgrad import dtypes
+from refgrad.ops.composites import composite, lay
 from refgrad.ops.dropping import dropout
 from refgrad.ops.joining import cat
 from refgrad.ops.linear import linear
-from refgrad.ops.op import composite, lay
 from refgrad.ops.placing import constant
 from refgrad.ops.strides import like_first
 from refgrad.tensor import wrap

@@ -12,7 +12,8 @@ from refgrad.device import cpu as host
 from refgrad.device import device, device_of, place, usable
 from refgrad.layouts import contiguous_format, preserve_format
 from refgrad.ops.arrays import unbroadcast
-from refgrad.ops.op import METHODS, composite, op
+from refgrad.ops.composites import composite
+from refgrad.ops.op import METHODS, op
 from refgrad.ops.strides import copied, suggested
 from refgrad.tensor import Tensor
 

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 
 from refgrad.libraries import beside
-from refgrad.ops.kernels import add_at, row_max, sum_over
+from refgrad.ops.composites import composite
+from refgrad.ops.kernels import add_at, rowwise
 from refgrad.ops.linear import linear
 from refgrad.ops.losses import check_reduction, legacy, reduced
-from refgrad.ops.op import composite, op
+from refgrad.ops.op import op
 from refgrad.ops.scattering import along
+from refgrad.ops.softmax import exponentials
 from refgrad.tensor import wrap
 
 __all__: list[str] = []
@@ -113,13 +115,14 @@ def nll_loss(
         IndexError: a target is no class.
     """
     reduction = check_reduction(legacy(reduction, size_average, reduce))
+    single = input.ndim == 1
     input, t, w, counted = _of_classes(input, target, weight, ignore_index)
     if reduction != "none":
         return _mean_of_class(input, t, w, counted, _divisor(reduction, w, t))
     loss = -of_class(input, t) if w is None else of_class(input, t) * wrap(-w)
     if counted is not None:  # 0 * inf would be nan
         loss = loss.masked_fill(wrap(~counted), 0)
-    return loss.squeeze(0) if loss.ndim > target.ndim else loss
+    return loss.squeeze(0) if single else loss
 
 
 def _divisor(reduction: str, w: Any, t: Any) -> Any:
@@ -164,12 +167,9 @@ def _of_classes(input: Any, target: Any, weight: Any, ignore_index: int) -> tupl
 @op(method=False, name="cross_entropy", node_name="NllLossBackward0", differentiable=3, unread=0)
 def _mean_of_scores(input: Any, t: Any, w: Any, counted: Any, total: Any) -> Any:
     """`_mean_of_class` of log_softmax(input, 1); and e^(x - max) and its sums, which the rule reads."""
-    x = input - row_max(input, 1)
-    e = np.exp(x)
-    sums = sum_over(e, 1, True)
-    at = along(t[:, None], 1)
-    picked = x[at] - np.log(sums)
-    return _mean_of_picked(picked[:, 0], w, counted, total), e, sums
+    x, e, sums = exponentials(input, 1)
+    picked = of_class(x, t) - np.log(sums)[:, 0]
+    return _mean_of_picked(picked, w, counted, total), e, sums
 
 
 def _scores_back(g: Any, out: Any, t: Any, w: Any, counted: Any, total: Any, shape: Any) -> Any:
@@ -178,8 +178,9 @@ def _scores_back(g: Any, out: Any, t: Any, w: Any, counted: Any, total: Any, sha
     _, e, sums = out
     each = np.broadcast_to(_each_of_mean(of_loss, w, counted, total), t.shape)[:, None]
     share = each / sums
-    if of_e is None and type(e) is np.ndarray:
-        made = e * -share
+    if of_e is None and type(e) is np.ndarray:  # without an array that is zero but at the classes
+        with rowwise(e, share):
+            made = e * -share
         made[along(t[:, None], 1)] += each
         return made
     d = at_class(each[:, 0], t, shape[1])

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from refgrad.ops.op import UFUNCS, alias, composite, op
+from refgrad.ops.composites import alias, composite
+from refgrad.ops.op import UFUNCS, op
 from refgrad.ops.ufuncs import binary, unary
 from refgrad.tensor import Tensor
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from refgrad.libraries import as_strided
-from refgrad.ops.op import FUNCTIONS, composite, op
+from refgrad.ops.composites import composite
+from refgrad.ops.op import FUNCTIONS, op
 from refgrad.ops.ufuncs import unary
 from refgrad.tensor import Tensor
 

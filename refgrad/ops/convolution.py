@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from refgrad.libraries import on_device
+from refgrad.ops.composites import composite
 from refgrad.ops.kernels import inner_over, reshaped, swapped
-from refgrad.ops.op import composite, op
+from refgrad.ops.op import op
 from refgrad.ops.windows import count, each, pad_spatial, padded_size, put_inside, windows
 
 __all__ = [
@@ -71,15 +72,16 @@ def _correlate(
     if _lies_in_strips(x, spatial, kernel, places, stride):
         strips = _Strips(x, before, after, kernel, places, dilation)
         inside = (..., *(slice(q) for q in places))
-        apart = per * math.prod(kernel[:-1]) >= 64 <= strips.length
+        apart = min(per * math.prod(kernel[:-1]), strips.length) >= 64
         each = np.copy(np.moveaxis(w, -1, 0), order="C") if apart else w
         each = reshaped(each, (kernel[-1] if apart else 1, groups, o // groups, -1))
         for some, parts in strips.parts(groups, apart):
             # 8 images of 32 channels and 32 x 32 take 2.0 ms in place of 3.4 by windows, and 4 of
             # 3 and 8 x 8 0.03 in place of 0.08
-            wide = np.matmul(each[0], next(parts))
-            for rows, part in zip(each[1:], parts, strict=True):
-                wide += np.matmul(rows, part)
+            wide = np.matmul(each[0], parts[0])
+            for i in range(1, len(parts)):
+                wide += np.matmul(each[i], parts[i])
+            del parts  # with what it holds in memory
             out[some] = reshaped(wide, (-1, o, places[0], *spatial[1:]))[inside]
         return out
     rows = reshaped(w, (groups, o // groups, per * math.prod(kernel)))
@@ -120,7 +122,7 @@ class _Strips:
         self.flat: Any = np.zeros_like(x, shape=(n, c, size), order="C")
         put_inside(reshaped(self.flat[..., :area], (n, c, *self.spatial)), x, before, after)
 
-    def parts(self, groups: int, apart: bool) -> Iterator[tuple[slice, Iterator[Any]]]:
+    def parts(self, groups: int, apart: bool) -> Iterator[tuple[slice, list[Any]]]:
         """Of some images at a time what the kernel meets, (m, groups, K, length).
 
         K is C / groups * prod(kernel), or with `apart` it is done for each element of the kernel's
@@ -135,10 +137,8 @@ class _Strips:
         rows = c // groups * math.prod(outer)
         for some in _batches(self.flat, groups * rows * reach):
             strips = reshaped(met[some], (-1, groups, rows, reach))
-            yield some, iter(
-                [strips[..., i * step : i * step + self.length] for i in range(last)]
-            )
-            del strips
+            yield some, [strips[..., i * step : i * step + self.length] for i in range(last)]
+            del strips  # before the next are made
 
     def _view(self, shape: Any, steps: Any) -> Any:
         """(N, C, *shape) of the flattened images, in no memory of its own."""
@@ -225,8 +225,8 @@ def _weight(
     if strips is not None:
         y = reshaped(strips.wide(y), (n, groups, o // groups, -1))
         for some, parts in strips.parts(groups, False):
-            total = total + _contracted(next(parts), y[some])
-            del parts  # with what it holds in memory
+            total = total + _contracted(parts[0], y[some])
+            del parts
     else:
         y = reshaped(y, (n, groups, o // groups, -1))
         for some, of in _window_columns(x, kernel, places, stride, dilation):

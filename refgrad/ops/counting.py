@@ -9,7 +9,8 @@ import numpy as np
 
 from refgrad.libraries import beside
 from refgrad.ops.arrays import as_array, wrap_dim
-from refgrad.ops.op import composite, op
+from refgrad.ops.composites import composite
+from refgrad.ops.op import op
 from refgrad.tensor import Tensor, wrap
 
 __all__ = ["bincount", "bucketize", "histc", "isin", "searchsorted", "unique", "unique_consecutive"]

@@ -8,9 +8,10 @@ import numpy as np
 import scipy.linalg
 
 from refgrad.libraries import beside, on_host
+from refgrad.ops.composites import composite
 from refgrad.ops.kernels import kept
 from refgrad.ops.matrices import check_matrix, cofactors, is_complex, turned, without_each
-from refgrad.ops.op import composite, op
+from refgrad.ops.op import op
 from refgrad.ops.solving import unchecked_inverse
 
 __all__ = ["det", "logdet", "matrix_exp", "slogdet"]

@@ -9,8 +9,8 @@ import numpy as np
 from refgrad.dtypes import get_default_dtype
 from refgrad.ops.arrays import as_array, wrap_dim
 from refgrad.ops.comparison import logical_xor
+from refgrad.ops.composites import alias, composite
 from refgrad.ops.joining import cat
-from refgrad.ops.op import alias, composite
 from refgrad.ops.reductions import sum
 from refgrad.ops.scans import cumsum
 from refgrad.ops.shaping import narrow, reshape

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from refgrad.ops.composites import composite
 from refgrad.ops.matrix_norms import length
-from refgrad.ops.op import composite
 from refgrad.ops.placing import constant
 
 __all__ = ["pdist"]

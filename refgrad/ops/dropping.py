@@ -8,7 +8,7 @@ import numpy as np
 
 from refgrad.generator import default_generator
 from refgrad.libraries import beside
-from refgrad.ops.op import composite
+from refgrad.ops.composites import composite
 from refgrad.ops.placing import constant
 from refgrad.tensor import wrap
 

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import scipy.special as sps
 
+from refgrad.ops.composites import alias, composite
 from refgrad.ops.extremes import clamp
 from refgrad.ops.kernels import cosine, expit, sine
-from refgrad.ops.op import INPLACE, UFUNCS, alias, composite, op
+from refgrad.ops.op import INPLACE, UFUNCS, op
 from refgrad.ops.pointwise import mul
 from refgrad.ops.ufuncs import binary, pulled, unary
 

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from refgrad.libraries import beside, to_host
+from refgrad.ops.composites import composite
 from refgrad.ops.kernels import add_rows_at
-from refgrad.ops.op import composite, op
+from refgrad.ops.op import op
 from refgrad.ops.placing import constant
 from refgrad.tensor import wrap
 

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refgrad.ops.arrays import keep_dims, wrap_dim
+from refgrad.ops.composites import composite
 from refgrad.ops.extremes import maximum, minimum
-from refgrad.ops.op import composite, op
+from refgrad.ops.op import op
 from refgrad.ops.reductions import dims_of
 from refgrad.ops.scattering import gather
 from refgrad.ops.shaping import squeeze

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from refgrad.ops.composites import alias, composite
 from refgrad.ops.kernels import between, either
-from refgrad.ops.op import INPLACE, METHODS, UFUNCS, alias, composite, op
+from refgrad.ops.op import INPLACE, METHODS, UFUNCS, op
 from refgrad.ops.pointwise import flat
 from refgrad.ops.ufuncs import binary, unary
 

@@ -8,8 +8,9 @@ import numpy as np
 
 from refgrad.errors import LinAlgError
 from refgrad.libraries import beside, on_host
+from refgrad.ops.composites import composite
 from refgrad.ops.matrices import adjoint, check_matrix, conj, lapack
-from refgrad.ops.op import composite, op
+from refgrad.ops.op import op
 from refgrad.ops.placing import constant
 from refgrad.ops.solving import _check_system, substitute
 from refgrad.tensor import wrap

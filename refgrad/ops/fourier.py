@@ -9,8 +9,9 @@ import numpy as np
 
 from refgrad import dtypes
 from refgrad.ops.arrays import wrap_dim
+from refgrad.ops.composites import lay
 from refgrad.ops.matrices import conj, is_complex, values
-from refgrad.ops.op import lay, op
+from refgrad.ops.op import op
 from refgrad.ops.shaping import roll
 from refgrad.ops.strides import transformed
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from refgrad.ops.arrays import as_array
-from refgrad.ops.op import composite
+from refgrad.ops.composites import composite
 from refgrad.ops.placing import constant
 from refgrad.ops.pooling import pick
 from refgrad.ops.products import matmul

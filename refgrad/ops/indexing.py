@@ -10,8 +10,9 @@ import numpy as np
 
 from refgrad.libraries import on_device
 from refgrad.ops.arrays import wrap_dim
+from refgrad.ops.composites import composite
 from refgrad.ops.kernels import add_at, reshaped, widened
-from refgrad.ops.op import composite, op
+from refgrad.ops.op import op
 from refgrad.ops.strides import columns, indexed
 from refgrad.tensor import Tensor, wrap
 

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from refgrad.ops.arrays import wrap_dim
+from refgrad.ops.composites import composite
 from refgrad.ops.indexing import at_dim
 from refgrad.ops.kernels import reshaped
-from refgrad.ops.op import composite, op
+from refgrad.ops.op import op
 from refgrad.ops.placing import constant
 from refgrad.ops.shaping import atleast_1d, atleast_2d, atleast_3d, expand, ints, reshape, unsqueeze
 from refgrad.tensor import Tensor, wrap

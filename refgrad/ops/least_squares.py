@@ -9,8 +9,9 @@ import numpy as np
 from refgrad.libraries import beside, on_device
 from refgrad.ops import spectra
 from refgrad.ops.arrays import as_array, greatest
+from refgrad.ops.composites import composite
 from refgrad.ops.matrices import adjoint, check_inexact, check_matrix, conj
-from refgrad.ops.op import composite, op
+from refgrad.ops.op import op
 from refgrad.ops.solving import is_vector
 from refgrad.tensor import wrap
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from refgrad.ops.activations import logsigmoid
+from refgrad.ops.composites import composite
 from refgrad.ops.losses import (
     check_reduction,
     legacy,
@@ -17,7 +18,7 @@ from refgrad.ops.losses import (
     squared_error,
     written_over,
 )
-from refgrad.ops.op import composite, op
+from refgrad.ops.op import op
 from refgrad.ops.special_functions import xlogy
 from refgrad.tensor import Tensor, wrap
 

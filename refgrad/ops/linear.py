@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from refgrad.ops.composites import composite
 from refgrad.ops.kernels import reshaped, rowwise, swapped
-from refgrad.ops.op import composite, op
+from refgrad.ops.op import op
 from refgrad.tensor import Tensor
 
 __all__ = ["bilinear"]

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from refgrad.dtypes import can_cast
+from refgrad.ops.composites import composite
 from refgrad.ops.kernels import either
-from refgrad.ops.op import composite, op
+from refgrad.ops.op import op
 from refgrad.ops.shaping import broadcast_tensors
 from refgrad.tensor import wrap
 

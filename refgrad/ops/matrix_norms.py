@@ -12,10 +12,11 @@ import numpy as np
 from refgrad.libraries import beside
 from refgrad.ops import products
 from refgrad.ops.arrays import as_array, greatest, wrap_dim
+from refgrad.ops.composites import composite
 from refgrad.ops.least_squares import cutoff
 from refgrad.ops.matrices import check_inexact, check_matrix, conj
 from refgrad.ops.norms import vector_norm
-from refgrad.ops.op import composite, op
+from refgrad.ops.op import op
 from refgrad.ops.solving import inv, zero_pivots
 from refgrad.ops.spectra import eigvalsh, svdvals
 from refgrad.ops.triangles import diagonal as _diagonal

@@ -9,8 +9,9 @@ import numpy as np
 
 from refgrad.ops.arrays import keep_dims
 from refgrad.ops.complexes import complex, conj, imag, real
+from refgrad.ops.composites import composite
 from refgrad.ops.extremes import clamp
-from refgrad.ops.op import composite, op
+from refgrad.ops.op import op
 from refgrad.ops.pointwise import sqrt
 from refgrad.ops.products import matmul
 from refgrad.ops.reductions import count, dims_of, mean, sum

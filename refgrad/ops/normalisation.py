@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from refgrad.layouts import channels_last, channels_last_3d
+from refgrad.ops.composites import composite
 from refgrad.ops.kernels import fitted, inner_over, reshaped, rowwise, sum_over
-from refgrad.ops.op import composite, op
+from refgrad.ops.op import op
 from refgrad.ops.shaping import ints
 from refgrad.tensor import Tensor, wrap
 

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from refgrad.ops.arrays import keep_dims
+from refgrad.ops.composites import composite
 from refgrad.ops.extrema import evenly
 from refgrad.ops.extremes import clamp, where
-from refgrad.ops.op import INPLACE, composite, op
+from refgrad.ops.op import INPLACE, op
 from refgrad.ops.pointwise import sub
 from refgrad.ops.promotion import promote
 from refgrad.ops.reductions import dims_of, sum

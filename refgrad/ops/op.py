@@ -16,7 +16,6 @@ itself; called on arrays, as a rule may do, it is its forward.
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable, Sequence
 from operator import is_
@@ -33,7 +32,7 @@ from refgrad.ops.arrays import as_array
 from refgrad.ops.forward import push
 from refgrad.ops.placing import together
 from refgrad.ops.promotion import promote
-from refgrad.ops.strides import LAID, LAID_COMPOSITES, iterated, rows
+from refgrad.ops.strides import LAID, iterated, rows
 from refgrad.outputs import into
 from refgrad.tensor import FUNCTIONS as FUNCTIONS
 from refgrad.tensor import UFUNCS as UFUNCS
@@ -220,7 +219,7 @@ class Op:
             for i, v in enumerate(values[1:], 1):
                 if type(v) is not int and not (type(v) is tuple and {*map(type, v)} == _INTS):
                     values[i] = as_number(v)
-                    v = _raw(values[i])
+                    v = raw_of(values[i])
                 raws.append(v)
         else:
             raws, tensors, wanted = [], False, False  # is there any, and one that requires grad
@@ -239,7 +238,7 @@ class Op:
                                 wanted = e._requires_grad
                             parts.append(e._array)
                         else:
-                            parts.append(_raw(e))
+                            parts.append(raw_of(e))
                     raws.append(parts if type(v) is list else tuple(parts))
                 else:
                     raws.append(v)
@@ -247,7 +246,7 @@ class Op:
             return self._on_arrays(values)
         if self.promoted and not self._agreed(values):
             self._promote(values)
-            raws = [_raw(v) for v in values]
+            raws = [raw_of(v) for v in values]
         out = self._forward(raws)
         links = self.links(values) if wanted and state.enabled and self.vjps else ()
         if type(out) is not np.ndarray:
@@ -561,63 +560,6 @@ def op(forward: Callable[..., Any] | None = None, **options: Any) -> Any:
     return Op(forward, **options)
 
 
-def composite(
-    function: Callable[..., Any] | None = None, *, method: bool = True, name: str | None = None
-) -> Any:
-    """Register a function that is written from other ops, as a method of Tensor too."""
-    if function is None:
-        return lambda f: composite(f, method=method, name=name)
-    if name is not None:
-        function.__name__ = name
-    if function.__name__ in LAID_COMPOSITES:
-        function = _laying(function, LAID_COMPOSITES[function.__name__])
-    if method:
-        METHODS[function.__name__] = function
-    return function
-
-
-def _laying(function: Callable[..., Any], rule: Any) -> Callable[..., Any]:
-    """`function` with its results, which are its own, laid out by `rule`; of several one for each."""
-
-    @functools.wraps(function)
-    def made(*args: Any, **kwargs: Any) -> Any:
-        out = function(*args, **kwargs)
-        raws = [_raw(v) for v in (*args, *kwargs.values())]
-        if not isinstance(out, tuple):
-            return lay(out, rule, raws)
-        rules = rule if type(rule) is tuple else (rule,) * len(out)
-        results = [lay(o, r, raws) for o, r in zip(out, rules)]
-        return type(out)(*results) if hasattr(out, "_fields") else tuple(results)
-
-    return made
-
-
-def lay(out: Any, rule: Any, raws: Sequence[Any]) -> Any:
-    """A result, which no one else has yet, laid out by `rule`, given the arrays it was made of."""
-    if not isinstance(out, Tensor):
-        return out
-    array = rule(out._array, raws)
-    if array is out._array:
-        return out
-    if out._base is not None:
-        return _copied(out, lambda input: np.copy(rule(input, raws), order="K"))
-    out._array = array
-    return out
-
-
-_copied = Op(lambda input, copy: copy(input), name="clone", method=False).vjp(input=lambda g: g)
-
-
-def alias(name: str, function: Any) -> Any:
-    """Offer `function` as a method under another name too, and return it."""
-    of = str(getattr(function, "__name__", name))
-    if of in METHODS and METHODS[of] is function:
-        METHODS[name] = function
-    if of in INPLACE and INPLACE[of] is function:
-        INPLACE[name] = function
-    return function
-
-
 def explain(error: Exception, raws: Sequence[Any]) -> str:
     """NumPy's complaint in PyTorch's words, where shapes do not broadcast."""
     shapes = [r.shape for r in raws if hasattr(r, "shape")]
@@ -656,11 +598,11 @@ def as_number(value: Any) -> Any:
     return value
 
 
-def _raw(value: Any) -> Any:
+def raw_of(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value._array
     if type(value) in (list, tuple):
-        return type(value)([_raw(v) for v in value])
+        return type(value)([raw_of(v) for v in value])
     return value
 
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from refgrad.libraries import beside
 from refgrad.ops.arrays import wrap_dim
-from refgrad.ops.op import composite, op
+from refgrad.ops.composites import composite
+from refgrad.ops.op import op
 from refgrad.ops.windows import pad_spatial
 
 __all__ = ["constant_pad_nd"]

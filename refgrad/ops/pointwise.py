@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refgrad import dtypes
+from refgrad.ops.composites import alias, composite
 from refgrad.ops.kernels import either
-from refgrad.ops.op import INPLACE, METHODS, UFUNCS, alias, composite, op
+from refgrad.ops.op import INPLACE, METHODS, UFUNCS, op
 from refgrad.ops.ufuncs import binary, unary
 from refgrad.tensor import Tensor
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from refgrad.libraries import beside
+from refgrad.ops.composites import composite
 from refgrad.ops.kernels import add_at, reshaped
-from refgrad.ops.op import composite, op
+from refgrad.ops.op import op
 from refgrad.ops.windows import each, pad_spatial
 
 __all__ = ["avg_pool1d", "max_pool1d", "max_pool1d_with_indices", "max_pool2d", "max_pool3d"]

@@ -11,8 +11,9 @@ import numpy as np
 
 from refgrad.ops.arrays import wrap_dim, wrap_dims
 from refgrad.ops.casting import fill
+from refgrad.ops.composites import composite
 from refgrad.ops.kernels import reshaped, widened
-from refgrad.ops.op import INPLACE, UFUNCS, composite, op
+from refgrad.ops.op import INPLACE, UFUNCS, op
 from refgrad.ops.placing import constant
 from refgrad.ops.pointwise import mul
 from refgrad.ops.shaping import broadcast_tensors, permute, reshape, unsqueeze

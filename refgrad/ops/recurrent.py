@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from refgrad.ops.activations import relu
+from refgrad.ops.composites import composite
 from refgrad.ops.elementary import sigmoid, tanh
 from refgrad.ops.joining import cat, stack
 from refgrad.ops.linear import linear
-from refgrad.ops.op import composite
 
 __all__ = [
     "gru", "gru_cell", "lstm", "lstm_cell", "rnn_relu", "rnn_relu_cell", "rnn_tanh", "rnn_tanh_cell",

@@ -8,8 +8,9 @@ import numpy as np
 
 from refgrad.libraries import beside
 from refgrad.ops.arrays import keep_dims, wrap_dim, wrap_dims
+from refgrad.ops.composites import composite
 from refgrad.ops.kernels import reshaped, sum_over, widened
-from refgrad.ops.op import composite, op
+from refgrad.ops.op import op
 from refgrad.tensor import Tensor
 
 __all__ = ["all", "any", "count_nonzero", "mean", "nanmean", "nansum", "prod", "sum"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from refgrad.ops.op import composite
+from refgrad.ops.composites import composite
 from refgrad.ops.padding import resample
 
 __all__ = ["channel_shuffle", "pixel_shuffle", "pixel_unshuffle"]

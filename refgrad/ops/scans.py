@@ -8,8 +8,9 @@ import numpy as np
 
 from refgrad.libraries import beside
 from refgrad.ops.arrays import accumulate, wrap_dim
+from refgrad.ops.composites import composite
 from refgrad.ops.elementary import logistic
-from refgrad.ops.op import FUNCTIONS, composite, op
+from refgrad.ops.op import FUNCTIONS, op
 from refgrad.ops.scattering import gather
 
 __all__ = ["cummax", "cummin", "cumprod", "cumsum", "logcumsumexp"]

@@ -9,15 +9,19 @@ import numpy as np
 
 from refgrad.libraries import beside
 from refgrad.ops.arrays import greatest, wrap_dim
+from refgrad.ops.composites import composite
 from refgrad.ops.indexing import _check_bounds, at_dim, placed_at, put_at, setitem
 from refgrad.ops.kernels import add_at
-from refgrad.ops.op import INPLACE, METHODS, composite, op
+from refgrad.ops.op import INPLACE, METHODS, op
 from refgrad.tensor import Tensor, wrap
 
 __all__ = [
     "gather", "index_add", "index_copy", "index_fill", "index_put", "index_reduce", "masked_scatter",
     "put", "scatter", "scatter_add", "scatter_reduce",
 ]  # fmt: skip
+
+
+_INDICES = np.dtype(np.int32).char + np.dtype(np.int64).char
 
 
 def along(index: Any, dim: int) -> tuple[Any, ...]:
@@ -45,15 +49,18 @@ def _places(index: Any, dim: int, shape: tuple[int, ...]) -> Any:
     return at
 
 
-def _prepared(input: Any, dim: Any, index: Any) -> tuple[int, Any]:
-    """`dim` from 0 and the index as integers, checked against `input`.
+def _prepared(name: str, input: Any, dim: Any, index: Any) -> tuple[int, Any]:
+    """`dim` from 0 and the index as integers, checked against `input`, for the op `name`.
 
     Raises:
-        IndexError, RuntimeError: the index is out of bounds, or has another rank or is too large.
+        IndexError, RuntimeError: the index is out of bounds, or has another rank or dtype or is too
+            large.
     """
     d = wrap_dim(dim, input.ndim)
     if index.size == 0:
         return d, index.astype(np.int64)
+    if index.dtype.char not in _INDICES:
+        raise RuntimeError(f"{name}(): Expected dtype int32/int64 for index")
     if max(index.ndim, 1) != max(input.ndim, 1):
         raise RuntimeError("Index tensor must have the same number of dimensions as input tensor")
     n = input.shape[d] if input.ndim else 1
@@ -73,7 +80,7 @@ def _prepared(input: Any, dim: Any, index: Any) -> tuple[int, Any]:
 @op
 def gather(input: Any, dim: Any, index: Any, *, sparse_grad: bool = False) -> Any:
     """out[i][j] = input[index[i][j]][j] for dim = 0, and so on."""
-    d, index = _prepared(input, dim, index)
+    d, index = _prepared("gather", input, dim, index)
     if index.size == 0 or input.ndim == 0 or index.ndim == 0:
         return np.reshape(np.take(np.reshape(input, (-1,)), np.reshape(index, (-1,))), index.shape)
     return np.take(np.reshape(input, (-1,)), _places(index, d, input.shape))
@@ -87,7 +94,7 @@ gather.vjp(
 @op(inplace=True)
 def scatter_add(input: Any, dim: Any, index: Any, src: Any) -> Any:
     """`input` with src[i][j] added to element [index[i][j]][j] for dim = 0, and so on."""
-    d, index = _prepared(input, dim, index)
+    d, index = _prepared("scatter", input, dim, index)
     out = np.copy(input, order="C")
     if index.size == 0:
         return out
@@ -116,7 +123,7 @@ scatter_add.vjp(input=lambda g: g, src=lambda g, shape, dim, index: _part(g, sha
 @op(method=False)
 def _scatter(input: Any, dim: Any, index: Any, src: Any) -> Any:
     """`input` with src[i][j] written to element [index[i][j]][j] for dim = 0, and so on."""
-    d, index = _prepared(input, dim, index)
+    d, index = _prepared("scatter", input, dim, index)
     out = np.copy(input, order="C")
     if index.size == 0:
         return out

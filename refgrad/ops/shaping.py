@@ -13,8 +13,9 @@ import numpy as np
 from refgrad.layouts import contiguous_format
 from refgrad.libraries import to_host
 from refgrad.ops.arrays import unbroadcast, wrap_dim, wrap_dims
+from refgrad.ops.composites import composite
 from refgrad.ops.kernels import reshaped, swapped, turned, widened
-from refgrad.ops.op import METHODS, composite, op
+from refgrad.ops.op import METHODS, op
 
 __all__ = [
     "adjoint", "atleast_1d", "atleast_2d", "atleast_3d", "broadcast_tensors", "broadcast_to",

@@ -8,8 +8,9 @@ import numpy as np
 
 from refgrad import dtypes
 from refgrad.ops.arrays import keep_dims
+from refgrad.ops.composites import composite
 from refgrad.ops.kernels import inner_over, row_max, rowwise, sum_over
-from refgrad.ops.op import composite, op
+from refgrad.ops.op import op
 from refgrad.ops.reductions import dims_of
 from refgrad.tensor import Tensor
 
@@ -30,16 +31,21 @@ def _softmax(input, dim):
     return e
 
 
+def exponentials(input: Any, dim: Any) -> tuple[Any, Any, Any]:
+    """x less its maximum along `dim`, e to that, and the sum of these."""
+    top = row_max(input, dim)
+    with rowwise(input, top):
+        x = input - top
+    e = np.exp(x)
+    return x, e, sum_over(e, dim, True)
+
+
 @op(method=False, name="log_softmax", differentiable=3, unread=0)
 def _log_softmax(input, dim):
     """x - log(sum of e^x), by way of x - max; and that e^x and its sum, which the rule reads."""
     if input.size == 0:
         return np.copy(input), np.copy(input), np.ones_like(sum_over(input, dim, True))
-    top = row_max(input, dim)
-    with rowwise(input, top):
-        x = input - top
-    e = np.exp(x)
-    total = sum_over(e, dim, True)
+    x, e, total = exponentials(input, dim)
     with rowwise(x, total):
         x -= np.log(total)
     return x, e, total

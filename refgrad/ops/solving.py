@@ -10,8 +10,9 @@ import scipy.linalg
 
 from refgrad.errors import LinAlgError
 from refgrad.libraries import beside, cuda, on_device, on_host
+from refgrad.ops.composites import composite
 from refgrad.ops.matrices import adjoint, check_matrix, cofactors, lapack
-from refgrad.ops.op import composite, op
+from refgrad.ops.op import op
 from refgrad.ops.placing import constant
 from refgrad.tensor import wrap
 

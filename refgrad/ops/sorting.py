@@ -8,9 +8,10 @@ import numpy as np
 
 from refgrad.libraries import beside
 from refgrad.ops.arrays import wrap_dim
+from refgrad.ops.composites import composite, lay
 from refgrad.ops.extrema import pick, share
 from refgrad.ops.extremes import ceil, floor, round
-from refgrad.ops.op import composite, lay, op
+from refgrad.ops.op import op
 from refgrad.ops.placing import constant
 from refgrad.ops.pointwise import lerp
 from refgrad.ops.scattering import gather

@@ -9,8 +9,9 @@ import numpy as np
 import scipy.special as sps
 
 from refgrad.libraries import on_host, theirs
+from refgrad.ops.composites import alias, composite
 from refgrad.ops.kernels import kept
-from refgrad.ops.op import INPLACE, UFUNCS, alias, composite, op
+from refgrad.ops.op import INPLACE, UFUNCS, op
 from refgrad.ops.pointwise import add, mul, sub
 from refgrad.ops.ufuncs import binary, unary
 

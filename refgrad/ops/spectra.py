@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from refgrad.ops.composites import composite
 from refgrad.ops.matrices import (
     adjoint,
     check_invariant,
@@ -17,7 +18,7 @@ from refgrad.ops.matrices import (
     on_diagonal,
     ratio,
 )
-from refgrad.ops.op import composite, op
+from refgrad.ops.op import op
 from refgrad.ops.solving import _solve
 
 __all__ = ["svd"]

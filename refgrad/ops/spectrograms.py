@@ -8,7 +8,7 @@ import numpy as np
 
 from refgrad.ops import fourier
 from refgrad.ops.complexes import view_as_complex, view_as_real
-from refgrad.ops.op import composite
+from refgrad.ops.composites import composite
 from refgrad.ops.padding import pad
 from refgrad.ops.placing import constant
 from refgrad.tensor import wrap

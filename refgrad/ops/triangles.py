@@ -13,9 +13,10 @@ from refgrad.libraries import as_strided as strided
 from refgrad.libraries import beside, writeable
 from refgrad.ops.arrays import wrap_dim
 from refgrad.ops.complexes import view_as_real
+from refgrad.ops.composites import composite
 from refgrad.ops.indexing import at_dim, placed_at
 from refgrad.ops.kernels import either
-from refgrad.ops.op import composite, op
+from refgrad.ops.op import op
 from refgrad.ops.placing import constant
 from refgrad.ops.shaping import inverse_order, permute
 from refgrad.ops.strides import memory_order

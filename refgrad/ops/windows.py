@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from refgrad.ops.op import composite, op
+from refgrad.ops.composites import composite
+from refgrad.ops.op import op
 
 
 def each(value: Any, n: int, name: str = "expected") -> tuple[int, ...]:

@@ -145,3 +145,23 @@ def test_a_gradient_that_a_hook_kept_is_not_written_to() -> None:
         return x.grad, [k.detach() for k in kept]
 
     both(code)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "uint8", "float32"])
+@pytest.mark.parametrize("name", ["gather", "scatter", "scatter_add"])
+def test_an_index_of_another_dtype(name: str, dtype: str) -> None:
+    def code(t: Any) -> Any:
+        index = t.tensor([-1]).to(getattr(t, dtype))
+        rest = () if name == "gather" else (t.ones(1),)
+        return getattr(t, name)(t.zeros(300), 0, index, *rest)
+
+    both_raise(code, match=r"Expected dtype int32/int64 for index")
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+@pytest.mark.parametrize("place", [-1, 3])
+def test_an_index_out_of_bounds(dtype: str, place: int) -> None:
+    def code(t: Any) -> Any:
+        return t.gather(t.zeros(3), 0, t.tensor([0, place]).to(getattr(t, dtype)))
+
+    both_raise(code, match=f"index {place} is out of bounds for dimension 0 with size 3")

@@ -326,6 +326,30 @@ def test_class_out_of_range() -> None:
     assert_same_error(lambda m, x: m.nn.functional.mse_loss(x, x, reduction="max"), normal(2))
 
 
+@pytest.mark.parametrize("name", ["nll_loss", "cross_entropy"])
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+@pytest.mark.parametrize("target", [2, [2]])
+def test_the_loss_of_one_vector_of_scores(name: str, reduction: str, target: Any) -> None:
+    def code(t: Any) -> Any:
+        x = t.tensor([0.5, -1.0, 2.0], dtype=t.float64, requires_grad=True)
+        loss = getattr(t.nn.functional, name)(x, t.tensor(target), reduction=reduction)
+        # on the way back torch takes a class alone, (), though forward (1,) too
+        return loss, None if isinstance(target, list) else t.autograd.grad(loss, x)
+
+    both(code)
+
+
+def test_cross_entropy_over_many_scores_and_masked_ones() -> None:
+    def code(t: Any) -> Any:
+        x = t.arange(64.0 * 1000, dtype=t.float64).reshape(64, 1000).sin() * 30
+        x[:, ::7] = -t.inf
+        x.requires_grad_()
+        loss = t.nn.functional.cross_entropy(x, t.arange(64) * 7 + 1, ignore_index=8)
+        return loss, t.autograd.grad(loss, x)
+
+    both(code)
+
+
 def test_nll_of_impossible_classes_that_do_not_count() -> None:
     assert_same(lambda m, x: m.nn.functional.nll_loss(x, m.tensor([1, -100])),
                 [[-np.inf, -1.0], [-np.inf, 0.0]])  # fmt: skip
