@@ -2,21 +2,83 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
 import numpy as np
 
 from refgrad import dtypes
-from refgrad.ops.composites import composite, lay
+from refgrad.ops.composites import composite
 from refgrad.ops.dropping import dropout
 from refgrad.ops.joining import cat
+from refgrad.ops.kernels import row_max, rowwise, sum_over
 from refgrad.ops.linear import linear
+from refgrad.ops.op import op
 from refgrad.ops.placing import constant
-from refgrad.ops.strides import like_first
+from refgrad.ops.products import matmul
+from refgrad.ops.softmax import through_softmax
 from refgrad.tensor import wrap
 
 __all__: list[str] = []
+
+
+@op(
+    method=False, name="scaled_dot_product_attention",
+    node_name="ScaledDotProductFlashAttentionForCpuBackward0", differentiable=2, unread=0,
+)  # fmt: skip
+def _attend(query: Any, key: Any, value: Any, mask: Any, kept: Any, scale: Any) -> Any:
+    """kept * p value of p = softmax(scale query key^T + mask), 0 where that is of -inf alone; and p."""
+    p = matmul.forward(query * scale, key.mT)
+    if p.size:
+        blind: Any = False
+        if mask is not None:
+            p += mask
+        top = row_max(p, -1)
+        if mask is not None:
+            blind = top == -np.inf
+            if blind.any():  # e^(x - top) would be nan
+                top = np.where(blind, 0.0, top).astype(p.dtype)
+        with rowwise(p, top):
+            p -= top
+            np.exp(p, out=p)
+            p /= sum_over(p, -1, True) + blind
+    return matmul.forward(p if kept is None else p * kept, value), p
+
+
+def _attend_back(
+    g: Any, query: Any, key: Any, value: Any, kept: Any, scale: Any, out: Any, shape: Any
+) -> Any:
+    # with u = scale q k^T + mask and y = p v:  dy = dp v + p dv;  du by softmax's rule for dp
+    of_out, of_p = g
+    _, p = out
+    of_query, of_key, of_value, of_mask = shape
+    scores = None
+    if not of_query is of_key is of_mask is None:
+        through = of_out @ value.mT
+        if kept is not None:
+            through = through * kept
+        scores = through_softmax(through if of_p is None else through + of_p, p, -1)
+    return (
+        None if of_query is None else (scores @ key) * scale,
+        None if of_key is None else scores.mT @ (query * scale),
+        None if of_value is None else (p if kept is None else p * kept).mT @ of_out,
+        None if of_mask is None else scores,
+    )
+
+
+_attend.vjp(**{"query, key, value, mask": _attend_back})
+
+
+@functools.lru_cache(maxsize=8)
+def _causal(length: int, keys: int, dtype: Any) -> Any:
+    """-inf where a key comes after the query, else 0."""
+    mask = np.where(np.tri(length, keys, dtype=bool), 0.0, -np.inf).astype(dtype)
+    mask.flags.writeable = False
+    return mask
+
+
+_REMEMBERED = 1 << 18  # elements of the largest of these masks that is kept
 
 
 @composite(method=False)
@@ -30,23 +92,38 @@ def scaled_dot_product_attention(
     is 1 / sqrt(E) by default. With `enable_gqa` several heads of the query share one of the key.
 
     Raises:
-        RuntimeError: the shapes do not fit, or a mask is given with `is_causal`.
+        RuntimeError: the shapes or the dtypes do not fit, a mask is given with `is_causal`, or
+            `dropout_p` is no probability.
     """
     if is_causal and attn_mask is not None:
         raise RuntimeError(
             "_scaled_dot_product_attention: Explicit attn_mask should not be set when is_causal=True"
+        )
+    if not 0 <= dropout_p <= 1:
+        raise RuntimeError(
+            f"dropout probability has to be between 0 and 1, but got {dropout_p}"
         )
     if min(query.ndim, key.ndim, value.ndim) < 2:
         raise RuntimeError(
             "scaled_dot_product_attention: Expected query, key, and value to all be at least 2 "
             f"dimensional, but got {query.ndim}, {key.ndim} and {value.ndim}"
         )
-    if not query.dtype is key.dtype is value.dtype:
+    dtype = query.dtype
+    if not dtype is key.dtype is value.dtype:
         raise RuntimeError(
             "Expected query, key, and value to have the same dtype, but got query.dtype: "
-            f"{query.dtype!r} key.dtype: {key.dtype!r} and value.dtype: {value.dtype!r} instead."
+            f"{dtype!r} key.dtype: {key.dtype!r} and value.dtype: {value.dtype!r} instead."
         )
-    narrow = query.dtype is dtypes.float16  # of which the scores are soon beyond it
+    if dtype.numpy.kind == "c":
+        raise NotImplementedError('"softmax_lastdim_kernel_impl" not implemented for complex numbers')
+    if dtype.numpy.kind != "f":
+        raise RuntimeError(f"expected scalar type Float but found {dtype!r}")
+    if attn_mask is not None and attn_mask.dtype not in (dtypes.bool, dtypes.float32, dtype):
+        raise RuntimeError(
+            "Expected attn_mask dtype to be bool or float or to match query dtype, but got "
+            f"attn_mask.dtype: {attn_mask.dtype!r} and query.dtype: {dtype!r} instead."
+        )
+    narrow = dtype is dtypes.float16  # of which the scores are soon beyond it
     if narrow:
         query, key, value = query.float(), key.float(), value.float()
         if attn_mask is not None and attn_mask.is_floating_point():
@@ -60,30 +137,19 @@ def scaled_dot_product_attention(
         value = value.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
     if scale is None:
         scale = 1 / math.sqrt(max(query.shape[-1], 1))
-    scores = (query * scale).matmul(key.transpose(-2, -1))
+    length, keys = query.shape[-2], key.shape[-2]
     if is_causal:
-        attn_mask = constant(np.tri(query.shape[-2], key.shape[-2], dtype=bool), query)
-    if attn_mask is not None:
-        if attn_mask.dtype.numpy.kind == "b":
-            blocked = np.where(attn_mask._array, 0.0, -np.inf).astype(query.dtype.numpy)
-            attn_mask = wrap(blocked)
-        scores = scores + attn_mask
-    blind = None
-    if attn_mask is not None:
-        blind = np.all(scores._array == -np.inf, axis=-1, keepdims=True)
-        blind = wrap(blind) if blind.any() else None
-    if blind is None:
-        weights = scores.softmax(-1)
-    else:  # softmax of minus infinities would be nan, and so would its gradient
-        weights = scores.masked_fill(blind, 0.0).softmax(-1).masked_fill(blind, 0.0)
-    if dropout_p > 0:
-        weights = dropout(weights, dropout_p, True)
-    out = weights.matmul(value)
-    if narrow:
-        out = out.half()
-    if dropout_p > 0 or any(x.ndim != 4 or x.stride(-1) != 1 for x in (query, key, value)):
-        return out
-    return lay(out, like_first, (query._array,))  # as torch's kernel for these has them
+        made = _causal if length * keys <= _REMEMBERED else _causal.__wrapped__
+        attn_mask = constant(made(length, keys, query.dtype.numpy), query)
+    elif attn_mask is not None and attn_mask.dtype is dtypes.bool:
+        blocked = np.where(attn_mask._array, 0.0, -np.inf).astype(query.dtype.numpy)
+        attn_mask = wrap(blocked)
+    kept = None
+    if dropout_p != 0:
+        lead = np.broadcast_shapes(query.shape[:-2], key.shape[:-2])
+        kept = dropout(wrap(np.ones_like(query._array, shape=(*lead, length, keys))), dropout_p)
+    out = _attend(query, key, value, attn_mask, kept, scale)[0]
+    return out.half() if narrow else out
 
 
 def _project(

@@ -8,12 +8,12 @@ import numpy as np
 
 from refgrad.libraries import beside
 from refgrad.ops.composites import composite
-from refgrad.ops.kernels import add_at, rowwise
+from refgrad.ops.kernels import add_at, rowwise, sum_over
 from refgrad.ops.linear import linear
 from refgrad.ops.losses import check_reduction, legacy, reduced
 from refgrad.ops.op import op
-from refgrad.ops.scattering import along
-from refgrad.ops.softmax import exponentials
+from refgrad.ops.scattering import places
+from refgrad.ops.softmax import shifted
 from refgrad.tensor import wrap
 
 __all__: list[str] = []
@@ -54,17 +54,23 @@ def _total(w: Any, t: Any) -> Any:
     return t.size if w is None else np.sum(w)
 
 
+def _at(t: Any) -> tuple[Any, ...]:
+    """The index of the elements [n, t[n, *], *]."""
+    first, *rest = places(t)
+    return (first, t, *rest)
+
+
 @op(method=False, name="of_class")
 def of_class(input: Any, t: Any) -> Any:
     """input[n, t[n, *], *] of (N, C, *), for classes t, (N, *)."""
-    return input[along(t[:, None], 1)][:, 0]
+    return input[_at(t)]
 
 
 @op(method=False, name="at_class")
 def at_class(input: Any, t: Any, classes: Any) -> Any:
     """Zeros (N, classes, *) with `input`, (N, *), at the classes t: the transpose of `of_class`."""
     out: Any = np.zeros_like(input, shape=(t.shape[0], classes, *t.shape[1:]))
-    out[along(t[:, None], 1)] = input[:, None]
+    out[_at(t)] = input
     return out
 
 
@@ -167,8 +173,11 @@ def _of_classes(input: Any, target: Any, weight: Any, ignore_index: int) -> tupl
 @op(method=False, name="cross_entropy", node_name="NllLossBackward0", differentiable=3, unread=0)
 def _mean_of_scores(input: Any, t: Any, w: Any, counted: Any, total: Any) -> Any:
     """`_mean_of_class` of log_softmax(input, 1); and e^(x - max) and its sums, which the rule reads."""
-    x, e, sums = exponentials(input, 1)
-    picked = of_class(x, t) - np.log(sums)[:, 0]
+    x = shifted(input, 1)
+    picked = of_class.forward(x, t)
+    e = np.exp(x, out=x)
+    sums = sum_over(e, 1, True)
+    picked -= np.log(sums)[:, 0]
     return _mean_of_picked(picked, w, counted, total), e, sums
 
 
@@ -181,7 +190,7 @@ def _scores_back(g: Any, out: Any, t: Any, w: Any, counted: Any, total: Any, sha
     if of_e is None and type(e) is np.ndarray:  # without an array that is zero but at the classes
         with rowwise(e, share):
             made = e * -share
-        made[along(t[:, None], 1)] += each
+        made[_at(t)] += each[:, 0]
         return made
     d = at_class(each[:, 0], t, shape[1])
     return d - e * share if of_e is None else d + e * (of_e + of_sums - share)

@@ -36,9 +36,8 @@ def standardise(input: Any, weight: Any, bias: Any, dims: Any, across: Any, eps:
     mean = sum_over(input, dims, True) / n
     with rowwise(input, mean):
         x = input - mean
-    variance = inner_over(x, x, dims) / n
-    rstd = np.reciprocal(np.sqrt(variance + eps))
-    with rowwise(x, rstd):
+        variance = inner_over(x, x, dims) / n
+        rstd = np.reciprocal(np.sqrt(variance + eps))
         x *= rstd
         out = np.copy(x) if weight is None else x * reshaped(weight, across)
         if bias is not None:
@@ -57,22 +56,19 @@ def _back(g: Any, out: Any, weight: Any, dims: Any, across: Any, shape: Any) -> 
         weight = reshaped(weight, across)
     alike = tuple(i for i, m in enumerate(across) if m == 1)  # of these a weight is the same
     along = level = d = None
-    if alike == dims and weight is not None and of_x is None:  # the sums are those of the vectors too
-        along, level = inner_over(of_out, x, dims), sum_over(of_out, dims, True)
-        if of_input is not None:
-            d = fitted(x, along / -n, of_out, level / n, rstd * weight)
-    elif of_input is not None:
-        if weight is None:
-            d = of_out
-        else:
-            with rowwise(of_out, weight):
-                d = of_out * weight
-        if of_x is not None:
-            d = d + of_x
-        shared, mean = inner_over(d, x, dims), sum_over(d, dims, True)
-        if of_x is not None:
-            shared, mean = shared + of_rstd * rstd, mean - of_mean / rstd
-        d = fitted(x, shared / -n, d, mean / n, rstd)
+    with rowwise(x, rstd):
+        if alike == dims and weight is not None and of_x is None:  # the sums are the vectors' too
+            along, level = inner_over(of_out, x, dims), sum_over(of_out, dims, True)
+            if of_input is not None:
+                d = fitted(x, along / -n, of_out, level / n, rstd * weight)
+        elif of_input is not None:
+            d = of_out if weight is None else of_out * weight
+            if of_x is not None:
+                d = d + of_x
+            shared, mean = inner_over(d, x, dims), sum_over(d, dims, True)
+            if of_x is not None:
+                shared, mean = shared + of_rstd * rstd, mean - of_mean / rstd
+            d = fitted(x, shared / -n, d, mean / n, rstd)
     if of_weight is not None:
         along = reshaped(inner_over(of_out, x, alike) if along is None else along, of_weight)
     if of_bias is not None:

@@ -12,11 +12,11 @@ import numpy as np
 from refgrad.ops.arrays import wrap_dim, wrap_dims
 from refgrad.ops.casting import fill
 from refgrad.ops.composites import composite
-from refgrad.ops.kernels import reshaped, widened
+from refgrad.ops.kernels import reshaped, rowwise, widened
 from refgrad.ops.op import INPLACE, UFUNCS, op
 from refgrad.ops.placing import constant
 from refgrad.ops.pointwise import mul
-from refgrad.ops.shaping import broadcast_tensors, permute, reshape, unsqueeze
+from refgrad.ops.shaping import broadcast_tensors, expand, permute, reshape, unsqueeze
 from refgrad.tensor import Tensor
 
 __all__ = [
@@ -151,10 +151,61 @@ def _plus(input: Any, product: Any, beta: Any, alpha: Any) -> Any:
     return scaled + product
 
 
-@composite
+def _added(input: Any, product: Any, beta: Any, alpha: Any) -> Any:
+    """`_plus` of arrays, in the memory of the product."""
+    if input.dtype != product.dtype:
+        raise RuntimeError(
+            f"self and mat2 must have the same dtype, but got {input.dtype} and {product.dtype}"
+        )
+    if product.dtype.kind not in "fc":
+        beta, alpha = int(beta), int(alpha)
+    if alpha != 1:
+        product *= alpha
+    scaled = (input if beta == 1 else input * beta) if beta else np.zeros_like(input)
+    try:
+        with rowwise(product, scaled):
+            product += scaled
+    except ValueError:
+        expand(scaled, product.shape)  # whose error says more
+        raise
+    return product
+
+
+@op(inplace=True)
 def addmm(input: Any, mat1: Any, mat2: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
-    """beta * input + alpha * mat1 @ mat2."""
-    return _plus(input, mm(mat1, mat2), beta, alpha)
+    """beta * input + alpha * mat1 @ mat2; nothing of `input` where beta is 0, nan included.
+
+    Raises:
+        RuntimeError: the shapes or the dtypes do not fit.
+    """
+    return _added(input, mm(mat1, mat2), beta, alpha)
+
+
+@op(inplace=True)
+def baddbmm(input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
+    """beta * input + alpha * the products of two batches of matrices; as `addmm`.
+
+    Raises:
+        RuntimeError: the shapes or the dtypes do not fit.
+    """
+    return _added(input, bmm(batch1, batch2), beta, alpha)
+
+
+def _times(x: Any, number: Any) -> Any:
+    return x if number == 1 else x * number
+
+
+# d out = beta d input + alpha (da b + a db)
+addmm.vjp(
+    input=lambda g, beta: _times(g, beta),
+    mat1=lambda g, mat2, alpha: _times(np.matmul(g, mat2.mT), alpha),
+    mat2=lambda g, mat1, alpha: _times(np.matmul(mat1.mT, g), alpha),
+)
+baddbmm.vjp(
+    input=lambda g, beta: _times(g, beta),
+    batch1=lambda g, batch2, alpha: _times(np.matmul(g, batch2.mT), alpha),
+    batch2=lambda g, batch1, alpha: _times(np.matmul(batch1.mT, g), alpha),
+)
 
 
 @composite
@@ -175,13 +226,7 @@ def addbmm(input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any = 
     return _plus(input, bmm(batch1, batch2).sum(0), beta, alpha)
 
 
-@composite
-def baddbmm(input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
-    """beta * input + alpha * the products of two batches of matrices."""
-    return _plus(input, bmm(batch1, batch2), beta, alpha)
-
-
-INPLACE.update(addmm=addmm, addmv=addmv, addr=addr, addbmm=addbmm, baddbmm=baddbmm)
+INPLACE.update(addmv=addmv, addr=addr, addbmm=addbmm)
 
 
 @composite(method=False)

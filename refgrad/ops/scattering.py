@@ -11,7 +11,7 @@ from refgrad.libraries import beside
 from refgrad.ops.arrays import greatest, wrap_dim
 from refgrad.ops.composites import composite
 from refgrad.ops.indexing import _check_bounds, at_dim, placed_at, put_at, setitem
-from refgrad.ops.kernels import add_at
+from refgrad.ops.kernels import add_at, reshaped
 from refgrad.ops.op import INPLACE, METHODS, op
 from refgrad.tensor import Tensor, wrap
 
@@ -24,13 +24,16 @@ __all__ = [
 _INDICES = np.dtype(np.int32).char + np.dtype(np.int64).char
 
 
+def places(like: Any) -> list[Any]:
+    """The place (i, j, k) of each element of an array, an array for each dimension."""
+    n = like.ndim
+    each = [beside(np.arange(s), like) for s in like.shape]
+    return [reshaped(x, (-1,) + (1,) * (n - i - 1)) if i < n - 1 else x for i, x in enumerate(each)]
+
+
 def along(index: Any, dim: int) -> tuple[Any, ...]:
     """The index that reads element `index[i, j, k]` of dimension `dim` at place (i, j, k)."""
-    n = index.ndim
-    grid = [
-        np.reshape(beside(np.arange(s), index), (1,) * i + (s,) + (1,) * (n - i - 1))
-        for i, s in enumerate(index.shape)
-    ]
+    grid = places(index)
     grid[dim] = index
     return tuple(grid)
 

@@ -9,7 +9,7 @@ import numpy as np
 from refgrad import dtypes
 from refgrad.ops.arrays import keep_dims
 from refgrad.ops.composites import composite
-from refgrad.ops.kernels import inner_over, row_max, rowwise, sum_over
+from refgrad.ops.kernels import inner_over, row_max, rowwise, sum_over, times
 from refgrad.ops.op import op
 from refgrad.ops.reductions import dims_of
 from refgrad.tensor import Tensor
@@ -17,27 +17,24 @@ from refgrad.tensor import Tensor
 __all__ = ["log_softmax", "logsumexp", "softmax"]
 
 
-@op(method=False, name="softmax")
-def _softmax(input, dim):
-    """e^x / sum of e^x; from x - max, as e^x overflows."""
-    if input.size == 0:
-        return np.copy(input)
+def shifted(input: Any, dim: Any) -> Any:
+    """A new array of x less its maximum along `dim`, as e^x overflows."""
     top = row_max(input, dim)
     with rowwise(input, top):
-        e = np.exp(input - top)
+        return input - top
+
+
+@op(method=False, name="softmax")
+def _softmax(input, dim):
+    """e^x / sum of e^x."""
+    if input.size == 0:
+        return np.copy(input)
+    e = shifted(input, dim)
+    np.exp(e, out=e)
     total = sum_over(e, dim, True)
     with rowwise(e, total):
         e /= total
     return e
-
-
-def exponentials(input: Any, dim: Any) -> tuple[Any, Any, Any]:
-    """x less its maximum along `dim`, e to that, and the sum of these."""
-    top = row_max(input, dim)
-    with rowwise(input, top):
-        x = input - top
-    e = np.exp(x)
-    return x, e, sum_over(e, dim, True)
 
 
 @op(method=False, name="log_softmax", differentiable=3, unread=0)
@@ -45,19 +42,23 @@ def _log_softmax(input, dim):
     """x - log(sum of e^x), by way of x - max; and that e^x and its sum, which the rule reads."""
     if input.size == 0:
         return np.copy(input), np.copy(input), np.ones_like(sum_over(input, dim, True))
-    x, e, total = exponentials(input, dim)
+    x = shifted(input, dim)
+    e = np.exp(x)
+    total = sum_over(e, dim, True)
     with rowwise(x, total):
         x -= np.log(total)
     return x, e, total
 
 
-def _softmax_back(g, out, dim):
-    along = inner_over(g, out, dim)
+def through_softmax(g: Any, out: Any, dim: Any) -> Any:
+    """The rule: dy = y (dx - sum of y dx) along `dim`, an axis or several."""
+    along = inner_over(g, out, (dim % g.ndim,) if type(dim) is int else dim)
     with rowwise(g, along):
-        return (g - along) * out
+        d = g - along
+        return times(d, out)
 
 
-_softmax.vjp(input=_softmax_back)  # dy = y (dx - sum of y dx)
+_softmax.vjp(input=through_softmax)
 
 
 def _by_input(g, out, dim):

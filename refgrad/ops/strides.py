@@ -140,6 +140,13 @@ def transformed(out: Any, values: Sequence[Any]) -> Any:
     return in_order(out, sorted(range(x.ndim), key=lambda d: (d in last, d in dims, -x.strides[d])))
 
 
+def attended(out: Any, values: Sequence[Any]) -> Any:
+    """As the query lies, where torch's kernel for attention takes the arguments."""
+    *three, _, kept, _ = values
+    flash = kept is None and all(x.ndim == 4 and x.strides[-1] == x.itemsize for x in three)
+    return like_first(out, values) if flash else rows(out, values)
+
+
 def contracted(out: Any, values: Sequence[Any]) -> Any:
     """As einsum's: a product without sums as its operands lie, else as bmm makes it.
 
@@ -263,6 +270,7 @@ LAID: dict[str, Any] = _named(
         columns,
         "linalg.cholesky linalg.inv linalg.qr linalg.solve_triangular unchecked_inverse",
     ),
+    ((attended, as_made), "scaled_dot_product_attention"),
     ((columns, as_made, as_made), "linalg.solve"),
     ((columns, rows), "geqrf"),
     ((columns, rows, rows), "ldl_factor_ex linalg.lstsq"),
@@ -275,7 +283,7 @@ LAID: dict[str, Any] = _named(
 LAID_COMPOSITES: dict[str, Any] = _named(
     (
         rows,
-        "addbmm addmm baddbmm cross functional_instance_norm max_unpool1d max_unpool3d mvlgamma "
+        "addbmm cross functional_instance_norm max_unpool1d max_unpool3d mvlgamma "
         "one_hot pixel_unshuffle renorm topk",
     ),
     (

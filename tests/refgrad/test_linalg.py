@@ -401,3 +401,38 @@ def test_reflections_undo_each_other() -> None:
     np.testing.assert_allclose((Q.mT @ Q).numpy(), np.eye(4), atol=1e-14)
     back = refgrad.ormqr(a, tau, Q, transpose=True)
     np.testing.assert_allclose(back.numpy(), np.eye(4), atol=1e-14)
+
+
+# --- sums with products --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("beta", "alpha"), [(1, 1), (0, 2.5), (-0.5, 1), (2, 0)])
+@pytest.mark.parametrize("shape", [(), (3,), (4, 1), (4, 3)])
+def test_addmm_is_one_node(shape: tuple[int, ...], beta: float, alpha: float) -> None:
+    made = both(gradient(lambda m, *t: m.addmm(*t, beta=beta, alpha=alpha),
+                         rng.standard_normal(shape), R, D[:, :3]))  # fmt: skip
+    assert made is not None
+    x = refgrad.ones(4, 3, requires_grad=True)
+    assert x.addmm(x, refgrad.ones(3, 3)).grad_fn.name() == "AddmmBackward0"
+
+
+def test_baddbmm_where_what_is_added_is_no_number() -> None:
+    nan = np.full((2, 1, 3), np.nan)
+    both(gradient(lambda m, *t: m.baddbmm(*t, beta=0, alpha=2), nan, np.stack((R, D)),
+                  np.stack((D, R))[..., :3]))  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "match"), [
+    (lambda m: m.addmm(m.ones(5), m.ones(4, 2), m.ones(2, 3)), "must match the existing size"),
+    (lambda m: m.addmm(m.ones(3, dtype=m.float64), m.ones(4, 2), m.ones(2, 3)), "same dtype"),
+    (lambda m: m.addmm(m.ones(2, 4, 3), m.ones(4, 2), m.ones(2, 3)), "number of"),
+    (lambda m: m.baddbmm(m.ones(2, 1, 3), m.ones(1, 4, 2), m.ones(1, 2, 3)), "must match"),
+    (lambda m: m.ones(1, 3).addmm_(m.ones(4, 2), m.ones(2, 3)), ""),
+])  # fmt: skip
+def test_what_cannot_be_added_to_a_product(code: Any, match: str) -> None:
+    both_raise(code, match=match)
+
+
+def test_integers_times_numbers_that_are_none() -> None:
+    both(lambda m: m.addmm(m.arange(3), m.arange(8).reshape(4, 2), m.arange(6).reshape(2, 3),
+                           beta=2.7, alpha=3.9))  # fmt: skip
