@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import sys
 import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -197,11 +198,11 @@ def call_lines(calls: tuple[Call, ...]) -> list[str]:
     """A statement for each call; the grad mode is kept."""
     lines: list[str] = []
     for call in calls:
+        call_line = statement(call)
         if call.target.startswith(OPAQUE):
-            lines.append(f"# put your own callable {call.target.removeprefix(OPAQUE)!r} here:")
-            call_line = statement(call).replace(call.target, _identifier(call.target), 1)
-        else:
-            call_line = statement(call)
+            note, name = _of_user(call)
+            lines.append(note)
+            call_line = call_line.replace(call.target, name, 1)
         if call.grad:
             lines.append(call_line)
         else:
@@ -209,9 +210,27 @@ def call_lines(calls: tuple[Call, ...]) -> list[str]:
     return lines
 
 
-def _identifier(target: str) -> str:
-    name = target.removeprefix(OPAQUE).rpartition(":")[2]
-    return "".join(c if c.isalnum() or c in "._" else "_" for c in name)
+def _of_user(call: Call) -> tuple[str, str]:
+    """What the line of an opaque call needs before it, and what it calls.
+
+    An autograd.Function that can be imported is, and an operator is looked up in torch.ops; what a
+    script cannot reach, as a local function or one with arguments that are no tensors, is named.
+    """
+    name = call.target.removeprefix(OPAQUE)
+    own = call.own
+    if type(own).__name__ == "OpOverload":
+        return "# after an import of what registers it:", f"torch.ops.{name}"
+    function = getattr(own, "__self__", None)
+    if isinstance(function, type) and getattr(own, "__name__", "") == "apply":
+        module, path = function.__module__, function.__qualname__
+        found: Any = sys.modules.get(module)
+        for part in path.split("."):
+            found = getattr(found, part, None)
+        if found is function and module != "__main__":
+            return f"import {module}  # run this where it is found", f"{module}.{path}.apply"
+    name = name.rpartition(":")[2]
+    identifier = "".join(c if c.isalnum() or c in "._" else "_" for c in name)
+    return f"# put your own callable {call.target.removeprefix(OPAQUE)!r} here:", identifier
 
 
 def _backward(

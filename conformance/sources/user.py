@@ -102,6 +102,9 @@ def load(
     if not module_name or not name:
         raise UsageError(f"{spec!r} should be MODULE:NAME, as in my_package.layers:attention")
     found = _attribute(_import(module_name), name, spec)
+    owner = getattr(found, "__self__", None)  # as of `f = F.apply`
+    if isinstance(owner, type) and issubclass(owner, torch.autograd.Function):
+        found = owner if found.__name__ == "apply" else found
     if isinstance(found, type) and issubclass(found, torch.nn.Module):
         found = _call(found, spec, "make it without arguments")
     if isinstance(found, torch.nn.Module):

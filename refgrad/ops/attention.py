@@ -28,7 +28,7 @@ __all__: list[str] = []
     node_name="ScaledDotProductFlashAttentionForCpuBackward0", differentiable=2, unread=0,
 )  # fmt: skip
 def _attend(query: Any, key: Any, value: Any, mask: Any, kept: Any, scale: Any) -> Any:
-    """kept * p value of p = softmax(scale query key^T + mask), 0 where that is of -inf alone; and p."""
+    """kept * p value, of p = softmax(scale query key^T + mask), 0 where all of that is -inf; and p."""
     p = matmul.forward(query * scale, key.mT)
     if p.size:
         blind: Any = False

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,6 +39,7 @@ class Net(torch.nn.Module):
         return Cube.apply(self.layer(x))
 
 net = Net()
+cube = Cube.apply
 number = 3
 
 def factory():
@@ -88,6 +92,7 @@ def module(tmp_path: Path) -> str:
     [
         ("product", ["product", "torch.mul", "torch.sin", "torch.sum"]),
         ("Cube", ["Cube"]),
+        ("cube", ["cube"]),
         ("Net", ["Net", "torch.nn.functional.linear", "user_module.Cube"]),
         ("net", ["net", "torch.nn.functional.linear", "user_module.Cube"]),
         ("factory", ["factory", "torch.nn.functional.linear", "user_module.Cube"]),
@@ -105,6 +110,37 @@ def test_made_up_arguments_are_said(module: str) -> None:
     subject = user_source.load(f"{module}:product")
     assert subject.chosen == "arguments made up: x, y = randn[3, 4]"
     assert user_source.load(f"{module}:factory").chosen == ""
+
+
+def test_the_script_calls_the_user_s_own_function(tmp_path: Path, module: str) -> None:
+    (item,) = (source := load(f"user:{module}:net")).items(Settings())
+    sample = next(iter(source.samples(item, Settings())))
+    assert isinstance(sample, Sample)
+    script = tmp_path / "script.py"
+    script.write_text(sample.program.script(sample.values))
+    assert "user_module.Cube.apply(" in script.read_text()
+    run = [sys.executable, str(script)]
+    assert subprocess.run(run, check=True, capture_output=True).stdout.count(b"gradient") == 3
+
+
+def test_the_script_names_what_it_cannot_import() -> None:
+    import torch
+
+    class Local(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            return x * 2
+
+        @staticmethod
+        def backward(ctx: Any, g: torch.Tensor) -> torch.Tensor:
+            return g * 2
+
+    from conformance.sources.captured import capture
+
+    made = capture(Local.apply, (torch.ones(2, requires_grad=True),))
+    script = made.program.script(made.values)
+    assert "# put your own callable" in script
+    assert ".apply(" not in script
 
 
 @pytest.mark.parametrize(

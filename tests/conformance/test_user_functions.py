@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from conformance import check_gradients
+from conformance.sources.captured import capture
 from tests.conformance.test_api import Right, randn
 
 SYMMETRIC = {
@@ -128,6 +130,14 @@ def test_a_custom_op_has_no_forward_mode_beside_others_either(function: Any) -> 
     outcomes = {r.check: r.outcome for r in report.results}
     assert outcomes["jvp"] == outcomes["ff"] == "unsupported"
     assert outcomes["rr"] == "passed"
+
+
+def test_a_script_looks_a_custom_op_up() -> None:
+    made = capture(cube_it, (torch.ones(2, dtype=torch.float64, requires_grad=True),))
+    script = made.program.script(made.values)
+    assert "v0 = torch.ops.conformance_tests.cube_it.default(x0)" in script
+    exec(script, found := {})
+    np.testing.assert_array_equal(found["gradients"][0], [3.0, 3.0])
 
 
 def test_forward_over_forward_writes_into_what_is_made_inside() -> None:

@@ -511,8 +511,8 @@ def test_attention_with_dropout(p: float) -> None:
     line = weights.matmul(v)
     np.testing.assert_allclose(out.detach().numpy(), line.detach().numpy(), rtol=1e-12)
     g = refgrad.tensor(normal(2, 5, 4))
-    for a, b in zip(refgrad.autograd.grad(out, (q, k, v), g), refgrad.autograd.grad(line, (q, k, v), g),
-                    strict=True):  # fmt: skip
+    ours, due = (refgrad.autograd.grad(of, (q, k, v), g) for of in (out, line))
+    for a, b in zip(ours, due, strict=True):
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-11, atol=1e-14)
 
 
@@ -541,8 +541,11 @@ def test_attention_of_other_dtypes(dtype: str) -> None:
 
 
 def test_a_double_query_and_a_mask_of_floats() -> None:
-    assert_same(lambda m, q: m.nn.functional.scaled_dot_product_attention(
-        q, q, q, m.tensor([[0.0, -1.5], [0.25, 0.0]], dtype=m.float32)), normal(1, 1, 2, 3))  # fmt: skip
+    def attend(m: Any, q: Any) -> Any:
+        mask = m.tensor([[0.0, -1.5], [0.25, 0.0]], dtype=m.float32)
+        return m.nn.functional.scaled_dot_product_attention(q, q, q, mask)
+
+    assert_same(attend, normal(1, 1, 2, 3))
 
 
 @pytest.mark.parametrize("need_weights", [False, True])
