@@ -570,12 +570,17 @@ def natural(
     cotangents: Sequence[Array | None],
     outputs: Sequence[Array],
 ) -> dict[str, float]:
-    """For each leaf what is finite of the outputs, weighed, over the leaf's scale."""
-    pairs = zip(cotangents, outputs, strict=True)
+    """For each leaf what is finite of the outputs, weighed, over the leaf's scale.
+
+    Outputs that are all 0, as of a norm whose weight and bias are, tell no size: they count as 1.
+    """
+    pairs = [(c, o) for c, o in zip(cotangents, outputs, strict=True) if c is not None]
     with np.errstate(all="ignore"):
-        terms = [np.abs(c * o) for c, o in pairs if c is not None]
+        terms = [np.abs(c * o) for c, o in pairs]
         sums = [t.sum() if np.isfinite(t).all() else np.nansum(t) for t in terms]
     total = float(sum(s for s in sums if np.isfinite(s)))
+    if not total and not any(map(np.any, (o for _, o in pairs))):
+        total = float(sum(np.abs(c[np.isfinite(c)]).sum() for c, _ in pairs))
     return {i.name: total / (scale(values[i.name]) or 1.0) for i in program.leaves}
 
 

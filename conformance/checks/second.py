@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ import numpy as np
 from conformance import arbitration
 from conformance.checks import passes
 from conformance.checks.beside import may_read_a_triangle
-from conformance.checks.compare import compare
+from conformance.checks.compare import compare, same
 from conformance.engines.base import Engine
 from conformance.engines.variants import Recording, recorded
 from conformance.errors import EngineError, Unsupported
@@ -170,22 +170,56 @@ class SecondOrder:
     @cached_property
     def moves(self) -> Mapping[str, Array]:
         """How far rounding at the inputs moves the reference's product."""
+        return self._moves(self._of_reference, self.expected, "second order spread")
+
+    def engine_moves(self, route: str) -> Mapping[str, Array]:
+        """The same of the engine's own product by a route; nothing where two runs differ."""
+        case = self.case
+
+        def product(values: Values) -> Product:
+            return case.engine.hvp(case.program, values, self.cotangents, self.tangents, route)
+
+        found, again = product(case.values), product(case.values)
+        if not all(same(h, again.get(leaf)) for leaf, h in found.items()):
+            return {}
+        return self._moves(product, found, f"engine's second order spread by {route}")
+
+    def curvature_moves(self, curvature: float) -> float:
+        """How far rounding at the inputs moves the engine's u^T H t by forward over forward."""
+        case, onto = self.case, self.narrow_onto
+
+        def along(values: Values) -> Product:
+            try:
+                moves = case.engine.curvature(case.program, values, self.tangents, onto)
+            except (EngineError, Unsupported):
+                return {}
+            return {"along": np.asarray(contracted(self.cotangents, moves)[0])}
+
+        if not same(along(case.values).get("along"), np.asarray(curvature)):
+            return 0.0
+        natural = sum(case.natural[n] * float(np.abs(u).sum()) for n, u in onto.items())
+        base, rng = {"along": np.asarray(curvature)}, case.rng("engine's curvature spread")
+        found = spread(along, case.program, case.values, base, rng, {"along": natural})
+        return float(found["along"].max(initial=0.0))
+
+    def _moves(
+        self, product: Callable[[Values], Product], base: Product, label: str
+    ) -> Mapping[str, Array]:
         case = self.case
 
         def products(values: Values) -> Product:
             try:
-                return self._of_reference(values)
+                return product(values)
             except (EngineError, Unsupported):
                 return {}
 
         whole = {
             leaf.name: np.zeros_like(case.values[leaf.name])
-            if (h := self.expected[leaf.name]) is None
+            if (h := base.get(leaf.name)) is None
             else h
             for leaf in case.program.leaves
         }
-        rng = case.rng("second order spread")
-        return spread(products, case.program, case.values, whole, rng, case.natural)
+        return spread(products, case.program, case.values, whole, case.rng(label), case.natural)
 
     @cached_property
     def onto(self) -> dict[str, Array]:

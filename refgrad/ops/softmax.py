@@ -30,7 +30,7 @@ def _softmax(input, dim):
     if input.size == 0:
         return np.copy(input)
     e = shifted(input, dim)
-    np.exp(e, out=e)
+    e = np.exp(e, out=e) if e.ndim else np.exp(e)  # NumPy has made a scalar of it
     total = sum_over(e, dim, True)
     with rowwise(e, total):
         e /= total

@@ -95,6 +95,11 @@ def test_spread_of_equal_values(name: str, x: list[float]) -> None:
     assert_same(lambda m, t: getattr(m, name)(t), x)
 
 
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_softmax_of_a_number(name: str) -> None:
+    assert_same(lambda m, t: getattr(m, name)(t * 2, 0), np.array(0.7), order=2)
+
+
 @pytest.mark.parametrize("x", [[-INF, -INF], [-INF, 1.0], [INF, 1.0], [1e4, -1e4]])
 def test_logsumexp_and_softmax_of_infinities(x: list[float]) -> None:
     assert_same(lambda m, t: m.logsumexp(t, 0), x)
