@@ -57,6 +57,7 @@ class Spec:
     open_low: bool = True
     open_high: bool = True
     requires_grad: bool = True
+    huge: bool = True  # whether entries whose exp overflows are among those drawn
 
     def __str__(self) -> str:
         text = f"{self.dtype}[{', '.join(map(str, self.sizes))}]"
@@ -101,7 +102,7 @@ class Spec:
             middle, half = (self.high + self.low) / 2, (self.high - self.low) / 2
             return np.asarray(middle + half * np.tanh(z))
         kinds = [kind for kind in domain.classes if kind != "zeros" or self._has_zero]
-        if self.low == -math.inf and self.dtype in HUGE:
+        if self.huge and self.low == -math.inf and self.dtype in HUGE:
             kinds.append("huge")
         kind = kinds[turn % len(kinds)]
         if kind == "huge":

@@ -45,7 +45,7 @@ _WHAT = {
     type=click.IntRange(1),
     default=8,
     show_default=True,
-    help="Sets of arguments drawn from the --input specs.",
+    help="Sets of arguments: drawn from the --input specs, or made up.",
 )
 @click.option(
     "--device",
@@ -70,9 +70,9 @@ def command(
     """Verify the gradients of a function or model of yours.
 
     MODULE:NAME is a function, an autograd.Function or an nn.Module, for which small inputs are made
-    up; or a factory without arguments that returns (callable, args) or (callable, args, kwargs).
-    Or --input describes the arguments, one each, and several sets are drawn: a size that is a name
-    (n) is drawn too. MODULE may be a file ending in .py.
+    up, several sets of them; or a factory without arguments that returns (callable, args) or
+    (callable, args, kwargs). Or --input describes the arguments, one each, from which sets are
+    drawn: a size that is a name (n) is drawn too. MODULE may be a file ending in .py.
 
     The tensors among the arguments that require grad, and a module's parameters, are checked: the
     whole, then each call of it alone; or as a black box where it cannot be captured.

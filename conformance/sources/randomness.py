@@ -79,6 +79,15 @@ class State:
                 generator.set_state(state)
 
 
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw as after `torch.manual_seed(seed)`, and leave the generators as they were found."""
+    with State.now().again():
+        for generator in generators():
+            generator.manual_seed(seed)
+        yield
+
+
 def explain(
     target: str,
     state: State,

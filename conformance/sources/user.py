@@ -8,10 +8,11 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from conformance.errors import UsageError
 from conformance.sources.alone import calls_alone
@@ -29,12 +30,16 @@ _ADVICE = (
 
 @dataclass(frozen=True)
 class Subject:
-    """What to verify: a callable and what to call it with; `chosen` says that we made these up."""
+    """What to verify: a callable and what to call it with; `chosen` says that we made these up.
+
+    From `specs` further sets of arguments may be drawn.
+    """
 
     fn: Callable[..., Any]
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
     chosen: str = ""
+    specs: tuple[str, ...] = ()
 
 
 class User:
@@ -52,15 +57,25 @@ class User:
     def samples(self, item: Item, settings: Settings) -> Iterator[Sample | Skipped]:
         """The whole Program, then each distinct call alone; or the whole as one opaque call.
 
-        What cannot be judged is an error, since the user asked for it by name.
+        What cannot be judged is an error, since the user asked for it by name. So is a set of
+        arguments that the user describes and the callable refuses; one of ours is left out. Beyond
+        the first of ours the whole alone is judged.
         """
-        for number in range(settings.draws if settings.inputs else 1):
-            subject = load(item.key, settings.inputs, settings.seed, number, settings.place)
-            label = f"{item.key}, set {number}" if settings.inputs else item.key
-            yield from _programs(subject, item.op, label, settings.place)
+        first = load(item.key, settings.inputs, settings.seed, 0, settings.place)
+        specs = settings.inputs or first.specs
+        for number in range(settings.draws if specs else 1):
+            ours = number > 0 and not settings.inputs
+            subject = first
+            if number:
+                given = (specs, settings.seed, number, settings.place)
+                subject = load(item.key, *given, huge=not ours)
+            label = f"{item.key}, set {number}" if specs else item.key
+            yield from _programs(subject, item.op, label, settings.place, ours)
 
 
-def _programs(subject: Subject, op: str, label: str, place: str) -> Iterator[Sample | Skipped]:
+def _programs(
+    subject: Subject, op: str, label: str, place: str, ours: bool
+) -> Iterator[Sample | Skipped]:
     from conformance.sources.black_box import BlackBox
     from conformance.sources.function import as_program
 
@@ -76,41 +91,80 @@ def _programs(subject: Subject, op: str, label: str, place: str) -> Iterator[Sam
                 raise UsageError(note)
             by_memory = found.compiled or on != "cpu"
             yield Sample(op, found.program, found.values, label, note, by_memory)
-            if not found.boxed and len(found.program.calls) > 1:
+            if not found.boxed and len(found.program.calls) > 1 and not ours:
                 yield from calls_alone(found.program, found.values, label, whole.device)
     except UsageError as error:
         yield Skipped(op, label, str(error), outcome="errored")
     except Exception as error:
-        reason = f"{label} raised {type(error).__name__}: {error}"
-        yield Skipped(op, label, reason, outcome="errored")
+        reason = f"{type(error).__name__}: {error}"
+        if ours:
+            yield Skipped(op, label, f"arguments made up that it does not take: {reason}")
+        else:
+            yield Skipped(op, label, f"{label} raised {reason}", outcome="errored")
 
 
 def load(
-    spec: str, inputs: Sequence[str] = (), seed: int = 0, number: int = 0, device: str = "cpu"
+    spec: str,
+    inputs: Sequence[str] = (),
+    seed: int = 0,
+    number: int = 0,
+    device: str = "cpu",
+    *,
+    huge: bool = True,
 ) -> Subject:
     """The callable that MODULE:NAME names, with arguments: those of set `number` drawn by `inputs`.
 
-    A module, and arguments that are not the user's, are brought to `device`.
+    A module, and arguments that are not the user's, are brought to `device`. What the user's code
+    draws from torch's generators meanwhile, as a module's parameters, is that of `seed`.
 
     MODULE is an import path or a file ending in .py. NAME is a factory without arguments, or a
     function, autograd.Function or nn.Module, for which small arguments are made up where no
-    `inputs` describe them (see conformance.specs). Raises UsageError that says what to do.
+    `inputs` describe them (see conformance.specs), as `huge` numbers too. Raises UsageError that
+    says what to do.
     """
+    from conformance import specs
+    from conformance.sources.randomness import seeded
+
+    with seeded(seed):
+        if not inputs:
+            return _load(spec, device)
+        found = _callable(spec, device)
+        described = [replace(specs.spec(text), huge=huge) for text in inputs]
+        args = specs.tensors(described, seed, number, device)
+        return Subject(found, args, {}, f"drawn from {'; '.join(inputs)}")
+
+
+def _found(spec: str, device: str) -> Any:
+    """What MODULE:NAME names: of a module class an instance, of `F.apply` the Function."""
     import torch
 
     module_name, _, name = spec.rpartition(":")
     if not module_name or not name:
         raise UsageError(f"{spec!r} should be MODULE:NAME, as in my_package.layers:attention")
     found = _attribute(_import(module_name), name, spec)
-    owner = getattr(found, "__self__", None)  # as of `f = F.apply`
+    owner = getattr(found, "__self__", None)
     if isinstance(owner, type) and issubclass(owner, torch.autograd.Function):
-        found = owner if found.__name__ == "apply" else found
+        return owner if found.__name__ == "apply" else found
     if isinstance(found, type) and issubclass(found, torch.nn.Module):
         found = _call(found, spec, "make it without arguments")
-    if isinstance(found, torch.nn.Module):
-        found = found.to(device)
-    if inputs:
-        return _drawn(found, inputs, seed, number, spec, device)
+    return found.to(device) if isinstance(found, torch.nn.Module) else found
+
+
+def _callable(spec: str, device: str) -> Callable[..., Any]:
+    import torch
+
+    found = _found(spec, device)
+    if isinstance(found, type) and issubclass(found, torch.autograd.Function):
+        found = found.apply
+    if not callable(found):
+        raise UsageError(f"{spec} is a {type(found).__name__}, which cannot be called")
+    return cast("Callable[..., Any]", found)
+
+
+def _load(spec: str, device: str) -> Subject:
+    import torch
+
+    found = _found(spec, device)
     if isinstance(found, type) and issubclass(found, torch.autograd.Function):
         return _guess(found.apply, _required(found.forward)[1:], spec, device)
     if isinstance(found, torch.nn.Module):
@@ -124,21 +178,6 @@ def load(
     if isinstance(made, tuple) and made and callable(made[0]):
         return _from_factory(made, spec)
     return Subject(found)
-
-
-def _drawn(
-    found: Any, inputs: Sequence[str], seed: int, number: int, spec: str, device: str
-) -> Subject:
-    import torch
-
-    from conformance import specs
-
-    if isinstance(found, type) and issubclass(found, torch.autograd.Function):
-        found = found.apply
-    if not callable(found):
-        raise UsageError(f"{spec} is a {type(found).__name__}, which cannot be called")
-    args = specs.tensors([specs.spec(text) for text in inputs], seed, number, device)
-    return Subject(found, args, {}, f"drawn from {'; '.join(inputs)}")
 
 
 def _import(name: str) -> ModuleType:
@@ -212,8 +251,16 @@ def _guess(fn: Callable[..., Any], required: list[str], spec: str, device: str) 
     parameters = list(fn.parameters()) if isinstance(fn, torch.nn.Module) else []
     dtype = parameters[0].dtype if parameters else torch.float64
     width = next((p.shape[-1] for p in parameters if p.dim() > 1), 4)
+    last = str(width) if parameters else "k"
+    shapes = {
+        (3, width): f"n, {last}",
+        (width, width): "n, n",
+        (2, 3, width): f"m, n, {last}",
+        (width,): last,
+        (): "",
+    }
     reasons = []
-    for shape in ((3, width), (width, width), (2, 3, width), (width,), ()):
+    for shape, sizes in shapes.items():
         generator = torch.Generator().manual_seed(0)
         args = tuple(
             torch.randn(shape, generator=generator, dtype=dtype).to(device).requires_grad_()
@@ -224,9 +271,25 @@ def _guess(fn: Callable[..., Any], required: list[str], spec: str, device: str) 
         except Exception as error:
             reasons.append(f"{list(shape)}: {type(error).__name__}: {error}")
             continue
+        drawn = _further(fn, len(required), dtype, (sizes, ", ".join(map(str, shape))), device)
         named = ", ".join(required)
-        return Subject(fn, args, {}, f"arguments made up: {named} = randn{list(shape)}")
+        return Subject(fn, args, {}, f"arguments made up: {named} = randn{list(shape)}", drawn)
     raise UsageError(
         f"{spec} takes ({', '.join(required)}), and no made-up arguments fit "
         f"({str(reasons[0])[:200]}); {_ADVICE}"
     )
+
+
+def _further(
+    fn: Callable[..., Any], count: int, dtype: Any, sizes: Sequence[str], device: str
+) -> tuple[str, ...]:
+    """Specs for `count` arguments, of the first sizes that the callable takes when drawn once."""
+    from conformance import specs
+
+    kind = str(dtype).removeprefix("torch.")
+    for text in sizes:
+        drawn = (f"{kind}[{text}]",) * count
+        with suppress(Exception):  # other sizes than those that it takes
+            fn(*specs.tensors([specs.spec(each) for each in drawn], 0, 0, device))
+            return drawn
+    return ()

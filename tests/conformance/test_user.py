@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from conformance import checks
+from conformance.engines.torch import TorchEngine
 from conformance.errors import UsageError
 from conformance.settings import Settings
 from conformance.sources import Sample, Skipped, load
@@ -64,6 +66,24 @@ class Draws(Cube):
     def backward(ctx, g):
         return g * ctx.saved_tensors[0]
 
+class Edge(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, a):
+        ctx.save_for_backward(a)
+        return torch.where(a.abs() > 4, 8 * a.abs() - 16, a * a)
+    @staticmethod
+    def backward(ctx, g):
+        return 2 * g * ctx.saved_tensors[0]
+
+def three(x):
+    assert len(x) == 3
+    return x.sin()
+
+def no_zeros(x):
+    if not x.all():
+        raise ValueError("a zero")
+    return x.log()
+
 def leaves_torch(x):
     return x * float(x.detach().mean())
 
@@ -102,8 +122,61 @@ def test_what_can_be_verified(module: str, name: str, ops: list[str]) -> None:
     source = load(f"user:{module}:{name}")
     (item,) = source.items(Settings())
     samples = list(source.samples(item, Settings()))
-    assert [s.op for s in samples] == ops
+    further = 0 if name == "factory" else Settings().draws - 1
+    assert [s.op for s in samples] == ops + [ops[0]] * further
     assert all(isinstance(s, Sample) for s in samples)
+    assert len({s.label for s in samples}) == len(samples)
+
+
+def test_further_sets_reach_what_the_first_does_not(module: str) -> None:
+    settings = Settings(sources=(f"user:{module}:Edge",), checks=("numerical",))
+    context = checks.context_for(settings, TorchEngine(), TorchEngine())
+    source = load(f"user:{module}:Edge")
+    (item,) = source.items(settings)
+    found = {
+        sample.label.rpartition(" ")[2]: result.outcome
+        for sample in source.samples(item, settings)
+        if isinstance(sample, Sample)
+        for result in checks.check_sample(sample, context, "user")
+    }
+    assert len(found) == 8
+    assert found["0"] == "passed"
+    assert "failed" in found.values()
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [("product", "n, k"), ("Net", "n, 5"), ("three", "3, 4"), ("factory", None)],
+)
+def test_sizes_of_what_is_made_up(module: str, name: str, sizes: str | None) -> None:
+    kind = "float64" if name != "factory" else ""
+    subject = user_source.load(f"{module}:{name}")
+    assert set(subject.specs) == ({f"{kind}[{sizes}]"} if sizes else set())
+
+
+def test_a_set_of_ours_that_is_refused_is_left_out(module: str) -> None:
+    source = load(f"user:{module}:no_zeros")
+    (item,) = source.items(Settings())
+    samples = list(source.samples(item, Settings()))
+    left = [s for s in samples if isinstance(s, Skipped)]
+    assert left
+    assert {s.reason for s in left} == {
+        "arguments made up that it does not take: ValueError: a zero"
+    }
+    assert {s.outcome for s in left} == {"unsupported"}
+    described = Settings(inputs=("float64[3]",))
+    left = [s for s in source.samples(item, described) if isinstance(s, Skipped)]
+    assert {s.outcome for s in left} == {"errored"}
+
+
+def test_a_module_s_parameters_are_those_of_the_seed(module: str) -> None:
+    import torch
+
+    before = torch.random.get_rng_state()
+    weights = [user_source.load(f"{module}:Net", seed=seed).fn.layer.weight for seed in (0, 0, 1)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_made_up_arguments_are_said(module: str) -> None:
