@@ -79,7 +79,7 @@ def check_gradients(
 ) -> Report:
     """Check the gradients that torch gives of `fn(*inputs, **kwargs)`.
 
-    fn: a function of tensors, an `autograd.Function`'s apply, a `torch.library` custom op, an
+    fn: a function of tensors, an `autograd.Function` or its apply, a `torch.library` custom op, an
     `nn.Module`; it returns a tensor or a tree of them. Inputs of floating or complex dtype that
     require grad are differentiated, and so are a module's parameters.
 
@@ -111,6 +111,11 @@ def check_gradients(
         raise UsageError(f"directions is {directions}; at least one is needed")
     if not 0 <= rtol < 1:
         raise UsageError(f"rtol is {rtol}; it is a part of the gradient's scale, from 0 to 1")
+    if isinstance(fn, type) and issubclass(fn, torch.autograd.Function):
+        fn = fn.apply
+    if not callable(fn) or (isinstance(fn, type) and issubclass(fn, torch.nn.Module)):
+        given = f"the class {fn.__name__}" if isinstance(fn, type) else f"a {type(fn).__name__}"
+        raise UsageError(f"{given} cannot be checked; give a function of tensors or a module")
     if isinstance(fn, torch.jit.ScriptModule):
         raise UsageError(
             "the parameters of a torch.jit.ScriptModule cannot be replaced; give the module that "

@@ -99,6 +99,12 @@ def test_a_custom_function_that_is_wrong_is_described() -> None:
     assert "wrong sign everywhere" in text
 
 
+def test_a_custom_function_is_as_its_apply() -> None:
+    reports = [check_gradients(fn, randn(4), randn(4)) for fn in (Right, Right.apply)]
+    assert [r.ok for r in reports] == [True, True]
+    assert len({tuple(r.check for r in report.results) for report in reports}) == 1
+
+
 def test_second_order_lost_in_silence_is_seen() -> None:
     assert check_gradients(Detached.apply, randn(3), randn(3)).ok
     report = check_gradients(Detached.apply, randn(3), randn(3), order=2)
@@ -152,6 +158,10 @@ def test_what_cannot_be_captured_is_a_black_box() -> None:
 def test_errors_of_use() -> None:
     with pytest.raises(UsageError, match="requires grad"):
         check_gradients(torch.exp, torch.ones(3))
+    with pytest.raises(UsageError, match="a int cannot be checked"):
+        check_gradients(3, randn(2))  # type: ignore
+    with pytest.raises(UsageError, match=r"the class Linear cannot be checked; give .* a module"):
+        check_gradients(torch.nn.Linear, randn(2))
     with pytest.raises(UsageError, match="order"):
         check_gradients(torch.exp, randn(3), order=3)
     with pytest.raises(ZeroDivisionError):
