@@ -28,7 +28,6 @@ from conformance.engines.base import Engine
 from conformance.engines.torch import TorchEngine, unrounded
 from conformance.errors import EngineError, GradientMismatch, Unsupported, UsageError
 from conformance.oracles.frozen import held
-from conformance.oracles.noise import writes
 from conformance.program import Array, Program, Values
 from conformance.report.gradients import Report, summary
 from conformance.results import FAILING, Result
@@ -38,6 +37,7 @@ from conformance.sources.black_box import BlackBox
 from conformance.sources.function import as_program
 from conformance.specs import Spec
 from conformance.specs import tensors as drawn
+from conformance.writes import writes
 
 DIRECTIONS = 4
 SAMPLES = 8  # sets of inputs that are drawn from specs

@@ -9,6 +9,7 @@ import numpy as np
 
 from conformance.errors import ProgramError
 from conformance.program import Array, Call, Input, Program, Ref, Values, layout, map_refs, refs
+from conformance.writes import differentiable
 
 
 def isolate(
@@ -18,7 +19,7 @@ def isolate(
     call = next((c for c in program.calls if c.name == call_name), None)
     if call is None:
         raise ProgramError(f"no call is named {call_name!r}; see print(program)")
-    differentiable = _differentiable(program)
+    reached = differentiable(program, call_name, all_values)
     known = {i.name: i for i in program.inputs}
     inputs: dict[Ref, Input] = {}
     values: Values = {}
@@ -27,14 +28,17 @@ def isolate(
             continue
         name = f"x{len(inputs)}"
         if ref.name in known:
-            inputs[ref] = replace(known[ref.name], name=name, storage=None, offset=0)
-            values[name] = np.asarray(all_values[ref.name])
+            array = np.asarray(all_values[ref.name])
+            grad = array.dtype.kind in "fc" and ref.name in reached
+            given = replace(known[ref.name], name=name, storage=None, offset=0)
+            inputs[ref] = replace(given, requires_grad=grad or given.requires_grad)
+            values[name] = array
             continue
         results = all_values[ref.name]
         flat = results if isinstance(results, tuple) else (results,)
         array = _element(flat, ref)
         floating = array.dtype.kind in "fc"
-        grad = floating and ref.name in differentiable
+        grad = floating and ref.name in reached
         inputs[ref] = Input.of(name, array, requires_grad=grad)
         values[name] = array
 
@@ -53,17 +57,6 @@ def isolate(
         used = sorted({r.path for r in paths if r.name == call_name and r.path}, key=repr)
         outputs = tuple(Ref("v0", p) for p in used) if used else Ref("v0")
     return Program(made, calls, outputs), layout(made, values)
-
-
-def _differentiable(program: Program) -> set[str]:
-    """The names that a gradient reaches."""
-    names = {i.name for i in program.leaves}
-    for call in program.calls:
-        name = call.target.rpartition(".")[2]
-        stops = not call.grad or name in ("detach", "detach_")
-        if not stops and any(r.name in names for r in call.refs):
-            names.add(call.name)
-    return names
 
 
 def _cloned_first(call: Call, leaves: set[str]) -> tuple[tuple[Call, ...], Ref]:

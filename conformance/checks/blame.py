@@ -19,6 +19,7 @@ from conformance.oracles.directional import of_gradient as by_differences
 from conformance.oracles.pairs import contracted, cotangents_for, direction, inner
 from conformance.oracles.torch_autograd import scale
 from conformance.program import Array, Program, Values
+from conformance.writes import held
 
 LOOSE = 30.0  # times the tolerance: a fault stands out in the op alone
 POOR = 1e-4  # of a derivative: above it a bound blames nothing
@@ -50,7 +51,8 @@ def of_second(case: Case, route: str) -> dict[str, str]:
     found: dict[str, float] = {}
     for call in case.program.calls:
         try:
-            program, inputs = case.program.isolate(call.name, values)
+            there = held(case.reference, case.program, case.values, call, values)
+            program, inputs = case.program.isolate(call.name, there)
             if not program.leaves:
                 continue
             lacking = route == "rr" and case.witness.missing(program)

@@ -24,6 +24,7 @@ from conformance.oracles.pairs import flat, gaussian
 from conformance.oracles.torch_autograd import DRAWS, scale
 from conformance.program import Array, Program, Values, layout
 from conformance.question import Named, Question, comparison
+from conformance.writes import held
 
 CLOSE = 0.1  # of a value's scale: what rounding within a function may cost
 FAINT = 64.0  # smallest normal numbers: below, a derivative is lost to underflow
@@ -245,7 +246,8 @@ def _calls(case: Case) -> Iterator[tuple[Program, Values]]:
     kept |= case.engine.run(program, case.values, keep=ALL).kept
     for call in program.calls:
         try:
-            alone, values = program.isolate(call.name, kept)
+            there = held(case.engine, program, case.values, call, kept)
+            alone, values = program.isolate(call.name, there)
         except ProgramError:
             continue
         if alone.leaves:

@@ -17,6 +17,7 @@ from conformance.oracles.cancellation import results
 from conformance.oracles.directional import moved
 from conformance.oracles.pairs import cotangents_for, direction, flat
 from conformance.program import Array, Call, Input, Program, Ref, Values, map_refs, refs
+from conformance.writes import held
 
 NUDGE = 1e-3  # of the values: far enough that every gradient that follows them moves
 USES = 8  # of a leaf; more are not taken apart
@@ -155,15 +156,6 @@ def _hidden(case: Case, other: Engine, theirs: Vjp) -> Call | None:
     return worst if excess[worst.name] else None
 
 
-def before(case: Case, other: Engine, call: Call) -> dict[str, Array | tuple[Array, ...]]:
-    """All values as they are when a call is made; writes that follow have not happened."""
-    program = case.program
-    if any(c.in_place for c in program.calls):
-        number = [c.name for c in program.calls].index(call.name)
-        program = replace(program, calls=program.calls[:number], outputs=())
-    return {**case.values, **other.run(program, case.values, keep=ALL).kept}
-
-
 def _excess_alone(
     case: Case, other: Engine, call: Call, theirs: Vjp, *, each: bool = False
 ) -> float:
@@ -173,7 +165,7 @@ def _excess_alone(
     not beside the largest.
     """
     try:
-        values = before(case, other, call)
+        values = held(other, case.program, case.values, call)
         program, inputs = case.program.isolate(call.name, values)
         outputs = other.run(program, inputs).outputs
         kept = theirs.kept.get(call.name, ())
@@ -318,7 +310,9 @@ def alone(case: Case, call: Call) -> Case:
 
     Raises EngineError, Unsupported or ProgramError where it cannot be cut out.
     """
-    program, values = case.program.isolate(call.name, before(case, case.reference, call))
+    program, values = case.program.isolate(
+        call.name, held(case.reference, case.program, case.values, call)
+    )
     program, values = separate(program, values)
     return case.context.case(replace(case.sample, program=program, values=values), case.source)
 

@@ -46,6 +46,7 @@ REFUSED = (
 )
 
 TOLD = "it is as the engine's reverse over reverse, which rr judges at this kink"
+ROUNDED = "rounding at the inputs moves the engine's own as far"
 
 ROUTES = {
     "rr": "reverse over reverse",
@@ -266,8 +267,6 @@ class SecondOrderCheck:
             for leaf in case.program.leaves
             if leaf.name in onto
         )
-        if not abs(ours - theirs) <= slack:
-            slack += SPREADS * second.curvature_moves(ours)
         evidence: dict[str, Any] = {"compared": 1, "engine": ours, "reference": theirs}
         evidence["route"] = ROUTES["ff"]
         if abs(ours - theirs) <= slack:
@@ -293,7 +292,10 @@ class SecondOrderCheck:
         said |= {"diagnosis": "nan" if np.isnan(ours) else "wrong"}
         said["description"] = f"{ROUTES['ff']}: u^T H t is {ours:.10g}, not {theirs:.10g}"
         said |= ruling.evidence() | blame.of_second(case, self.name)
-        return self._finding(case, evidence, said)
+        finding = self._finding(case, evidence, said)
+        if finding.outcome == "failed" and error <= slack + SPREADS * second.curvature_moves(ours):
+            return Finding("passed", evidence | {"note": ROUNDED})
+        return finding
 
     def _told_by_rr(self, case: Case, said: Mapping[str, Any]) -> bool:
         """Whether a route that is as the engine's reverse over reverse is for rr to judge.

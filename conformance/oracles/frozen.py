@@ -16,8 +16,8 @@ import numpy as np
 
 from conformance.engines.base import Engine
 from conformance.errors import Unsupported
-from conformance.oracles.noise import writes
 from conformance.program import Array, Call, Input, Program, Ref, Values, map_refs
+from conformance.writes import writes
 
 _DETACHING = ("torch.detach", "torch.Tensor.detach", "torch.Tensor.data.__get__")
 _EMBEDDING = "torch.nn.functional.embedding"

@@ -17,19 +17,11 @@ from conformance.errors import EngineError, ProgramError, Unsupported
 from conformance.oracles.cancellation import results
 from conformance.oracles.pairs import flat
 from conformance.program import Array, Call, Input, Program, Ref, Values, map_refs
+from conformance.writes import writes
 
 Ask = Callable[[Program, Values], Mapping[str, Array | None]]
 
 DRAWS = 12
-_VIEWS = frozenset((  # whose results may be views of what they are given
-    "__getitem__", "adjoint", "as_strided", "atleast_1d", "atleast_2d", "atleast_3d",
-    "broadcast_tensors", "broadcast_to", "chunk", "conj", "contiguous", "detach", "diagonal",
-    "dropout", "expand", "expand_as", "flatten", "hsplit", "imag", "meshgrid", "moveaxis",
-    "movedim", "narrow", "permute", "positive", "ravel", "real", "reshape", "reshape_as",
-    "select", "split", "split_with_sizes", "squeeze", "swapaxes", "swapdims", "t", "tensor_split",
-    "to", "transpose", "type_as", "unbind", "unflatten", "unfold", "unsqueeze", "view", "view_as",
-    "view_as_complex", "view_as_real", "vsplit", "dsplit", "H", "T", "mH", "mT",
-))  # fmt: skip
 
 
 def moved(
@@ -63,20 +55,6 @@ def moved(
         args, kwargs = map_refs(partial(noisy, at), (call.args, call.kwargs))
         calls.append(replace(call, args=args, kwargs=kwargs))
     return Program(tuple(inputs), tuple(calls), program.outputs), changed
-
-
-def writes(program: Program) -> dict[str, int]:
-    """By name the number of the last call that writes into what may be the same memory."""
-    above: dict[str, set[str]] = {i.name: {i.storage or i.name} for i in program.inputs}
-    for call in program.calls:
-        view = call.target.rpartition(".")[2] in _VIEWS or call.opaque is not None
-        shared = call.refs if view else [call.written] if call.written else []
-        above[call.name] = {call.name}.union(*(above[r.name] for r in shared))
-    last: dict[str, int] = {}
-    for at, call in enumerate(program.calls):
-        if call.in_place:
-            last |= {name: at for name, own in above.items() if own & above[call.name]}
-    return last
 
 
 def changes(

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from conformance.engines.base import ALL
 from conformance.program import OPAQUE, Call, Input, Program, Ref, Values, map_refs
 from conformance.sources.base import Sample
+from conformance.writes import held
 
 
 def calls_alone(
@@ -18,11 +20,12 @@ def calls_alone(
     """
     from conformance.engines.torch import TorchEngine  # heavy: it imports torch
 
-    kept = TorchEngine(device).run(program, values, keep=("*",)).kept
+    engine = TorchEngine(device)
+    kept = engine.run(program, values, keep=ALL).kept
     known: dict[str, Any] = {**values, **kept}
     seen: set[str] = set()
     for call in program.calls:
-        alone, inputs = program.isolate(call.name, known)
+        alone, inputs = program.isolate(call.name, held(engine, program, values, call, known))
         key = _kind(alone)
         if key not in seen:
             seen.add(key)

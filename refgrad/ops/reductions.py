@@ -38,7 +38,9 @@ def _widened(input: Any, dtype: Any) -> Any:
 @op
 def sum(input, dim=None, keepdim=False, *, dtype=None):
     """The sum over `dim` (all by default)."""
-    return sum_over(_widened(input, dtype), dims_of(dim, input.ndim), keepdim)
+    x = _widened(input, dtype)
+    out = sum_over(x, dims_of(dim, input.ndim), keepdim)
+    return out if out.dtype == x.dtype else out.astype(x.dtype)  # NumPy adds up in 64 bits
 
 
 sum.linear("input")
@@ -49,7 +51,8 @@ sum.vjp(input=lambda g, shape, dim, keepdim: spread(g, shape, dim, keepdim))  # 
 def nansum(input, dim=None, keepdim=False, *, dtype=None):
     """The sum over `dim` of what is not nan."""
     input = _widened(input, dtype)
-    return np.sum(np.where(np.isnan(input), 0, input), axis=dims_of(dim, input.ndim), keepdims=keepdim)
+    axes, known = dims_of(dim, input.ndim), np.where(np.isnan(input), 0, input)
+    return np.sum(known, axis=axes, keepdims=keepdim, dtype=input.dtype)
 
 
 nansum.vjp(
@@ -127,8 +130,8 @@ def _by_factor(g: Any, shape: tuple[int, ...], input: Any, dim: Any, keepdim: bo
 @op
 def prod(input, dim=None, keepdim=False, *, dtype=None):
     """The product over one dimension, or of all elements."""
-    axes = dims_of(dim, input.ndim)
-    return np.prod(_widened(input, dtype), axis=axes, keepdims=keepdim)
+    axes, x = dims_of(dim, input.ndim), _widened(input, dtype)
+    return np.prod(x, axis=axes, keepdims=keepdim, dtype=x.dtype)
 
 
 prod.vjp(input=_by_factor)

@@ -16,8 +16,11 @@ from refgrad.ops.scattering import gather
 __all__ = ["cummax", "cummin", "cumprod", "cumsum", "logcumsumexp"]
 
 
-def _in(input: Any, dtype: Any) -> Any:
+def _in(name: str, input: Any, dtype: Any) -> Any:
+    """`input` in the dtype that it is scanned in; bool is asked for in vain."""
     if dtype is not None:
+        if dtype.numpy.kind == "b":
+            raise NotImplementedError(f"\"{name}_out_cpu\" not implemented for 'Bool'")
         return input.astype(dtype.numpy, copy=False)
     return input.astype(np.int64) if input.dtype.kind in "bui" else input
 
@@ -31,8 +34,8 @@ def _reversed_cumsum(g: Any, dim: Any) -> Any:
 @op(inplace=True)
 def cumsum(input, dim, *, dtype=None):
     """The sums of the elements up to each one."""
-    dim, input = wrap_dim(dim, input.ndim), _in(input, dtype)
-    return np.cumsum(input, axis=dim) if input.ndim else np.copy(input)
+    dim, x = wrap_dim(dim, input.ndim), _in("cumsum", input, dtype)
+    return np.cumsum(x, axis=dim, dtype=x.dtype) if x.ndim else np.copy(x)
 
 
 cumsum.linear("input")
@@ -76,8 +79,8 @@ recurrence.vjp(input=lambda g, decay, dim: back(g, decay, dim), decay=_by_decay)
 @op(inplace=True)
 def cumprod(input, dim, *, dtype=None):
     """The products of the elements up to each one."""
-    dim, input = wrap_dim(dim, input.ndim), _in(input, dtype)
-    return np.cumprod(input, axis=dim) if input.ndim else np.copy(input)
+    dim, x = wrap_dim(dim, input.ndim), _in("cumprod", input, dtype)
+    return np.cumprod(x, axis=dim, dtype=x.dtype) if x.ndim else np.copy(x)
 
 
 def _by_factor(g: Any, input: Any, dim: Any, out: Any) -> Any:

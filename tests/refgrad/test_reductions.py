@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import refgrad
+from tests.refgrad.both import both, both_raise
 from tests.refgrad.derivatives import assert_same, assert_same_error
 
 INF, NAN = math.inf, math.nan
@@ -138,3 +139,15 @@ def test_empty_and_0d(name: str, shape: tuple[int, ...]) -> None:
     pairs = [(ours[0], theirs[0])] if isinstance(theirs, tuple) else [(ours, theirs)]
     for a, b in pairs:
         np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int16", "uint8", "int64", "bool", "float32"])
+@pytest.mark.parametrize("name", ["sum", "nansum", "prod", "cumsum", "cumprod"])
+def test_the_dtype_that_is_asked_for(name: str, dtype: str) -> None:
+    def reduced(m: Any) -> Any:
+        return getattr(m, name)(m.tensor([[3.5, 100.0], [2.0, 7.25]]), 0, dtype=getattr(m, dtype))
+
+    if dtype == "bool" and name.startswith("cum"):
+        both_raise(reduced, match="not implemented for 'Bool'")
+    else:
+        both(reduced)
