@@ -10,13 +10,18 @@ from conformance.program import OPAQUE, Call, Input, Program, Ref, Values, map_r
 from conformance.sources.base import Sample
 from conformance.writes import held
 
+_UNINITIALISED = frozenset((
+    "empty", "empty_like", "empty_permuted", "empty_strided", "new_empty", "new_empty_strided",
+))  # fmt: skip
+
 
 def calls_alone(
     program: Program, values: Values, label: str, device: str = "cpu"
 ) -> Iterator[Sample]:
     """Each distinct call of a Program, with the values it had when torch ran it on that device.
 
-    Distinct: by target, arguments, and the dtypes, shapes and strides of the tensors.
+    Distinct: by target, arguments, and the dtypes, shapes and strides of the tensors. A call whose
+    result is whatever its memory held has nothing to be judged by.
     """
     from conformance.engines.torch import TorchEngine  # heavy: it imports torch
 
@@ -25,6 +30,8 @@ def calls_alone(
     known: dict[str, Any] = {**values, **kept}
     seen: set[str] = set()
     for call in program.calls:
+        if call.target.rpartition(".")[2] in _UNINITIALISED:
+            continue
         alone, inputs = program.isolate(call.name, held(engine, program, values, call, known))
         key = _kind(alone)
         if key not in seen:

@@ -21,7 +21,7 @@ from conformance.writes import differentiable, held, writes
 def routed(x: torch.Tensor) -> torch.Tensor:
     """Rows in another order and back, by an index that is written; and a constant that is."""
     order = torch.argsort(x[:, 0])
-    back = torch.zeros_like(order)
+    back = torch.empty_like(order)
     back[order] = torch.arange(len(order))
     scale = torch.zeros(3, dtype=x.dtype)
     scale[0] = x[0, 0]
@@ -47,7 +47,8 @@ def test_a_call_alone_is_given_what_was_written(samples: dict[str, Sample]) -> N
 def test_a_gradient_reaches_what_it_is_written_into(samples: dict[str, Sample]) -> None:
     for sample in samples.values():
         floats = [i for i in sample.program.inputs if i.dtype == "float64"]
-        if sample.op not in ("torch.zeros_like", "torch.Tensor.__setitem__"):
+        assert "empty" not in sample.op
+        if sample.op != "torch.Tensor.__setitem__":
             assert all(i.requires_grad for i in floats), sample.label
 
 
