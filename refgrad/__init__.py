@@ -56,6 +56,7 @@ from refgrad.ops.embeddings import *
 from refgrad.ops.extrema import *
 from refgrad.ops.extremes import *
 from refgrad.ops.factorisations import *
+from refgrad.ops.grouped import *
 from refgrad.ops.indexing import *
 from refgrad.ops.inplace import *
 from refgrad.ops.joining import *

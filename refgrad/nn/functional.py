@@ -89,6 +89,7 @@ from refgrad.ops.embeddings import (
     one_hot,
 )
 from refgrad.ops.grids import affine_grid, grid_sample
+from refgrad.ops.grouped import _grouped_mm as grouped_mm
 from refgrad.ops.likelihoods import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -203,6 +204,7 @@ __all__ = [
     "glu",
     "grid_sample",
     "group_norm",
+    "grouped_mm",
     "gumbel_softmax",
     "hardshrink",
     "hardsigmoid",

@@ -436,3 +436,44 @@ def test_what_cannot_be_added_to_a_product(code: Any, match: str) -> None:
 def test_integers_times_numbers_that_are_none() -> None:
     both(lambda m: m.addmm(m.arange(3), m.arange(8).reshape(4, 2), m.arange(6).reshape(2, 3),
                            beta=2.7, alpha=3.9))  # fmt: skip
+
+
+# --- products in groups --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("a", "b", "ends"), [
+    ((8, 16), (3, 16, 4), (2, 5, 8)),
+    ((8, 16), (3, 16, 4), (2, 2, 8)),
+    ((3, 8, 16), (3, 16, 4), None),
+    ((8, 16), (16, 4), (4, 8, 16)),
+    ((3, 8, 16), (16, 12), (4, 8, 12)),
+])  # fmt: skip
+def test_products_in_groups(a: Any, b: Any, ends: Any) -> None:
+    x, w = (rng.standard_normal(s).astype(np.float32) for s in (a, b))
+
+    def code(m: Any) -> Any:
+        offs = None if ends is None else m.tensor(ends, dtype=m.int32)
+        given = leaf(m, x), leaf(m, w)
+        out = m.nn.functional.grouped_mm(*given, offs=offs)
+        return [out, *m.autograd.grad(out, given, (out.detach() + 1).contiguous())]
+
+    both(code)
+
+
+def test_rows_beyond_the_last_group_are_zero() -> None:
+    out = refgrad._grouped_mm(refgrad.ones(5, 3), refgrad.ones(2, 3, 2),
+                              refgrad.tensor([1, 3], dtype=refgrad.int32))  # fmt: skip
+    np.testing.assert_array_equal(out.numpy(), [[3, 3]] * 3 + [[0, 0]] * 2)
+
+
+@pytest.mark.parametrize(("code", "match"), [
+    (lambda m, o: m._grouped_mm(m.ones(8, 16), m.ones(3, 16, 4)), "provide offsets"),
+    (lambda m, o: m._grouped_mm(m.ones(3, 8, 16), m.ones(3, 16, 4), o), "no offset if both"),
+    (lambda m, o: m._grouped_mm(m.ones(8, 16), m.ones(3, 16, 4), o.long()), "int32"),
+    (lambda m, o: m._grouped_mm(m.ones(8, 16), m.ones(3, 12, 4), o), "contraction dimension"),
+    (lambda m, o: m._grouped_mm(m.ones(8, 16), m.ones(4, 16, 4), o), "matrix batch sizes"),
+    (lambda m, o: m._grouped_mm(m.ones(8, 16), m.ones(3, 16, 4), o, m.ones(3, 4)), "Bias"),
+    (lambda m, o: m._grouped_mm(m.ones(16), m.ones(3, 16, 4), o), "2"),
+])  # fmt: skip
+def test_what_has_no_product_in_groups(code: Any, match: str) -> None:
+    both_raise(lambda m: code(m, m.tensor([2, 5, 8], dtype=m.int32)), match=match)
