@@ -11,7 +11,7 @@ from typing import Any
 
 SOURCES = ("corpus", "captured", "opinfo", "generated")  # what once was wrong comes first
 MORE_SOURCES = ("edges", "pairs")
-MODELS = ("gpt2", "llama", "bert", "vit", "mamba")
+MODELS = ("gpt2", "llama", "bert", "vit", "mamba", "qwen2_moe", "t5")
 DTYPES = ("float64", "float32", "complex128", "complex64")
 DEVICES = ("cpu", "cuda")
 CHECKS = ("value", "vjp", "numerical", "jvp", "invariants")

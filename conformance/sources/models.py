@@ -85,6 +85,23 @@ MODELS = {
         | {"time_step_rank": 2, "use_cache": False, "use_mambapy": False},
         _tokens,
     ),
+    "qwen2_moe": Model(
+        "Qwen2MoeForCausalLM",
+        "Qwen2MoeConfig",
+        {"vocab_size": 61, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
+        | {"num_attention_heads": 2, "num_key_value_heads": 1, "moe_intermediate_size": 8}
+        | {"shared_expert_intermediate_size": 16, "num_experts": 4, "num_experts_per_tok": 2}
+        | {"output_router_logits": True, "use_cache": False}
+        | {"experts_implementation": "eager"},  # torch has no grouped products in float64
+        _tokens,
+    ),
+    "t5": Model(
+        "T5ForConditionalGeneration",
+        "T5Config",
+        {"vocab_size": 61, "d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 1, "num_heads": 2}
+        | {"decoder_start_token_id": 0, "use_cache": False},
+        _tokens,
+    ),
 }
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _SEQUENCES, _TOKENS, _SCANNED, _VOCABULARY = 2, 64, 16, 512
 _HEAD = 16  # floats in a head
 _PATCH = 4  # pixels on a patch's side
+_BLOCKS = ("gpt2", "llama", "bert", "vit", "mamba")
 
 
 def _spec(key: str, width: int) -> Model:
@@ -105,5 +106,5 @@ WORKLOADS = tuple(
         size_means="width",
         cuda_sizes=(512,),
     )
-    for key in MODELS
+    for key in _BLOCKS
 )
