@@ -142,17 +142,11 @@ def outer(input: Any, vec2: Any) -> Any:
 ger = composite(lambda input, vec2: outer(input, vec2), name="ger")
 
 
-def _plus(input: Any, product: Any, beta: Any, alpha: Any) -> Any:
-    """beta * input + alpha * product; nothing of `input` where beta is 0, nan included."""
-    if not (product.is_floating_point() or product.is_complex()):
-        beta, alpha = int(beta), int(alpha)
-    product = product if alpha == 1 else product * alpha
-    scaled = input if beta == 1 else input * beta if beta else fill(input, 0)
-    return scaled + product
-
-
 def _added(input: Any, product: Any, beta: Any, alpha: Any) -> Any:
-    """`_plus` of arrays, in the memory of the product."""
+    """beta * input + alpha * product, an array in whose memory that comes to be.
+
+    There is nothing of `input` where beta is 0, nan included.
+    """
     if input.dtype != product.dtype:
         raise RuntimeError(
             f"self and mat2 must have the same dtype, but got {input.dtype} and {product.dtype}"
@@ -171,6 +165,10 @@ def _added(input: Any, product: Any, beta: Any, alpha: Any) -> Any:
     return product
 
 
+def _times(x: Any, number: Any) -> Any:
+    return x if number == 1 else x * number
+
+
 @op(inplace=True)
 def addmm(input: Any, mat1: Any, mat2: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
     """beta * input + alpha * mat1 @ mat2; nothing of `input` where beta is 0, nan included.
@@ -182,17 +180,22 @@ def addmm(input: Any, mat1: Any, mat2: Any, *, beta: Any = 1, alpha: Any = 1) ->
 
 
 @op(inplace=True)
-def baddbmm(input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
-    """beta * input + alpha * the products of two batches of matrices; as `addmm`.
+def addmv(input: Any, mat: Any, vec: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
+    """beta * input + alpha * mat @ vec; as `addmm`."""
+    return _added(input, mv(mat, vec), beta, alpha)
 
-    Raises:
-        RuntimeError: the shapes or the dtypes do not fit.
-    """
+
+@op(inplace=True)
+def baddbmm(input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
+    """beta * input + alpha * the products of two batches of matrices; as `addmm`."""
     return _added(input, bmm(batch1, batch2), beta, alpha)
 
 
-def _times(x: Any, number: Any) -> Any:
-    return x if number == 1 else x * number
+@op(inplace=True)
+def addbmm(input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
+    """beta * input + alpha * the sum of the products of two batches of matrices; as `addmm`."""
+    products = bmm(batch1, batch2)
+    return _added(input, np.sum(products, axis=0, dtype=products.dtype), beta, alpha)
 
 
 # d out = beta d input + alpha (da b + a db)
@@ -201,32 +204,30 @@ addmm.vjp(
     mat1=lambda g, mat2, alpha: _times(np.matmul(g, mat2.mT), alpha),
     mat2=lambda g, mat1, alpha: _times(np.matmul(mat1.mT, g), alpha),
 )
-baddbmm.vjp(
+addmv.vjp(
     input=lambda g, beta: _times(g, beta),
-    batch1=lambda g, batch2, alpha: _times(np.matmul(g, batch2.mT), alpha),
-    batch2=lambda g, batch1, alpha: _times(np.matmul(batch1.mT, g), alpha),
+    mat=lambda g, vec, alpha: _times(g[:, None] * vec, alpha),
+    vec=lambda g, mat, alpha: _times(np.matmul(mat.mT, g), alpha),
 )
-
-
-@composite
-def addmv(input: Any, mat: Any, vec: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
-    """beta * input + alpha * mat @ vec."""
-    return _plus(input, mv(mat, vec), beta, alpha)
+for _batched in (baddbmm, addbmm):
+    _batched.vjp(
+        input=lambda g, beta: _times(g, beta),
+        batch1=lambda g, batch2, alpha: _times(np.matmul(g, batch2.mT), alpha),
+        batch2=lambda g, batch1, alpha: _times(np.matmul(batch1.mT, g), alpha),
+    )
 
 
 @composite
 def addr(input: Any, vec1: Any, vec2: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
-    """beta * input + alpha * the outer product."""
-    return _plus(input, outer(vec1, vec2), beta, alpha)
+    """beta * input + alpha * the outer product; as `addmm`, but of dtypes that are promoted."""
+    product = outer(vec1, vec2)
+    if not (product.is_floating_point() or product.is_complex()):
+        beta, alpha = int(beta), int(alpha)
+    scaled = input if beta == 1 else input * beta if beta else fill(input, 0)
+    return scaled + _times(product, alpha)
 
 
-@composite
-def addbmm(input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
-    """beta * input + alpha * the sum of the products of two batches of matrices."""
-    return _plus(input, bmm(batch1, batch2).sum(0), beta, alpha)
-
-
-INPLACE.update(addmv=addmv, addr=addr, addbmm=addbmm)
+INPLACE["addr"] = addr
 
 
 @composite(method=False)

@@ -283,7 +283,7 @@ LAID: dict[str, Any] = _named(
 LAID_COMPOSITES: dict[str, Any] = _named(
     (
         rows,
-        "addbmm cross functional_instance_norm max_unpool1d max_unpool3d mvlgamma "
+        "cross functional_instance_norm max_unpool1d max_unpool3d mvlgamma "
         "one_hot pixel_unshuffle renorm topk",
     ),
     (

@@ -15,6 +15,7 @@ from numpy.polynomial import polynomial
 import refgrad
 from tests.refgrad import against_torch
 from tests.refgrad.both import both, both_raise
+from tests.refgrad.derivatives import assert_same
 from tests.refgrad.op_db import op_db
 
 rng = np.random.default_rng(0)
@@ -414,6 +415,17 @@ def test_addmm_is_one_node(shape: tuple[int, ...], beta: float, alpha: float) ->
     assert made is not None
     x = refgrad.ones(4, 3, requires_grad=True)
     assert x.addmm(x, refgrad.ones(3, 3)).grad_fn.name() == "AddmmBackward0"
+
+
+@pytest.mark.parametrize(("name", "shapes"), [
+    ("addmv", [(4,), (4, 3), (3,)]),
+    ("addr", [(4, 1), (4,), (3,)]),
+    ("addbmm", [(1, 5), (2, 4, 3), (2, 3, 5)]),
+    ("baddbmm", [(4, 5), (2, 4, 3), (2, 3, 5)]),
+])  # fmt: skip
+def test_sums_with_products_at_second_order(name: str, shapes: list[tuple[int, ...]]) -> None:
+    assert_same(lambda m, *t: getattr(m, name)(*t, beta=0.5, alpha=-2.0),
+                *map(rng.standard_normal, shapes), order=2)  # fmt: skip
 
 
 def test_baddbmm_where_what_is_added_is_no_number() -> None:
