@@ -41,6 +41,16 @@ class Subject:
     chosen: str = ""
     specs: tuple[str, ...] = ()
 
+    def drawn(
+        self, inputs: Sequence[str], seed: int, number: int, device: str, *, huge: bool = True
+    ) -> Subject:
+        """The same with the arguments of set `number` drawn by `inputs`, as `huge` numbers too."""
+        from conformance import specs
+
+        described = [replace(specs.spec(text), huge=huge) for text in inputs]
+        args = specs.tensors(described, seed, number, device)
+        return Subject(self.fn, args, {}, f"drawn from {'; '.join(inputs)}")
+
 
 class User:
     """One item: the user's callable. Made by `sources.load("user:MODULE:NAME")`."""
@@ -68,7 +78,7 @@ class User:
             subject = first
             if number:
                 given = (specs, settings.seed, number, settings.place)
-                subject = load(item.key, *given, huge=not ours)
+                subject = first.drawn(*given, huge=not ours)
             label = f"{item.key}, set {number}" if specs else item.key
             yield from _programs(subject, item.op, label, settings.place, ours)
 
@@ -104,13 +114,7 @@ def _programs(
 
 
 def load(
-    spec: str,
-    inputs: Sequence[str] = (),
-    seed: int = 0,
-    number: int = 0,
-    device: str = "cpu",
-    *,
-    huge: bool = True,
+    spec: str, inputs: Sequence[str] = (), seed: int = 0, number: int = 0, device: str = "cpu"
 ) -> Subject:
     """The callable that MODULE:NAME names, with arguments: those of set `number` drawn by `inputs`.
 
@@ -119,19 +123,14 @@ def load(
 
     MODULE is an import path or a file ending in .py. NAME is a factory without arguments, or a
     function, autograd.Function or nn.Module, for which small arguments are made up where no
-    `inputs` describe them (see conformance.specs), as `huge` numbers too. Raises UsageError that
-    says what to do.
+    `inputs` describe them (see conformance.specs). Raises UsageError that says what to do.
     """
-    from conformance import specs
     from conformance.sources.randomness import seeded
 
     with seeded(seed):
         if not inputs:
             return _load(spec, device)
-        found = _callable(spec, device)
-        described = [replace(specs.spec(text), huge=huge) for text in inputs]
-        args = specs.tensors(described, seed, number, device)
-        return Subject(found, args, {}, f"drawn from {'; '.join(inputs)}")
+        return Subject(_callable(spec, device)).drawn(inputs, seed, number, device)
 
 
 def _found(spec: str, device: str) -> Any:
@@ -252,15 +251,15 @@ def _guess(fn: Callable[..., Any], required: list[str], spec: str, device: str) 
     dtype = parameters[0].dtype if parameters else torch.float64
     width = next((p.shape[-1] for p in parameters if p.dim() > 1), 4)
     last = str(width) if parameters else "k"
-    shapes = {
-        (3, width): f"n, {last}",
-        (width, width): "n, n",
-        (2, 3, width): f"m, n, {last}",
-        (width,): last,
-        (): "",
-    }
+    shapes = (
+        ((3, width), f"n, {last}"),
+        ((width, width), "n, n"),
+        ((2, 3, width), f"m, n, {last}"),
+        ((width,), last),
+        ((), ""),
+    )
     reasons = []
-    for shape, sizes in shapes.items():
+    for shape, sizes in shapes:
         generator = torch.Generator().manual_seed(0)
         args = tuple(
             torch.randn(shape, generator=generator, dtype=dtype).to(device).requires_grad_()
