@@ -97,7 +97,7 @@ def _orders_alike(case: Case, number: int, left: Array, right: Array) -> bool:
         there = held(case.reference, case.program, case.values, call, {**case.values, **kept})
         found = there[of.name]
         x = np.asarray(found[int(of.path[0]) if of.path else 0] if type(found) is tuple else found)
-        if not x.ndim:
+        if not x.ndim or left.min(initial=0) < 0 or left.max(initial=0) >= x.shape[dim]:
             return False
         ours, theirs = (np.take_along_axis(x, i, dim) for i in (left, right))
         alone = np.diff(np.sort(left, dim), axis=dim).all()

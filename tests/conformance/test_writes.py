@@ -122,16 +122,22 @@ def test_equal_elements_may_be_sorted_in_any_order(target: str) -> None:
     assert value(target, x, Stable()) == "passed"
     assert value(target, x, Stable(), dim=0, descending=True) == "passed"
     assert value(target, x, Reversed()) == "failed"
-    assert value("torch.argsort", x, Twice()) == "failed"
+    assert value("torch.argsort", x, Other(lambda i: i[0])) == "failed"
+    assert value("torch.argsort", x, Other(lambda i: len(i))) == "failed"
+    assert value("torch.argsort", x, Other(lambda i: -1)) == "failed"
 
 
-class Twice(Stable):
-    """One that names an element twice."""
+class Other(Stable):
+    """One whose second index is another: one that is there already, or none."""
+
+    def __init__(self, index: Any) -> None:
+        super().__init__()
+        self.index = index
 
     def _find(self, path: str) -> Any:
-        def twice(x: Any, **options: Any) -> Any:
+        def other(x: Any, **options: Any) -> Any:
             made = torch.argsort(x, stable=True, **options)
-            made[1] = made[0]
+            made[1] = self.index(made)
             return made
 
-        return twice if path == "torch.argsort" else super()._find(path)
+        return other if path == "torch.argsort" else super()._find(path)
