@@ -37,7 +37,7 @@ from conformance.sources.black_box import BlackBox
 from conformance.sources.function import as_program
 from conformance.specs import Spec
 from conformance.specs import tensors as drawn
-from conformance.writes import writes
+from conformance.writes import dependent, writes
 
 DIRECTIONS = 4
 SAMPLES = 8  # sets of inputs that are drawn from specs
@@ -350,10 +350,7 @@ def _with_own_constants(
 ) -> tuple[Program, Values]:
     """The Program with torch's numbers for what depends on no leaf, where the other rounds them
     otherwise (a table of positions in float32): of that neither has a derivative."""
-    reached = {leaf.name for leaf in program.leaves}
-    for call in program.calls:
-        if call.in_place or any(r.name in reached for r in call.refs):
-            reached.add(call.name)
+    reached = dependent(program)
     free = [call.name for call in program.calls if call.name not in reached]
     written = writes(program)
     free = [name for name in free if name not in written]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -33,21 +33,46 @@ def sharing(program: Program) -> dict[str, set[str]]:
     return above
 
 
+def touched(above: Mapping[str, set[str]], call: Call) -> set[str]:
+    """What shares memory, by `sharing`, with what a call writes into; nothing where it does not."""
+    return {n for n, own in above.items() if own & above[call.name]} if call.in_place else set()
+
+
 def writes(program: Program) -> dict[str, int]:
     """By name the number of the last call that writes into what may be the same memory."""
     above = sharing(program)
     last: dict[str, int] = {}
     for at, call in enumerate(program.calls):
-        if call.in_place:
-            last |= {name: at for name, own in above.items() if own & above[call.name]}
+        last |= dict.fromkeys(touched(above, call), at)
     return last
+
+
+def _reads(call: Call, names: set[str]) -> bool:
+    return any(ref.name in names for ref in call.refs)
+
+
+def dependent(
+    program: Program, hands_on: Callable[[Call, set[str]], bool] = _reads, until: str = ""
+) -> set[str]:
+    """The names that depend on a leaf when the call `until` is made, or at the end.
+
+    `hands_on` says of a call whether it makes what depends on these names. A write in place makes
+    all that shares its memory depend on them.
+    """
+    names = {i.name for i in program.leaves}
+    above = sharing(program)
+    for call in program.calls:
+        if call.name == until:
+            break
+        if hands_on(call, names):
+            names |= {call.name} | touched(above, call)
+    return names
 
 
 def differentiable(program: Program, until: str, known: Held) -> set[str]:
     """The names that a gradient has reached when the call `until` is made.
 
-    A write in place hands it to all that shares memory; a result that is no floating number, by
-    `known`, to nothing.
+    It goes through no result that, by `known`, is no floating number.
     """
 
     def carries(ref: Ref) -> bool:
@@ -55,20 +80,13 @@ def differentiable(program: Program, until: str, known: Held) -> set[str]:
         flat = results if isinstance(results, tuple) else (results,)
         at = ref.path[0] if ref.path else 0
         one = flat[at] if isinstance(at, int) and 0 <= at < len(flat) else None
-        return ref.name in names and (one is None or one.dtype.kind in "fc")
+        return one is None or one.dtype.kind in "fc"
 
-    names = {i.name for i in program.leaves}
-    above = sharing(program)
-    for call in program.calls:
-        if call.name == until:
-            break
-        name = call.target.rpartition(".")[2]
-        stops = not call.grad or name in ("detach", "detach_")
-        if not stops and any(map(carries, call.refs)):
-            names.add(call.name)
-            if call.in_place:
-                names |= {n for n, own in above.items() if own & above[call.name]}
-    return names
+    def hands_on(call: Call, names: set[str]) -> bool:
+        detaches = call.target.rpartition(".")[2] in ("detach", "detach_")
+        return call.grad and not detaches and any(r.name in names and carries(r) for r in call.refs)
+
+    return dependent(program, hands_on, until)
 
 
 def held(

@@ -92,10 +92,11 @@ class SecondOrderCheck:
                 return
             raise
         worst = _worst(case, second, found, second.expected)
+        evidence: dict[str, Any] = {"compared": second.compared}
         if worst is not None and worst[1].kind == "value":
             moves = second.engine_moves(self.name)
             worst = _worst(case, second, found, second.expected, moves)
-        evidence: dict[str, Any] = {"compared": second.compared}
+            evidence |= {"note": ROUNDED} if worst is None else {}
         if worst is not None and self.name != "rr" and _is(case, second, found, second.exact):
             note = f"{case.reference.name}'s reverse over reverse differs; the complex step agrees"
             yield Finding("passed", evidence | {"note": note})

@@ -17,7 +17,7 @@ import numpy as np
 from conformance.engines.base import Engine
 from conformance.errors import Unsupported
 from conformance.program import Array, Call, Input, Program, Ref, Values, map_refs
-from conformance.writes import writes
+from conformance.writes import sharing, touched, writes
 
 _DETACHING = ("torch.detach", "torch.Tensor.detach", "torch.Tensor.data.__get__")
 _EMBEDDING = "torch.nn.functional.embedding"
@@ -31,6 +31,7 @@ def frozen(engine: Engine, program: Program, values: Values) -> tuple[Program, V
     """
     program = _steadied(program)
     differentiable = {leaf.name for leaf in program.leaves}
+    above = sharing(program)
     stopped: list[Call] = []
     padded: list[Call] = []
     for call in program.calls:
@@ -41,13 +42,13 @@ def frozen(engine: Engine, program: Program, values: Values) -> tuple[Program, V
                 raise Unsupported("a write in place without gradient has no numerical derivative")
             stopped.append(call)
             continue
-        differentiable.add(call.name)
+        differentiable |= {call.name} | touched(above, call)
         if call.target == _EMBEDDING and _padding(call) is not None:
             padded.append(call)
     if not stopped and not padded:
         return program, values
-    written = writes(program)
-    if any(c.name in written for c in stopped):
+    written, made = writes(program), {c.name: at for at, c in enumerate(program.calls)}
+    if any(written.get(c.name, -1) > made[c.name] for c in stopped):
         raise Unsupported("writes in place beside detached tensors have no numerical derivative")
     names = {c.name for c in stopped}
     weights = {w.name for c in padded if isinstance(w := _weight(c), Ref)}

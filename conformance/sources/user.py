@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from conformance.errors import UsageError
 from conformance.sources.alone import calls_alone
@@ -128,13 +128,25 @@ def load(
     from conformance.sources.randomness import seeded
 
     with seeded(seed):
-        if not inputs:
-            return _load(spec, device)
-        return Subject(_callable(spec, device)).drawn(inputs, seed, number, device)
+        found = _found(spec, device)
+        if inputs:
+            fn = found.apply if _is_function(found) else found
+            return Subject(fn).drawn(inputs, seed, number, device)
+        return _with_arguments(found, spec, device)
+
+
+def _is_function(thing: Any) -> bool:
+    """Whether it is a class of autograd.Function."""
+    import torch
+
+    return isinstance(thing, type) and issubclass(thing, torch.autograd.Function)
 
 
 def _found(spec: str, device: str) -> Any:
-    """What MODULE:NAME names: of a module class an instance, of `F.apply` the Function."""
+    """What MODULE:NAME names: of a module class an instance, of `F.apply` the Function.
+
+    Raises UsageError where it is not there, or cannot be called.
+    """
     import torch
 
     module_name, _, name = spec.rpartition(":")
@@ -142,34 +154,23 @@ def _found(spec: str, device: str) -> Any:
         raise UsageError(f"{spec!r} should be MODULE:NAME, as in my_package.layers:attention")
     found = _attribute(_import(module_name), name, spec)
     owner = getattr(found, "__self__", None)
-    if isinstance(owner, type) and issubclass(owner, torch.autograd.Function):
-        return owner if found.__name__ == "apply" else found
+    if _is_function(owner) and found.__name__ == "apply":
+        return owner
     if isinstance(found, type) and issubclass(found, torch.nn.Module):
         found = _call(found, spec, "make it without arguments")
+    if not callable(found):
+        raise UsageError(f"{spec} is a {type(found).__name__}, which cannot be called; {_ADVICE}")
     return found.to(device) if isinstance(found, torch.nn.Module) else found
 
 
-def _callable(spec: str, device: str) -> Callable[..., Any]:
+def _with_arguments(found: Any, spec: str, device: str) -> Subject:
+    """Made-up arguments, or those of a factory."""
     import torch
 
-    found = _found(spec, device)
-    if isinstance(found, type) and issubclass(found, torch.autograd.Function):
-        found = found.apply
-    if not callable(found):
-        raise UsageError(f"{spec} is a {type(found).__name__}, which cannot be called")
-    return cast("Callable[..., Any]", found)
-
-
-def _load(spec: str, device: str) -> Subject:
-    import torch
-
-    found = _found(spec, device)
-    if isinstance(found, type) and issubclass(found, torch.autograd.Function):
+    if _is_function(found):
         return _guess(found.apply, _required(found.forward)[1:], spec, device)
     if isinstance(found, torch.nn.Module):
         return _guess(found, _required(found.forward), spec, device)
-    if not callable(found):
-        raise UsageError(f"{spec} is a {type(found).__name__}, which cannot be called; {_ADVICE}")
     required = _required(found)
     if required:
         return _guess(found, required, spec, device)

@@ -12,7 +12,7 @@ from refgrad.ops.kernels import add_at, rowwise, sum_over
 from refgrad.ops.linear import linear
 from refgrad.ops.losses import check_reduction, legacy, reduced
 from refgrad.ops.op import op
-from refgrad.ops.scattering import places
+from refgrad.ops.scattering import grid
 from refgrad.ops.softmax import shifted
 from refgrad.tensor import wrap
 
@@ -56,7 +56,7 @@ def _total(w: Any, t: Any) -> Any:
 
 def _at(t: Any) -> tuple[Any, ...]:
     """The index of the elements [n, t[n, *], *]."""
-    first, *rest = places(t)
+    first, *rest = grid(t)
     return (first, t, *rest)
 
 

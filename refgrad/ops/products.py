@@ -165,7 +165,7 @@ def _added(input: Any, product: Any, beta: Any, alpha: Any) -> Any:
     return product
 
 
-def _times(x: Any, number: Any) -> Any:
+def _scaled(x: Any, number: Any) -> Any:
     return x if number == 1 else x * number
 
 
@@ -200,20 +200,20 @@ def addbmm(input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any = 
 
 # d out = beta d input + alpha (da b + a db)
 addmm.vjp(
-    input=lambda g, beta: _times(g, beta),
-    mat1=lambda g, mat2, alpha: _times(np.matmul(g, mat2.mT), alpha),
-    mat2=lambda g, mat1, alpha: _times(np.matmul(mat1.mT, g), alpha),
+    input=lambda g, beta: _scaled(g, beta),
+    mat1=lambda g, mat2, alpha: _scaled(np.matmul(g, mat2.mT), alpha),
+    mat2=lambda g, mat1, alpha: _scaled(np.matmul(mat1.mT, g), alpha),
 )
 addmv.vjp(
-    input=lambda g, beta: _times(g, beta),
-    mat=lambda g, vec, alpha: _times(g[:, None] * vec, alpha),
-    vec=lambda g, mat, alpha: _times(np.matmul(mat.mT, g), alpha),
+    input=lambda g, beta: _scaled(g, beta),
+    mat=lambda g, vec, alpha: _scaled(g[:, None] * vec, alpha),
+    vec=lambda g, mat, alpha: _scaled(np.matmul(mat.mT, g), alpha),
 )
 for _batched in (baddbmm, addbmm):
     _batched.vjp(
-        input=lambda g, beta: _times(g, beta),
-        batch1=lambda g, batch2, alpha: _times(np.matmul(g, batch2.mT), alpha),
-        batch2=lambda g, batch1, alpha: _times(np.matmul(batch1.mT, g), alpha),
+        input=lambda g, beta: _scaled(g, beta),
+        batch1=lambda g, batch2, alpha: _scaled(np.matmul(g, batch2.mT), alpha),
+        batch2=lambda g, batch1, alpha: _scaled(np.matmul(batch1.mT, g), alpha),
     )
 
 
@@ -224,7 +224,7 @@ def addr(input: Any, vec1: Any, vec2: Any, *, beta: Any = 1, alpha: Any = 1) -> 
     if not (product.is_floating_point() or product.is_complex()):
         beta, alpha = int(beta), int(alpha)
     scaled = input if beta == 1 else input * beta if beta else fill(input, 0)
-    return scaled + _times(product, alpha)
+    return scaled + _scaled(product, alpha)
 
 
 INPLACE["addr"] = addr

@@ -24,7 +24,7 @@ __all__ = [
 _INDICES = np.dtype(np.int32).char + np.dtype(np.int64).char
 
 
-def places(like: Any) -> list[Any]:
+def grid(like: Any) -> list[Any]:
     """The place (i, j, k) of each element of an array, an array for each dimension."""
     n = like.ndim
     each = [beside(np.arange(s), like) for s in like.shape]
@@ -33,9 +33,9 @@ def places(like: Any) -> list[Any]:
 
 def along(index: Any, dim: int) -> tuple[Any, ...]:
     """The index that reads element `index[i, j, k]` of dimension `dim` at place (i, j, k)."""
-    grid = places(index)
-    grid[dim] = index
-    return tuple(grid)
+    of_each = grid(index)
+    of_each[dim] = index
+    return tuple(of_each)
 
 
 def _places(index: Any, dim: int, shape: tuple[int, ...]) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from conformance import checks
+from conformance import check_gradients, checks
 from conformance.engines.torch import TorchEngine
 from conformance.program import Array, Call, Input, Program, Ref, Values
 from conformance.settings import Settings
@@ -84,6 +84,44 @@ def test_views_and_results_of_several_hold_what_was_written() -> None:
     assert isinstance(found["v1"], tuple)
     np.testing.assert_array_equal(found["v1"], [[0.0, 1.0], [12.0, 13.0]])
     np.testing.assert_array_equal(found["x"], np.arange(4.0))
+
+
+def detached(x: torch.Tensor) -> torch.Tensor:
+    """What was written into a constant is held where it is detached."""
+    constant = torch.zeros(3, dtype=x.dtype)
+    constant[0] = x[0]
+    return (constant.detach() * x).sum()
+
+
+def unrecorded(x: torch.Tensor) -> torch.Tensor:
+    constant = torch.zeros(3, dtype=x.dtype)
+    constant[0] = x[0]
+    with torch.no_grad():
+        doubled = constant * 2
+    return (doubled * x).sum() + constant.sum()
+
+
+class Third(torch.autograd.Function):
+    """x^3, whose gradient lacks a factor."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        return x**3
+
+    @staticmethod
+    def backward(ctx: Any, g: torch.Tensor) -> torch.Tensor:
+        return g * ctx.saved_tensors[0] ** 2
+
+
+@pytest.mark.parametrize("function", [detached, unrecorded])
+def test_what_is_written_into_and_detached_is_held(function: Any) -> None:
+    x = torch.tensor([0.3, -1.2, 0.7], dtype=torch.float64, requires_grad=True)
+    report = check_gradients(function, x)
+    assert report.ok, str(report)
+    numerical = next(r for r in report.results if r.check == "numerical")
+    assert numerical.outcome == "passed"
+    assert not check_gradients(lambda x: function(Third.apply(x)), x).ok
 
 
 # --- sorts that need not be stable ---------------------------------------------------------------
